@@ -1,0 +1,96 @@
+//! The closing record of a request. It opens before anything can fail and closes exactly once;
+//! where it goes (access log now, journal later) is the business of the gateway.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::{
+    id::{BackendId, KeyId, ModelName, RequestId, TeamName},
+    operation::Operation,
+    usage::Usage,
+};
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The whole reply was handed to the caller.
+    Completed,
+    /// Refused before an engine was asked: bad input, no such key, no such model, over a limit.
+    Rejected,
+    /// The caller hung up.
+    Cancelled,
+    /// An engine or the gateway failed.
+    Failed,
+}
+
+impl Outcome {
+    /// The name in records and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Rejected => "rejected",
+            Self::Cancelled => "cancelled",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Who asked.
+#[derive(Clone, Debug, Default)]
+pub struct Actor {
+    /// The key, once it is known to be real.
+    pub key: Option<KeyId>,
+    /// The key's team.
+    pub team: Option<TeamName>,
+    /// The caller's address, behind trusted proxies the one they vouch for.
+    pub address: Option<std::net::IpAddr>,
+}
+
+/// What was asked of whom.
+#[derive(Clone, Debug, Default)]
+pub struct Target {
+    /// The operation, once the route is known.
+    pub operation: Option<Operation>,
+    /// The public model name.
+    pub model: Option<ModelName>,
+    /// The backend that served, or that failed last.
+    pub backend: Option<BackendId>,
+    /// How many backends were tried.
+    pub attempts: u32,
+    /// Whether the caller asked for a stream.
+    pub stream: bool,
+}
+
+/// One request, closed.
+#[derive(Clone, Debug)]
+pub struct RequestRecord {
+    /// The request's identifier.
+    pub id: RequestId,
+    /// When it arrived.
+    pub at: Timestamp,
+    /// The method and the route's template; never the raw path.
+    pub route: &'static str,
+    /// Who asked.
+    pub actor: Actor,
+    /// What was asked of whom.
+    pub target: Target,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The HTTP status sent (499 where the caller left first).
+    pub status: u16,
+    /// The fault's code, where there is one.
+    pub code: Option<&'static str>,
+    /// Why the engine stopped, in its own words.
+    pub finish_reason: Option<String>,
+    /// Tokens, where the engine reported them.
+    pub usage: Option<Usage>,
+    /// From arrival to the last byte.
+    pub duration: Duration,
+    /// From arrival to the first content, where there was any.
+    pub first_token: Option<Duration>,
+    /// Time spent in Synapse itself: the duration less the time spent waiting for engines.
+    pub overhead: Duration,
+    /// Bytes of the request's and the reply's body.
+    pub bytes: (u64, u64),
+}

@@ -1,0 +1,351 @@
+//! The validated, immutable configuration. The request path reads nothing else.
+
+use std::{fmt, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use secrecy::SecretString;
+
+use crate::{
+    glob::Glob,
+    id::{BackendId, KeyId},
+};
+
+/// Everything that a configuration file says, checked and with defaults filled in.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The listener.
+    pub server: Server,
+    /// Where state lives.
+    pub data_dir: PathBuf,
+    /// `sqlite://…` or `postgres://…`; by default a file in `data_dir`.
+    pub database_url: Option<SecretString>,
+    /// Who may call.
+    pub auth: Auth,
+    /// Engines and providers.
+    pub backends: Vec<Arc<BackendSpec>>,
+    /// Public model names.
+    pub models: Vec<Arc<ModelSpec>>,
+    /// How a request finds its backend.
+    pub routing: Routing,
+    /// How engines are watched.
+    pub discovery: Discovery,
+    /// What is logged.
+    pub logs: Logs,
+    /// What is accepted, but deserves a word.
+    pub warnings: Vec<String>,
+}
+
+/// The listener and its limits.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// A name or address; `localhost` binds both families.
+    pub host: String,
+    /// 0 picks a free port.
+    pub port: u16,
+    /// PEM files; both or none.
+    pub tls: Option<TlsFiles>,
+    /// The metrics listener; `None` switches it off.
+    pub metrics: Option<(String, u16)>,
+    /// Limit for JSON bodies, in bytes.
+    pub max_body_bytes: usize,
+    /// Limit for multipart uploads, in bytes.
+    pub max_upload_bytes: u64,
+    /// Networks whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How long SIGTERM lets open requests finish.
+    pub drain_grace: Duration,
+    /// Whether replies name the backend and the number of attempts.
+    pub reveal_backend: bool,
+    /// Origins that browsers may call from; empty switches CORS off.
+    pub cors_origins: Vec<String>,
+}
+
+/// A certificate chain and its key, both PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The chain, leaf first.
+    pub cert: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// A network in CIDR notation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IpNet {
+    /// Any address of the network.
+    pub addr: IpAddr,
+    /// Leading bits that count.
+    pub prefix: u8,
+}
+
+impl IpNet {
+    /// Whether `ip` lies in the network; an IPv4 address in IPv6 clothes counts as IPv4.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        match (self.addr.to_canonical(), ip.to_canonical()) {
+            (IpAddr::V4(net), IpAddr::V4(ip)) => {
+                let shift = 32_u32.saturating_sub(self.prefix.into());
+                u32::from(net).checked_shr(shift) == u32::from(ip).checked_shr(shift)
+            }
+            (IpAddr::V6(net), IpAddr::V6(ip)) => {
+                let shift = 128_u32.saturating_sub(self.prefix.into());
+                u128::from(net).checked_shr(shift) == u128::from(ip).checked_shr(shift)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Who may call.
+#[derive(Clone, Debug)]
+pub struct Auth {
+    /// With keys, or everyone.
+    pub mode: AuthMode,
+    /// Keys of the operator's own spelling, from flags or files.
+    pub static_keys: Vec<StaticKey>,
+}
+
+/// Whether a key is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthMode {
+    /// Every call needs a key.
+    Keys,
+    /// Nobody is asked. Only by explicit choice.
+    Open,
+}
+
+/// A key of the operator's own spelling; it belongs to team `default`.
+#[derive(Clone, Debug)]
+pub struct StaticKey {
+    /// Its name in records.
+    pub id: KeyId,
+    /// What callers send.
+    pub secret: SecretString,
+    /// The models it may use.
+    pub models: Vec<Glob>,
+}
+
+/// What speaks at the other end; decides discovery, health, load signals and quirks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EngineKind {
+    /// Any OpenAI-compatible server or provider.
+    OpenAi,
+    /// vLLM.
+    Vllm,
+    /// SGLang.
+    Sglang,
+    /// llama.cpp's `llama-server`.
+    LlamaCpp,
+    /// Ollama.
+    Ollama,
+    /// Hugging Face Text Generation Inference.
+    Tgi,
+    /// `trtllm-serve`.
+    TensorRtLlm,
+}
+
+impl EngineKind {
+    /// Every kind.
+    pub const ALL: [Self; 7] =
+        [Self::OpenAi, Self::Vllm, Self::Sglang, Self::LlamaCpp, Self::Ollama, Self::Tgi, Self::TensorRtLlm];
+
+    /// The spelling in configuration files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OpenAi => "openai",
+            Self::Vllm => "vllm",
+            Self::Sglang => "sglang",
+            Self::LlamaCpp => "llama-cpp",
+            Self::Ollama => "ollama",
+            Self::Tgi => "tgi",
+            Self::TensorRtLlm => "tensorrt-llm",
+        }
+    }
+}
+
+/// Whether traffic to a backend leaves the house.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Locality {
+    /// The operator's own machines.
+    OnPrem,
+    /// Somebody else's.
+    Cloud,
+}
+
+/// One engine or provider.
+#[derive(Clone, Debug)]
+pub struct BackendSpec {
+    /// Its name, unique.
+    pub id: BackendId,
+    /// What speaks there.
+    pub kind: EngineKind,
+    /// Where it listens.
+    pub url: BaseUrl,
+    /// Sent as `Authorization: Bearer`.
+    pub api_key: Option<SecretString>,
+    /// Whether traffic to it leaves the house.
+    pub locality: Locality,
+    /// How long to wait for what.
+    pub timeouts: Timeouts,
+    /// Requests at once; `None` has no bound of ours.
+    pub max_in_flight: Option<u32>,
+    /// A PEM file of certificate authorities to trust besides the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// An `http(s)` base URL, taken apart once. `path` has no trailing slash: `""`, `/v1`, `/api/v1`.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct BaseUrl {
+    /// Whether to speak TLS.
+    pub https: bool,
+    /// A name or an address (IPv6 without brackets).
+    pub host: String,
+    /// Explicit or the scheme's own.
+    pub port: u16,
+    /// As described above.
+    pub path: String,
+}
+
+impl BaseUrl {
+    /// The path without a trailing `/v1`: where engines keep `/health` and `/metrics`.
+    pub fn root_path(&self) -> &str {
+        self.path.strip_suffix("/v1").unwrap_or(&self.path)
+    }
+
+    /// `host[:port]` as the `Host` header spells it.
+    pub fn authority(&self) -> String {
+        let usual = if self.https { 443 } else { 80 };
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        if self.port == usual { host } else { format!("{host}:{}", self.port) }
+    }
+}
+
+impl fmt::Display for BaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.https { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority(), self.path)
+    }
+}
+
+impl fmt::Debug for BaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// How long to wait for what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a connection, TLS included.
+    pub connect: Duration,
+    /// For the first content of a stream, or the head of a plain reply.
+    pub first_token: Duration,
+    /// Between two pieces of a stream.
+    pub idle: Duration,
+    /// For the whole request, all attempts together.
+    pub total: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            first_token: Duration::from_secs(60),
+            idle: Duration::from_secs(60),
+            total: Duration::from_secs(600),
+        }
+    }
+}
+
+/// A public model name and where it is served.
+#[derive(Clone, Debug)]
+pub struct ModelSpec {
+    /// What callers ask for. May be a glob (`openai/*`); the first `*` is carried over into the
+    /// deployments' names.
+    pub name: Glob,
+    /// Further names for the same.
+    pub aliases: Vec<Glob>,
+    /// Where it is served; lower `order` first.
+    pub deployments: Vec<Deployment>,
+    /// Public names to try when every deployment failed.
+    pub fallbacks: Vec<String>,
+}
+
+/// A model at a backend.
+#[derive(Clone, Debug)]
+pub struct Deployment {
+    /// Which backend.
+    pub backend: BackendId,
+    /// The backend's own name for the model; may carry a `*`.
+    pub model: Glob,
+    /// Lower is tried first; equals share the load.
+    pub order: u32,
+    /// The share among equals.
+    pub weight: u32,
+    /// Where they differ from the backend's.
+    pub timeouts: Option<Timeouts>,
+}
+
+/// How a request finds its backend.
+#[derive(Clone, Copy, Debug)]
+pub struct Routing {
+    /// How equals share the load.
+    pub strategy: Strategy,
+    /// Attempts after the first.
+    pub retries: u32,
+    /// Retries as a share of live traffic.
+    pub retry_budget: f64,
+    /// When a backend is left alone.
+    pub breaker: Breaker,
+}
+
+/// How deployments of the same order share the load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strategy {
+    /// The less loaded of two picked at random.
+    LeastLoaded,
+    /// In turn.
+    RoundRobin,
+    /// At random by weight.
+    Weighted,
+}
+
+/// When a backend is left alone, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Breaker {
+    /// Consecutive failures that open it.
+    pub failures: u32,
+    /// How long it stays open before one probe.
+    pub open_for: Duration,
+}
+
+/// How engines are watched.
+#[derive(Clone, Copy, Debug)]
+pub struct Discovery {
+    /// Whether to look for engines on this machine's usual ports.
+    pub local: bool,
+    /// Between two looks at a backend's models.
+    pub models_every: Duration,
+    /// Between two health checks and load readings.
+    pub health_every: Duration,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logs {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a `tracing` filter.
+    pub level: String,
+    /// Pretty, JSON, or by whether stderr is a terminal.
+    pub format: LogFormat,
+    /// One line per request.
+    pub access: bool,
+}
+
+/// The shape of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Pretty on a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Pretty,
+    /// For machines.
+    Json,
+}

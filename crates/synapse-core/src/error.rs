@@ -1,0 +1,206 @@
+//! Faults: what went wrong, whose fault it is, and whether trying again can help. A fault knows
+//! nothing of HTTP; `synapse-gateway`'s `respond` is the one place that turns it into a reply.
+
+use std::{borrow::Cow, error::Error, fmt, time::Duration};
+
+/// Whose fault it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// The request is wrong.
+    Caller,
+    /// The request is well-formed, but not allowed.
+    Policy,
+    /// An engine failed.
+    Upstream,
+    /// Synapse itself, or its operator's configuration.
+    Gateway,
+}
+
+/// Whether a further attempt can help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// No attempt can succeed.
+    Never,
+    /// The same request may succeed later, as it is.
+    SameOk,
+    /// Another backend may succeed now.
+    ElsewhereOnly,
+}
+
+macro_rules! fault_kinds {
+    ($($(#[$doc:meta])* $kind:ident = $code:literal, $class:literal, $blame:ident, $retry:ident;)*) => {
+        /// Every kind of fault of the data plane.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum FaultKind { $($(#[$doc])* $kind,)* }
+
+        impl FaultKind {
+            /// Every kind, for tables and tests.
+            pub const ALL: &'static [Self] = &[$(Self::$kind,)*];
+
+            /// The stable `code` that callers, records and metrics see.
+            pub const fn code(self) -> &'static str {
+                match self { $(Self::$kind => $code,)* }
+            }
+
+            /// The OpenAI `type` that the code belongs to.
+            pub const fn class(self) -> &'static str {
+                match self { $(Self::$kind => $class,)* }
+            }
+
+            /// Whose fault it is.
+            pub const fn blame(self) -> Blame {
+                match self { $(Self::$kind => Blame::$blame,)* }
+            }
+
+            /// Whether a further attempt can help.
+            pub const fn retry(self) -> Retry {
+                match self { $(Self::$kind => Retry::$retry,)* }
+            }
+        }
+    };
+}
+
+fault_kinds! {
+    /// The body is not JSON.
+    InvalidJson = "invalid_json", "invalid_request_error", Caller, Never;
+    /// A required field is absent.
+    MissingField = "missing_field", "invalid_request_error", Caller, Never;
+    /// A field has the wrong type or value.
+    InvalidField = "invalid_field", "invalid_request_error", Caller, Never;
+    /// A field that this operation cannot honour.
+    UnsupportedField = "unsupported_field", "invalid_request_error", Caller, Never;
+    /// No credential.
+    MissingApiKey = "missing_api_key", "authentication_error", Caller, Never;
+    /// Two different credentials in one request.
+    ConflictingCredentials = "conflicting_credentials", "authentication_error", Caller, Never;
+    /// No such key, or a wrong secret.
+    InvalidApiKey = "invalid_api_key", "permission_error", Policy, Never;
+    /// The key was revoked.
+    KeyRevoked = "key_revoked", "permission_error", Policy, Never;
+    /// The key's time is over.
+    KeyExpired = "key_expired", "permission_error", Policy, Never;
+    /// The key or its team is switched off.
+    KeyDisabled = "key_disabled", "permission_error", Policy, Never;
+    /// The model is outside the key's allowlist, whether it exists or not.
+    ModelNotAllowed = "model_not_allowed", "permission_error", Policy, Never;
+    /// The operation is outside the key's allowlist.
+    OperationNotAllowed = "operation_not_allowed", "permission_error", Policy, Never;
+    /// Allowed, but no such model.
+    ModelNotFound = "model_not_found", "invalid_request_error", Caller, Never;
+    /// No such route.
+    NotFound = "not_found", "invalid_request_error", Caller, Never;
+    /// The route exists, with other methods.
+    MethodNotAllowed = "method_not_allowed", "invalid_request_error", Caller, Never;
+    /// The body is above its limit.
+    BodyTooLarge = "body_too_large", "invalid_request_error", Caller, Never;
+    /// The content type or coding is not one this route reads.
+    UnsupportedMediaType = "unsupported_media_type", "invalid_request_error", Caller, Never;
+    /// The header section is above its limit.
+    HeadersTooLarge = "headers_too_large", "invalid_request_error", Caller, Never;
+    /// The body did not arrive in time.
+    RequestTimeout = "request_timeout", "invalid_request_error", Caller, SameOk;
+    /// The caller hung up; never sent, only recorded.
+    ClientClosedRequest = "client_closed_request", "invalid_request_error", Caller, Never;
+    /// The engine refused the request itself (bad parameter, context too long).
+    UpstreamRejected = "upstream_rejected", "invalid_request_error", Caller, Never;
+    /// Every backend says that it is busy.
+    UpstreamRateLimited = "rate_limit_exceeded", "rate_limit_error", Upstream, ElsewhereOnly;
+    /// The engine refuses our own credential.
+    UpstreamAuth = "upstream_auth_error", "upstream_error", Gateway, ElsewhereOnly;
+    /// The engine failed.
+    Upstream = "upstream_error", "upstream_error", Upstream, ElsewhereOnly;
+    /// The engine's reply is not what its API promises.
+    UpstreamInvalidResponse = "upstream_invalid_response", "upstream_error", Upstream, ElsewhereOnly;
+    /// The engine's reply ended before it was complete.
+    UpstreamTruncated = "upstream_truncated", "upstream_error", Upstream, ElsewhereOnly;
+    /// No backend that may serve the request can.
+    NoBackendAvailable = "no_backend_available", "unavailable_error", Gateway, SameOk;
+    /// Every backend's breaker is open.
+    CircuitOpen = "circuit_open", "unavailable_error", Upstream, SameOk;
+    /// Too much work already.
+    Overloaded = "overloaded", "unavailable_error", Gateway, SameOk;
+    /// The gateway is going down.
+    ShuttingDown = "shutting_down", "unavailable_error", Gateway, SameOk;
+    /// The engine did not finish in time.
+    UpstreamTimeout = "upstream_timeout", "upstream_error", Upstream, ElsewhereOnly;
+    /// The engine did not begin to answer in time.
+    FirstTokenTimeout = "first_token_timeout", "upstream_error", Upstream, ElsewhereOnly;
+    /// A bug in Synapse.
+    Internal = "internal_error", "server_error", Gateway, SameOk;
+}
+
+/// A refusal or failure on its way to the caller. The message is meant for the caller: it names the
+/// field and the remedy, and never an upstream's address, a secret or a prompt.
+#[derive(Debug)]
+pub struct Fault {
+    /// What went wrong.
+    pub kind: FaultKind,
+    /// For the caller, in full sentences.
+    pub message: Cow<'static, str>,
+    /// The request's field at fault, as a path (`messages[0].role`).
+    pub param: Option<Cow<'static, str>>,
+    /// When to try again, where that is known.
+    pub retry_after: Option<Duration>,
+    /// The engine's own status for [`FaultKind::UpstreamRejected`] (400, 413 or 422).
+    pub upstream_status: Option<u16>,
+    /// What lies beneath; for logs only.
+    pub source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl Fault {
+    /// A fault with a message for the caller.
+    pub fn new(kind: FaultKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            param: None,
+            retry_after: None,
+            upstream_status: None,
+            source: None,
+        }
+    }
+
+    /// Names the field at fault.
+    #[must_use]
+    pub fn param(mut self, param: impl Into<Cow<'static, str>>) -> Self {
+        self.param = Some(param.into());
+        self
+    }
+
+    /// Says when to try again.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    /// Keeps the underlying error for the log.
+    #[must_use]
+    pub fn source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kind.code(), self.message)
+    }
+}
+
+impl Error for Fault {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|e| e as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_prints_its_code_and_message_but_not_its_source() {
+        let fault = Fault::new(FaultKind::Upstream, "The engine failed.").source("http://10.0.0.1 secret");
+        assert_eq!(fault.to_string(), "upstream_error: The engine failed.");
+    }
+}

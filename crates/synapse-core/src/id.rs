@@ -1,0 +1,122 @@
+//! Identifiers. Cheap to clone, because every record, label and log line carries some of them.
+
+use std::{borrow::Borrow, fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Wraps `text` as it is; validity is the business of whoever made it.
+            pub fn new(text: impl Into<Arc<str>>) -> Self {
+                Self(text.into())
+            }
+
+            /// The identifier as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&*self.0, f)
+            }
+        }
+
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(text: &str) -> Self {
+                Self(text.into())
+            }
+        }
+
+        impl From<String> for $name {
+            fn from(text: String) -> Self {
+                Self(text.into())
+            }
+        }
+    };
+}
+
+text_id!(
+    /// The name of a backend, as configured or as found on this machine.
+    BackendId
+);
+text_id!(
+    /// A model's name: the public one a caller asks for.
+    ModelName
+);
+text_id!(
+    /// The public half of a key: `syn_<id>_…`, or the name of a static key.
+    KeyId
+);
+text_id!(
+    /// A team's name.
+    TeamName
+);
+text_id!(
+    /// Correlates one request across the response, logs and records.
+    RequestId
+);
+
+impl RequestId {
+    /// The longest identifier accepted from a caller.
+    pub const MAX_LEN: usize = 128;
+
+    /// A new, time-ordered identifier.
+    pub fn generate() -> Self {
+        let mut buffer = uuid::Uuid::encode_buffer();
+        Self::new(&*uuid::Uuid::now_v7().simple().encode_lower(&mut buffer))
+    }
+
+    /// Takes over a caller's identifier if it is 1–128 characters of `[A-Za-z0-9._:-]`; anything
+    /// else could forge log lines.
+    pub fn accept(text: &[u8]) -> Option<Self> {
+        let fine = |b: &u8| b.is_ascii_alphanumeric() || b"._:-".contains(b);
+        if text.is_empty() || text.len() > Self::MAX_LEN || !text.iter().all(fine) {
+            return None;
+        }
+        std::str::from_utf8(text).ok().map(Self::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_well_formed_request_id_is_taken_over() {
+        assert_eq!(RequestId::accept(b"req-1:a.b_C").map(|id| id.to_string()), Some("req-1:a.b_C".into()));
+    }
+
+    #[test]
+    fn a_request_id_that_could_forge_a_log_line_is_refused() {
+        for bad in [&b""[..], b"a\nb", b"a b", "ü".as_bytes(), &[b'a'; 129]] {
+            assert_eq!(RequestId::accept(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn generated_request_ids_differ_and_are_acceptable() {
+        let (a, b) = (RequestId::generate(), RequestId::generate());
+        assert_ne!(a, b);
+        assert_eq!(RequestId::accept(a.as_str().as_bytes()), Some(a));
+    }
+}

@@ -1,0 +1,123 @@
+//! API keys: `syn_<id>_<secret><checksum>`. The checksum refuses a mistyped key without a look-up;
+//! only a hash of the whole key is ever stored.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::id::KeyId;
+
+const PREFIX: &str = "syn_";
+const ID_LEN: usize = 8;
+const SECRET_LEN: usize = 30;
+const CHECKSUM_LEN: usize = 6;
+const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// A complete key. It exists only between its making and its first showing, and while a caller's
+/// credential is being checked.
+pub struct ApiKey {
+    text: String,
+    id: KeyId,
+}
+
+impl ApiKey {
+    /// A new random key: 8 characters of id, 30 of secret (178 bits), 6 of checksum.
+    ///
+    /// # Errors
+    /// When the operating system has no randomness to give.
+    pub fn generate() -> Result<Self, getrandom::Error> {
+        let id = random_base62(ID_LEN)?;
+        let body = format!("{PREFIX}{id}_{}", random_base62(SECRET_LEN)?);
+        Ok(Self { text: format!("{body}{}", checksum(&body)), id: id.into() })
+    }
+
+    /// Reads a key of this shape whose checksum fits; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let rest = text.strip_prefix(PREFIX)?;
+        let (id, tail) = rest.split_once('_')?;
+        let base62 = |s: &str| s.bytes().all(|b| b.is_ascii_alphanumeric());
+        if id.len() != ID_LEN || tail.len() != SECRET_LEN + CHECKSUM_LEN || !base62(id) || !base62(tail) {
+            return None;
+        }
+        let (body, sum) = text.split_at(text.len() - CHECKSUM_LEN);
+        (checksum(body) == sum).then(|| Self { text: text.to_owned(), id: id.into() })
+    }
+
+    /// The public half.
+    pub fn id(&self) -> &KeyId {
+        &self.id
+    }
+
+    /// The whole key, to be shown once.
+    pub fn reveal(&self) -> &str {
+        &self.text
+    }
+
+    /// What is stored of the key.
+    pub fn hash(&self) -> SecretHash {
+        SecretHash::of(&self.text)
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ApiKey({PREFIX}{}_…)", self.id)
+    }
+}
+
+/// SHA-256 of a key. A fast hash is right here: an issued secret has 178 random bits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SecretHash([u8; 32]);
+
+impl SecretHash {
+    /// The hash of a credential as the caller sends it.
+    pub fn of(secret: &str) -> Self {
+        Self(Sha256::digest(secret.as_bytes()).into())
+    }
+
+    /// From the bytes of a store.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// For a store.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Compares in constant time.
+    pub fn matches(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl fmt::Debug for SecretHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretHash(…)")
+    }
+}
+
+/// `len` characters, each of the 62 equally likely.
+fn random_base62(len: usize) -> Result<String, getrandom::Error> {
+    let mut text = String::with_capacity(len);
+    let mut pool = [0u8; 64];
+    while text.len() < len {
+        getrandom::fill(&mut pool)?;
+        // 248 = 4 × 62: a remainder of anything above would favour the first characters.
+        let fair = pool.iter().filter(|&&b| b < 248).map(|&b| char::from(BASE62[usize::from(b % 62)]));
+        text.extend(fair.take(len - text.len()));
+    }
+    Ok(text)
+}
+
+/// CRC-32 of `body` in six base-62 digits, most significant first.
+fn checksum(body: &str) -> String {
+    let mut rest = crc32fast::hash(body.as_bytes());
+    let mut digits = [0u8; CHECKSUM_LEN];
+    for digit in digits.iter_mut().rev() {
+        *digit = BASE62[(rest % 62) as usize];
+        rest /= 62;
+    }
+    digits.iter().map(|&b| char::from(b)).collect()
+}

@@ -1,0 +1,13 @@
+//! The words Synapse is written in: ids, faults, keys, usage, records, configuration and store
+//! traits. Pure data and pure functions: nothing here knows of sockets, runtimes or SQL.
+
+pub mod audit;
+pub mod config;
+pub mod error;
+pub mod glob;
+pub mod id;
+pub mod key;
+pub mod operation;
+pub mod principal;
+pub mod store;
+pub mod usage;

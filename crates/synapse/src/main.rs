@@ -1,0 +1,2 @@
+//! The `synapse` binary.
+fn main() {}
