@@ -1,0 +1,245 @@
+//! Reading and editing a JSON object in place. Values keep their bytes: an edit replaces, inserts
+//! or leaves alone, so unknown fields, key order and numbers survive untouched.
+
+use std::{borrow::Cow, fmt, ops::Range};
+
+use bytes::{Bytes, BytesMut};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeSeed, Error as _, MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+/// Why a body is not a JSON object that can be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectError {
+    /// Not UTF-8; JSON has no other encoding.
+    #[error("the body is not valid UTF-8 (at byte {0})")]
+    Encoding(usize),
+    /// Not JSON, not an object, or a key stands twice.
+    #[error("{0}")]
+    Syntax(#[from] serde_json::Error),
+}
+
+/// The top level of a JSON object: keys, and the raw text of their values.
+#[derive(Debug)]
+pub struct Object<'a> {
+    text: &'a str,
+    fields: Vec<(Cow<'a, str>, &'a RawValue)>,
+}
+
+impl<'a> Object<'a> {
+    /// Reads the top level of `body`; deeper levels are checked for syntax and skipped.
+    ///
+    /// # Errors
+    /// When `body` is not one UTF-8 JSON object, or names a key twice: two readers could then see
+    /// two different requests.
+    pub fn parse(body: &'a [u8]) -> Result<Self, ObjectError> {
+        let text = std::str::from_utf8(body).map_err(|e| ObjectError::Encoding(e.valid_up_to()))?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let Fields(fields) = serde_json::from_str(text)?;
+        Ok(Self { text: std::str::from_utf8(body).unwrap_or(text), fields })
+    }
+
+    /// The raw text of a field's value.
+    pub fn get(&self, key: &str) -> Option<&'a str> {
+        self.fields.iter().find(|(k, _)| k == key).map(|(_, v)| v.get())
+    }
+
+    /// A field, read as `T`; `None` where it is absent or `null`.
+    ///
+    /// # Errors
+    /// When the value is not a `T`.
+    pub fn read<T: Deserialize<'a>>(&self, key: &str) -> Result<Option<T>, serde_json::Error> {
+        self.get(key).map_or(Ok(None), serde_json::from_str)
+    }
+
+    /// The keys, in order.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.fields.iter().map(|(k, _)| k.as_ref())
+    }
+
+    /// Where a field's value stands in the body.
+    pub fn value_range(&self, key: &str) -> Option<Range<usize>> {
+        self.get(key).map(|value| offset_in(self.text, value))
+    }
+
+    /// Where a further field can be put, and whether a comma must follow it.
+    pub fn insertion_point(&self) -> (usize, bool) {
+        let brace = self.text.find('{').map_or(0, |at| at + 1);
+        (brace, !self.fields.is_empty())
+    }
+}
+
+/// The range of `part` within `whole`, of which it is a slice.
+pub fn offset_in(whole: &str, part: &str) -> Range<usize> {
+    let start = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize);
+    start..start + part.len()
+}
+
+/// Replacements and insertions, made all at once.
+#[derive(Debug, Default)]
+pub struct Edits(Vec<(Range<usize>, String)>);
+
+impl Edits {
+    /// Puts `text` in place of `range`; an empty range inserts.
+    pub fn replace(&mut self, range: Range<usize>, text: impl Into<String>) {
+        self.0.push((range, text.into()));
+    }
+
+    /// Sets a top-level field of `object` to the JSON text `value`.
+    pub fn set(&mut self, object: &Object<'_>, key: &str, value: &str) {
+        if let Some(range) = object.value_range(key) {
+            return self.replace(range, value);
+        }
+        let (at, comma) = object.insertion_point();
+        let comma = if comma { "," } else { "" };
+        self.replace(at..at, format!("{}:{value}{comma}", quote(key)));
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The body with every edit made; the very same bytes where there is none. Edits must not
+    /// overlap.
+    pub fn apply(mut self, body: &Bytes) -> Bytes {
+        if self.0.is_empty() {
+            return body.clone();
+        }
+        self.0.sort_by_key(|(range, _)| range.start);
+        let added: usize = self.0.iter().map(|(_, text)| text.len()).sum();
+        let mut out = BytesMut::with_capacity(body.len() + added);
+        let mut done = 0;
+        for (range, text) in self.0 {
+            out.extend_from_slice(&body[done..range.start]);
+            out.extend_from_slice(text.as_bytes());
+            done = range.end;
+        }
+        out.extend_from_slice(&body[done..]);
+        out.freeze()
+    }
+}
+
+/// `text` as a JSON string.
+pub fn quote(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+struct FieldsVisitor;
+
+impl<'de> Visitor<'de> for FieldsVisitor {
+    type Value = Fields<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut fields = Vec::<(Cow<'de, str>, &'de RawValue)>::with_capacity(8);
+        while let Some(key) = map.next_key_seed(Key)? {
+            if fields.iter().any(|(known, _)| *known == key) {
+                return Err(A::Error::custom(format_args!("the key {key:?} stands twice")));
+            }
+            fields.push((key, map.next_value()?));
+        }
+        Ok(Fields(fields))
+    }
+}
+
+/// A key, borrowed where it has no escapes.
+struct Key;
+
+impl<'de> DeserializeSeed<'de> for Key {
+    type Value = Cow<'de, str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Key {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(text))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn edited(body: &str, key: &str, value: &str) -> String {
+        let object = Object::parse(body.as_bytes()).expect("an object");
+        let mut edits = Edits::default();
+        edits.set(&object, key, value);
+        String::from_utf8(edits.apply(&Bytes::copy_from_slice(body.as_bytes())).to_vec()).expect("UTF-8")
+    }
+
+    #[test]
+    fn replacing_a_value_leaves_every_other_byte_alone() {
+        let body = "{ \"z\" : 1e400,\n\"model\" :\t\"a\\u0062\" , \"big\":12345678901234567890.10 }";
+        let want = "{ \"z\" : 1e400,\n\"model\" :\t\"new\" , \"big\":12345678901234567890.10 }";
+        assert_eq!(edited(body, "model", "\"new\""), want);
+    }
+
+    #[test]
+    fn a_missing_field_is_inserted() {
+        assert_eq!(edited("{\"a\":1}", "b", "2"), "{\"b\":2,\"a\":1}");
+        assert_eq!(edited(" { } ", "b", "2"), " {\"b\":2 } ");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_tolerated_and_offsets_stay_right() {
+        assert_eq!(edited("\u{feff}{\"model\":\"a\"}", "model", "\"b\""), "\u{feff}{\"model\":\"b\"}");
+    }
+
+    #[test]
+    fn an_escaped_key_is_found_by_its_meaning() {
+        assert_eq!(edited(r#"{"mod\u0065l":"a"}"#, "model", "\"b\""), r#"{"mod\u0065l":"b"}"#);
+    }
+
+    #[test]
+    fn what_is_not_one_object_is_refused() {
+        for bad in
+            ["", "[]", "nul", "{\"a\":1} x", "{\"a\":1", "{\"a\":1,\"a\":2}", "{\"a\":1,\"\\u0061\":2}"]
+        {
+            assert!(Object::parse(bad.as_bytes()).is_err(), "{bad}");
+        }
+        assert!(matches!(Object::parse(b"{\"a\":\"\xff\"}"), Err(ObjectError::Encoding(6))));
+    }
+
+    #[test]
+    fn without_edits_the_bytes_are_the_same_allocation() {
+        let body = Bytes::from_static(b"{}");
+        assert_eq!(Edits::default().apply(&body).as_ptr(), body.as_ptr());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_value_can_be_set_and_read_back(key in "[a-z]{1,8}", text in ".{0,40}", other in ".{0,40}") {
+            let body = serde_json::json!({ "first": other, key.clone(): 1, "last": [other] }).to_string();
+            let after: serde_json::Value = serde_json::from_str(&edited(&body, &key, &quote(&text))).expect("JSON");
+            proptest::prop_assert_eq!(after[&key].as_str(), Some(text.as_str()));
+            if key != "last" { proptest::prop_assert_eq!(after["last"][0].as_str(), Some(other.as_str())); }
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Errors in OpenAI's envelope: writing ours, and reading the many shapes that engines send.
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use synapse_core::error::FaultKind;
+
+/// The longest message taken over from an engine, in bytes.
+const MAX_MESSAGE: usize = 1024;
+
+/// An engine's error, whatever its shape was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineError {
+    /// For the caller: without control characters, addresses and excess length.
+    pub message: String,
+    /// The field at fault, where the engine names one.
+    pub param: Option<String>,
+    /// The engine's code, always a string.
+    pub code: Option<String>,
+}
+
+/// Reads an engine's error body: OpenAI's nested shape, vLLM's flat one, Ollama's bare string,
+/// TGI's pair, FastAPI's `detail`, llama.cpp's integer codes.
+pub fn read(body: &[u8]) -> EngineError {
+    let json: Value = serde_json::from_slice(body).unwrap_or_default();
+    let inner = match &json["error"] {
+        Value::Object(_) => &json["error"],
+        _ => &json,
+    };
+    let text = |value: &Value| match value {
+        Value::String(s) if !s.is_empty() => Some(s.clone()),
+        Value::Number(n) => Some(n.to_string()),
+        _ => None,
+    };
+    let message = text(&inner["message"])
+        .or_else(|| text(&json["error"]))
+        .or_else(|| text(&json["detail"]))
+        .or_else(|| text(&json["detail"][0]["msg"]))
+        .unwrap_or_else(|| "The engine gave no reason.".to_owned());
+    EngineError { message: sanitise(&message), param: text(&inner["param"]), code: text(&inner["code"]) }
+}
+
+/// Removes what a caller must not see: addresses of engines, control characters, excess length.
+pub fn sanitise(message: &str) -> String {
+    let words = message.split_whitespace().map(|word| {
+        let address = word.contains("://") || word.parse::<std::net::SocketAddr>().is_ok();
+        let ip = word.trim_matches(|c: char| !c.is_ascii_hexdigit()).parse::<std::net::IpAddr>().is_ok();
+        if address || (ip && word.contains(['.', ':'])) { "[address]" } else { word }
+    });
+    let mut clean = String::new();
+    for word in words {
+        if clean.len() + word.len() > MAX_MESSAGE {
+            clean.push('…');
+            break;
+        }
+        if !clean.is_empty() {
+            clean.push(' ');
+        }
+        clean.extend(word.chars().filter(|c| !c.is_control()));
+    }
+    clean
+}
+
+/// The envelope of an error reply.
+pub fn envelope(kind: FaultKind, message: &str, param: Option<&str>, code: Option<&str>) -> Value {
+    json!({
+        "error": { "message": message, "type": kind.class(), "param": param, "code": code.unwrap_or(kind.code()) }
+    })
+}
+
+/// The event that ends a broken stream.
+pub fn event(kind: FaultKind, message: &str) -> Bytes {
+    format!("data: {}\n\n", envelope(kind, message, None, None)).into()
+}
+
+/// The same in the Responses API's shape.
+pub fn responses_event(kind: FaultKind, message: &str) -> Bytes {
+    let data = json!({ "type": "error", "code": kind.code(), "message": message, "param": null });
+    format!("event: error\ndata: {data}\n\n").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_engines_shape_is_read() {
+        for (body, message, code) in [
+            (r#"{"error":{"message":"too long","param":"messages","code":400}}"#, "too long", Some("400")),
+            (r#"{"object":"error","message":"no such model","code":404}"#, "no such model", Some("404")),
+            (r#"{"error":"model 'x' not found"}"#, "model 'x' not found", None),
+            (r#"{"error":"busy","error_type":"overloaded"}"#, "busy", None),
+            (r#"{"detail":[{"msg":"field required"}]}"#, "field required", None),
+            ("<html>", "The engine gave no reason.", None),
+        ] {
+            let read = read(body.as_bytes());
+            assert_eq!((read.message.as_str(), read.code.as_deref()), (message, code), "{body}");
+        }
+    }
+
+    #[test]
+    fn addresses_and_control_characters_are_removed() {
+        assert_eq!(
+            sanitise("dial http://10.0.0.5:8000/v1\u{1b}[31m failed (10.0.0.5), 10.1.2.3:80 too"),
+            "dial [address] failed [address] [address] too"
+        );
+        assert_eq!(sanitise("at 12:30, 3.5 of 4096 tokens"), "at 12:30, 3.5 of 4096 tokens");
+        assert!(sanitise(&"word ".repeat(5000)).len() < 1100);
+    }
+}

@@ -1,0 +1,6 @@
+//! OpenAI's dialect: what of a request decides its way, what the events of a reply mean, and the
+//! shape of errors.
+
+pub mod error;
+pub mod request;
+pub mod stream;

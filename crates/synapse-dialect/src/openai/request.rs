@@ -1,0 +1,209 @@
+//! Requests with a JSON body: the fields that decide their way, and the edits on the way out.
+
+use bytes::Bytes;
+use serde::Deserialize;
+use synapse_core::{
+    error::{Fault, FaultKind},
+    operation::Operation,
+};
+
+use crate::json::{Edits, Object, quote};
+
+/// What the gateway reads of a request. The body itself stays as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// The model asked for.
+    pub model: String,
+    /// Whether the reply is to be streamed.
+    pub stream: bool,
+    /// Whether the caller asked for the usage chunk of a stream.
+    pub wants_usage: bool,
+    /// Whether the engine keeps something of the request, so that it must not be sent twice.
+    pub has_side_effects: bool,
+}
+
+#[derive(Deserialize)]
+struct StreamOptions {
+    #[serde(default)]
+    include_usage: Option<bool>,
+}
+
+/// Reads a request of `operation`.
+///
+/// # Errors
+/// `invalid_json`, `missing_field` or `invalid_field`, naming the field.
+pub fn read(operation: Operation, body: &[u8]) -> Result<Shape, Fault> {
+    let object = Object::parse(body).map_err(|e| {
+        Fault::new(FaultKind::InvalidJson, format!("The request body must be one JSON object: {e}."))
+    })?;
+    let stream = field::<bool>(&object, "stream", "true or false")?.unwrap_or(false);
+    let options = field::<StreamOptions>(&object, "stream_options", "an object")?;
+    if options.is_some() && !stream {
+        return Err(invalid("stream_options", "is only allowed when `stream` is true"));
+    }
+    let model = match field::<String>(&object, "model", "a string")? {
+        Some(model) if !model.is_empty() => model,
+        // OpenAI lets a moderation go without a model.
+        None if operation == Operation::Moderation => String::new(),
+        _ => return Err(missing("model")),
+    };
+    for key in required(operation) {
+        if object.get(key).is_none_or(|value| value == "null") {
+            return Err(missing(key));
+        }
+    }
+    if operation == Operation::Chat {
+        check_messages(&object)?;
+    }
+    Ok(Shape {
+        model,
+        stream,
+        wants_usage: options.and_then(|o| o.include_usage).unwrap_or(false),
+        has_side_effects: has_side_effects(operation, &object),
+    })
+}
+
+/// The fields without which an operation makes no sense.
+const fn required(operation: Operation) -> &'static [&'static str] {
+    match operation {
+        Operation::Chat => &["messages"],
+        Operation::Completion | Operation::Image => &["prompt"],
+        Operation::Embeddings | Operation::Moderation | Operation::Speech => &["input"],
+        Operation::Rerank => &["query", "documents"],
+        Operation::Responses | Operation::Transcription | Operation::Translation => &[],
+    }
+}
+
+fn check_messages(object: &Object<'_>) -> Result<(), Fault> {
+    #[derive(Deserialize)]
+    struct Message {
+        role: String,
+    }
+    let messages = object
+        .read::<Vec<Message>>("messages")
+        .map_err(|_| invalid("messages", "must be a list of objects, each with a `role`"))?
+        .unwrap_or_default();
+    if messages.is_empty() {
+        return Err(invalid("messages", "must have at least one message"));
+    }
+    match messages.iter().position(|m| m.role.is_empty()) {
+        Some(at) => Err(invalid(&format!("messages[{at}].role"), "must not be empty")),
+        None => Ok(()),
+    }
+}
+
+/// The Responses API stores by default, and background work goes on after the reply.
+fn has_side_effects(operation: Operation, object: &Object<'_>) -> bool {
+    let is = |key, value| object.get(key) == Some(value);
+    match operation {
+        Operation::Responses => !is("store", "false") || is("background", "true"),
+        _ => is("store", "true") || is("background", "true"),
+    }
+}
+
+fn field<'a, T: Deserialize<'a>>(object: &Object<'a>, key: &str, what: &str) -> Result<Option<T>, Fault> {
+    object.read(key).map_err(|_| invalid(key, &format!("must be {what}")))
+}
+
+fn missing(key: &str) -> Fault {
+    Fault::new(FaultKind::MissingField, format!("The field `{key}` is required.")).param(key.to_owned())
+}
+
+fn invalid(key: &str, what: &str) -> Fault {
+    Fault::new(FaultKind::InvalidField, format!("The field `{key}` {what}.")).param(key.to_owned())
+}
+
+/// The body to send to an engine that calls the model `upstream_model`. Streams of chats and
+/// completions always ask for usage, so that tokens can be counted.
+pub fn rewrite(operation: Operation, shape: &Shape, body: &Bytes, upstream_model: &str) -> Bytes {
+    let ask_usage =
+        shape.stream && !shape.wants_usage && matches!(operation, Operation::Chat | Operation::Completion);
+    if !ask_usage && shape.model == upstream_model {
+        return body.clone();
+    }
+    // It was an object when it came in.
+    let Ok(object) = Object::parse(body) else { return body.clone() };
+    let mut edits = Edits::default();
+    if shape.model != upstream_model {
+        edits.set(&object, "model", &quote(upstream_model));
+    }
+    if ask_usage {
+        edits.set(&object, "stream_options", &with_usage(object.get("stream_options")));
+    }
+    edits.apply(body)
+}
+
+/// The caller's `stream_options` with `include_usage` set.
+fn with_usage(present: Option<&str>) -> String {
+    let fallback = || r#"{"include_usage":true}"#.to_owned();
+    let Some(text) = present.filter(|text| *text != "null") else { return fallback() };
+    let Ok(object) = Object::parse(text.as_bytes()) else { return fallback() };
+    let mut edits = Edits::default();
+    edits.set(&object, "include_usage", "true");
+    let edited = edits.apply(&Bytes::copy_from_slice(text.as_bytes()));
+    String::from_utf8(edited.to_vec()).unwrap_or_else(|_| fallback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHAT: &str = r#"{"messages":[{"role":"user","content":"hi"}],"model":"m","seed":1.0}"#;
+
+    fn rewritten(body: &str, model: &str) -> String {
+        let shape = read(Operation::Chat, body.as_bytes()).expect("a request");
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        String::from_utf8(rewrite(Operation::Chat, &shape, &body, model).to_vec()).expect("UTF-8")
+    }
+
+    fn refusal(operation: Operation, body: &str) -> (&'static str, String) {
+        let fault = read(operation, body.as_bytes()).expect_err("a refusal");
+        (fault.kind.code(), fault.param.unwrap_or_default().into_owned())
+    }
+
+    #[test]
+    fn a_request_nobody_edits_keeps_its_bytes() {
+        assert_eq!(rewritten(CHAT, "m"), CHAT);
+    }
+
+    #[test]
+    fn only_the_models_name_changes() {
+        assert_eq!(rewritten(CHAT, "org/m:8b"), CHAT.replace("\"m\"", "\"org/m:8b\""));
+    }
+
+    #[test]
+    fn a_stream_asks_for_usage_and_keeps_the_callers_options() {
+        let plain = CHAT.replace("\"seed\"", "\"stream\":true,\"seed\"");
+        assert!(rewritten(&plain, "m").contains(r#""stream_options":{"include_usage":true}"#));
+        let options = plain.replace("\"seed\"", r#""stream_options":{"x":[1]},"seed""#);
+        assert!(rewritten(&options, "m").contains(r#""stream_options":{"include_usage":true,"x":[1]}"#));
+        let wanted = plain.replace("\"seed\"", r#""stream_options":{"include_usage":true},"seed""#);
+        assert_eq!(rewritten(&wanted, "m"), wanted);
+    }
+
+    #[test]
+    fn a_wrong_request_is_refused_by_the_fields_name() {
+        let chat = Operation::Chat;
+        assert_eq!(refusal(chat, "{").0, "invalid_json");
+        assert_eq!(refusal(chat, r#"{"messages":[{"role":"user"}]}"#), ("missing_field", "model".into()));
+        assert_eq!(refusal(chat, r#"{"model":"m"}"#), ("missing_field", "messages".into()));
+        assert_eq!(refusal(chat, r#"{"model":7,"messages":[]}"#), ("invalid_field", "model".into()));
+        assert_eq!(refusal(chat, r#"{"model":"m","messages":[]}"#), ("invalid_field", "messages".into()));
+        assert_eq!(refusal(chat, r#"{"model":"m","messages":[{"role":""}]}"#).1, "messages[0].role");
+        let stream = r#"{"model":"m","messages":[{"role":"user"}],"stream":"true"}"#;
+        assert_eq!(refusal(chat, stream), ("invalid_field", "stream".into()));
+        let options = r#"{"model":"m","messages":[{"role":"user"}],"stream_options":{}}"#;
+        assert_eq!(refusal(chat, options), ("invalid_field", "stream_options".into()));
+        assert_eq!(refusal(Operation::Embeddings, r#"{"model":"m"}"#).1, "input");
+        assert_eq!(refusal(Operation::Rerank, r#"{"model":"m","query":"q"}"#).1, "documents");
+    }
+
+    #[test]
+    fn responses_have_side_effects_unless_told_otherwise() {
+        let read =
+            |body: &str| read(Operation::Responses, body.as_bytes()).expect("a request").has_side_effects;
+        assert!(read(r#"{"model":"m","input":"x"}"#));
+        assert!(!read(r#"{"model":"m","input":"x","store":false}"#));
+        assert!(read(r#"{"model":"m","input":"x","store":false,"background":true}"#));
+    }
+}

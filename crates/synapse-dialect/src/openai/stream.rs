@@ -1,0 +1,330 @@
+//! What the events of a streamed reply mean: whether content has begun, whether the reply is whole,
+//! what it cost, and which event was only for the gateway.
+
+use bytes::{Bytes, BytesMut};
+use memchr::memmem;
+use serde_json::Value;
+use synapse_core::{error::FaultKind, operation::Operation, usage::Usage};
+
+use super::error;
+use crate::{peek, sse};
+
+/// What an event is, before anything was released to the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// Nothing a caller would miss: comments, a role, "created".
+    Preamble,
+    /// Content, or the end of a reply without any.
+    Content,
+    /// The engine reports a failure.
+    Error,
+    /// Not what the protocol allows.
+    Malformed,
+}
+
+/// Tells preamble from content, parsing the event.
+pub fn classify(operation: Operation, event: &[u8]) -> EventKind {
+    let parsed = sse::Event::parse(event);
+    let Some(data) = parsed.data else { return EventKind::Preamble };
+    let data = data.trim_ascii();
+    if data == b"[DONE]" {
+        return EventKind::Content;
+    }
+    if data.is_empty() {
+        return EventKind::Preamble;
+    }
+    let Ok(json) = serde_json::from_slice::<Value>(data) else { return EventKind::Malformed };
+    if parsed.name == Some(b"error") || is_error(&json) {
+        return EventKind::Error;
+    }
+    let content = match operation {
+        Operation::Chat => {
+            any_choice(&json, |choice| choice["delta"].as_object().is_some_and(delta_has_content))
+        }
+        Operation::Completion => {
+            any_choice(&json, |choice| choice["text"].as_str().is_some_and(|t| !t.is_empty()))
+        }
+        Operation::Responses => !is_responses_preamble(&json),
+        _ => true,
+    };
+    if content { EventKind::Content } else { EventKind::Preamble }
+}
+
+fn is_error(json: &Value) -> bool {
+    json.get("error").is_some_and(|e| !e.is_null())
+        || matches!(json["type"].as_str(), Some("error" | "response.failed"))
+        || json["object"] == "error"
+}
+
+fn any_choice(json: &Value, test: impl Fn(&Value) -> bool) -> bool {
+    let choices = json["choices"].as_array().map(Vec::as_slice).unwrap_or_default();
+    choices.iter().any(|choice| !choice["finish_reason"].is_null() || test(choice))
+}
+
+/// Anything but a role and empty fillers is content: engines name reasoning and audio differently.
+fn delta_has_content(delta: &serde_json::Map<String, Value>) -> bool {
+    delta.iter().any(|(key, value)| match value {
+        Value::Null => false,
+        Value::String(text) => key != "role" && !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
+    })
+}
+
+fn is_responses_preamble(json: &Value) -> bool {
+    matches!(
+        json["type"].as_str(),
+        Some(
+            "response.created"
+                | "response.queued"
+                | "response.in_progress"
+                | "response.output_item.added"
+                | "response.content_part.added"
+                | "response.reasoning_summary_part.added"
+        )
+    )
+}
+
+/// How a stream stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// More is to come.
+    Open,
+    /// The reply is whole; `[DONE]` or its like may still be outstanding.
+    Finished,
+    /// The last event was seen.
+    Done,
+    /// The engine reported a failure, in the middle.
+    Failed(String),
+}
+
+/// Follows a stream after its first content, at little more than the cost of searching.
+#[derive(Debug)]
+pub struct Observer {
+    operation: Operation,
+    hide_usage: bool,
+    progress: Progress,
+    usage: Option<Usage>,
+    finish_reason: Option<String>,
+}
+
+impl Observer {
+    /// `hide_usage`: the usage chunk was asked for by the gateway, not by the caller.
+    pub fn new(operation: Operation, hide_usage: bool) -> Self {
+        Self { operation, hide_usage, progress: Progress::Open, usage: None, finish_reason: None }
+    }
+
+    /// How the stream stands.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Tokens, once the engine has told.
+    pub fn usage(&self) -> Option<Usage> {
+        self.usage
+    }
+
+    /// Why the engine stopped.
+    pub fn finish_reason(&self) -> Option<&str> {
+        self.finish_reason.as_deref()
+    }
+
+    /// The end marker that callers of this dialect wait for.
+    pub fn end_marker(&self) -> &'static [u8] {
+        match self.operation {
+            Operation::Chat | Operation::Completion => b"data: [DONE]\n\n",
+            _ => b"",
+        }
+    }
+
+    /// The event that tells a caller that the stream broke.
+    pub fn error_event(&self, kind: FaultKind, message: &str) -> Bytes {
+        match self.operation {
+            Operation::Responses => error::responses_event(kind, message),
+            _ => error::event(kind, message),
+        }
+    }
+
+    /// Whether an end of the connection now is an end of the reply, too.
+    pub fn may_end(&self) -> bool {
+        match self.operation {
+            Operation::Chat | Operation::Completion | Operation::Responses => {
+                matches!(self.progress, Progress::Finished | Progress::Done)
+            }
+            _ => !matches!(self.progress, Progress::Failed(_)),
+        }
+    }
+
+    /// Looks at a run of whole events; gives what the caller is to see of it.
+    pub fn observe(&mut self, run: Bytes) -> Bytes {
+        if peek::may_have_error(&run) || memmem::find(&run, b"event: error").is_some() {
+            if let Some((before, message)) = self.find_error(&run) {
+                self.progress = Progress::Failed(message);
+                return run.slice(..before);
+            }
+        }
+        if self.operation == Operation::Responses {
+            self.observe_responses(&run);
+            return run;
+        }
+        if let Some(reason) = peek::finish_reason(&run) {
+            self.finish_reason = Some(reason.to_owned());
+            self.progress = Progress::Finished;
+        }
+        let usage = peek::usage(&run);
+        self.usage = usage.or(self.usage);
+        if memmem::find(&run, b"[DONE]").is_some() && sse::events(&run).any(is_done) {
+            self.progress = Progress::Done;
+        }
+        if self.hide_usage && usage.is_some() { without_usage_chunk(run) } else { run }
+    }
+
+    fn observe_responses(&mut self, run: &[u8]) {
+        let ends = [&b"\"response.completed\""[..], b"\"response.incomplete\""];
+        if ends.iter().any(|end| memmem::find(run, end).is_some()) {
+            self.usage = peek::usage(run).or(self.usage);
+            self.progress = Progress::Done;
+        }
+    }
+
+    /// The first event that really is an error: where it starts, and its message.
+    fn find_error(&self, run: &[u8]) -> Option<(usize, String)> {
+        let mut at = 0;
+        for event in sse::events(run) {
+            if classify(self.operation, event) == EventKind::Error {
+                let data = sse::Event::parse(event).data.unwrap_or_default();
+                return Some((at, error::read(&data).message));
+            }
+            at += event.len();
+        }
+        None
+    }
+}
+
+fn is_done(event: &[u8]) -> bool {
+    sse::Event::parse(event).data.is_some_and(|data| data.trim_ascii() == b"[DONE]")
+}
+
+/// The run without the chunk that has usage and no choices.
+fn without_usage_chunk(run: Bytes) -> Bytes {
+    let is_usage_chunk = |event: &[u8]| {
+        let data = sse::Event::parse(event).data.unwrap_or_default();
+        serde_json::from_slice::<Value>(&data).is_ok_and(|json| {
+            json["usage"].is_object() && json["choices"].as_array().is_some_and(Vec::is_empty)
+        })
+    };
+    let mut kept = BytesMut::with_capacity(run.len());
+    for event in sse::events(&run).filter(|event| !is_usage_chunk(event)) {
+        kept.extend_from_slice(event);
+    }
+    if kept.len() == run.len() { run } else { kept.freeze() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DELTA: &str =
+        "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"},\"finish_reason\":null}]}\n\n";
+    const STOP: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+    const USAGE: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":2,\"completion_tokens\":1}}\n\n";
+    const DONE: &str = "data: [DONE]\n\n";
+
+    fn chat(data: &str) -> EventKind {
+        classify(Operation::Chat, format!("data: {data}\n\n").as_bytes())
+    }
+
+    fn run(events: &[&str]) -> Bytes {
+        events.concat().into()
+    }
+
+    #[test]
+    fn a_role_and_fillers_are_preamble() {
+        assert_eq!(
+            chat(r#"{"choices":[{"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#),
+            EventKind::Preamble
+        );
+        assert_eq!(
+            chat(r#"{"choices":[{"delta":{"role":"assistant","content":null,"tool_calls":[]}}]}"#),
+            EventKind::Preamble
+        );
+        assert_eq!(classify(Operation::Chat, b": ping\n\n"), EventKind::Preamble);
+    }
+
+    #[test]
+    fn text_tools_reasoning_and_an_end_are_content() {
+        for delta in [r#"{"content":"x"}"#, r#"{"reasoning_content":"x"}"#, r#"{"tool_calls":[{"index":0}]}"#]
+        {
+            assert_eq!(
+                chat(&format!(r#"{{"choices":[{{"delta":{delta}}}]}}"#)),
+                EventKind::Content,
+                "{delta}"
+            );
+        }
+        assert_eq!(chat(r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#), EventKind::Content);
+        assert_eq!(chat("[DONE]"), EventKind::Content);
+    }
+
+    #[test]
+    fn errors_and_garbage_are_told_apart() {
+        assert_eq!(chat(r#"{"error":{"message":"boom"}}"#), EventKind::Error);
+        assert_eq!(chat(r#"{"object":"error","message":"boom"}"#), EventKind::Error);
+        assert_eq!(chat("{\"choices\":"), EventKind::Malformed);
+    }
+
+    #[test]
+    fn the_usage_chunk_is_dropped_unless_the_caller_asked() {
+        let mut hiding = Observer::new(Operation::Chat, true);
+        assert_eq!(hiding.observe(run(&[DELTA, STOP, USAGE, DONE])), run(&[DELTA, STOP, DONE]));
+        assert_eq!(hiding.usage().map(|u| u.output_tokens), Some(1));
+        assert_eq!(hiding.progress(), &Progress::Done);
+        let mut showing = Observer::new(Operation::Chat, false);
+        assert_eq!(showing.observe(run(&[USAGE])), run(&[USAGE]));
+    }
+
+    #[test]
+    fn usage_beside_choices_is_kept() {
+        let both = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":2,\"completion_tokens\":1}}\n\n";
+        assert_eq!(Observer::new(Operation::Chat, true).observe(run(&[both])), run(&[both]));
+    }
+
+    #[test]
+    fn an_end_before_a_finish_reason_is_no_end() {
+        let mut observer = Observer::new(Operation::Chat, true);
+        observer.observe(run(&[DELTA]));
+        assert!(!observer.may_end());
+        observer.observe(run(&[STOP]));
+        assert!(observer.may_end());
+        assert_eq!(observer.finish_reason(), Some("stop"));
+    }
+
+    #[test]
+    fn an_error_in_the_middle_ends_what_the_caller_sees() {
+        let mut observer = Observer::new(Operation::Chat, true);
+        let seen =
+            observer.observe(run(&[DELTA, "data: {\"error\":{\"message\":\"out of memory\"}}\n\n", DONE]));
+        assert_eq!(seen, run(&[DELTA]));
+        assert_eq!(observer.progress(), &Progress::Failed("out of memory".into()));
+    }
+
+    #[test]
+    fn text_that_talks_of_errors_and_done_is_only_text() {
+        let tricky = "data: {\"choices\":[{\"delta\":{\"content\":\"\\\"error\\\": {} [DONE] \\\"finish_reason\\\":\\\"stop\\\"\"},\"finish_reason\":null}]}\n\n";
+        let mut observer = Observer::new(Operation::Chat, true);
+        assert_eq!(observer.observe(run(&[tricky])), run(&[tricky]));
+        assert_eq!(observer.progress(), &Progress::Open);
+    }
+
+    #[test]
+    fn a_responses_stream_ends_with_its_own_event() {
+        let created = "event: response.created\ndata: {\"type\":\"response.created\"}\n\n";
+        assert_eq!(classify(Operation::Responses, created.as_bytes()), EventKind::Preamble);
+        let mut observer = Observer::new(Operation::Responses, false);
+        observer.observe(run(&["data: {\"type\":\"response.output_text.delta\",\"delta\":\"x\"}\n\n"]));
+        assert!(!observer.may_end());
+        observer.observe(run(&["data: {\"type\":\"response.completed\",\"response\":{\"usage\":{\"input_tokens\":4,\"output_tokens\":2}}}\n\n"]));
+        assert!(observer.may_end());
+        assert_eq!(observer.usage().map(|u| u.input_tokens), Some(4));
+    }
+}

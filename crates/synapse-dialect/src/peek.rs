@@ -1,0 +1,109 @@
+//! Cheap looks into an engine's JSON without parsing it: most of a stream is passed on untouched,
+//! and a parser for every event would cost more than everything else together.
+//!
+//! A needle with both quotes (`"usage"`) cannot match inside a JSON string, where quotes are
+//! escaped; what follows the key is then read properly.
+
+use memchr::memmem;
+use serde::Deserialize;
+use synapse_core::usage::Usage;
+
+/// The last `usage` object in `json`, in the shapes of Chat Completions, Responses and embeddings.
+pub fn usage(json: &[u8]) -> Option<Usage> {
+    let mut end = json.len();
+    while let Some(at) = memmem::rfind(&json[..end], b"\"usage\"") {
+        if let Some(value) = value_after(json, at + b"\"usage\"".len()).filter(|v| v.first() == Some(&b'{')) {
+            let mut stream = serde_json::Deserializer::from_slice(value).into_iter::<WireUsage>();
+            return stream.next()?.ok().map(Usage::from);
+        }
+        end = at;
+    }
+    None
+}
+
+/// The last non-null `finish_reason` in `json`.
+pub fn finish_reason(json: &[u8]) -> Option<&str> {
+    const KEY: &[u8] = b"\"finish_reason\"";
+    let hits = memmem::find_iter(json, KEY);
+    hits.filter_map(|at| short_string(value_after(json, at + KEY.len())?)).last()
+}
+
+/// Whether `json` has a key `error` whose value is not `null`. A hit must be confirmed by parsing.
+pub fn may_have_error(json: &[u8]) -> bool {
+    const KEY: &[u8] = b"\"error\"";
+    memmem::find_iter(json, KEY)
+        .any(|at| value_after(json, at + KEY.len()).is_some_and(|v| !v.starts_with(b"null")))
+}
+
+/// What follows `:` after a key.
+fn value_after(json: &[u8], key_end: usize) -> Option<&[u8]> {
+    let rest = json.get(key_end..)?.trim_ascii_start().strip_prefix(b":")?;
+    Some(rest.trim_ascii_start())
+}
+
+/// A string without escapes, as the closed sets of the wire have them.
+fn short_string(value: &[u8]) -> Option<&str> {
+    let rest = value.strip_prefix(b"\"")?;
+    let end = rest.iter().take(64).position(|&b| b == b'"')?;
+    std::str::from_utf8(&rest[..end]).ok()
+}
+
+#[derive(Deserialize)]
+struct WireUsage {
+    #[serde(alias = "input_tokens", default)]
+    prompt_tokens: u64,
+    #[serde(alias = "output_tokens", default)]
+    completion_tokens: u64,
+    #[serde(alias = "input_tokens_details", default)]
+    prompt_tokens_details: Option<Details>,
+}
+
+#[derive(Deserialize)]
+struct Details {
+    #[serde(default)]
+    cached_tokens: Option<u64>,
+}
+
+impl From<WireUsage> for Usage {
+    fn from(wire: WireUsage) -> Self {
+        Self {
+            input_tokens: wire.prompt_tokens,
+            output_tokens: wire.completion_tokens,
+            cached_tokens: wire.prompt_tokens_details.and_then(|d| d.cached_tokens).unwrap_or(0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usage_is_found_in_every_spelling() {
+        let want = Some(Usage { input_tokens: 3, output_tokens: 5, cached_tokens: 2 });
+        let chat = br#"{"choices":[],"usage": {"prompt_tokens":3,"completion_tokens":5,"total_tokens":8,"prompt_tokens_details":{"cached_tokens":2}},"x":1}"#;
+        let responses =
+            br#"{"usage":{"input_tokens":3,"input_tokens_details":{"cached_tokens":2},"output_tokens":5}}"#;
+        assert_eq!(usage(chat), want);
+        assert_eq!(usage(responses), want);
+    }
+
+    #[test]
+    fn a_null_usage_and_a_quoted_one_are_no_usage() {
+        assert_eq!(usage(br#"{"usage":null}"#), None);
+        assert_eq!(usage(br#"{"content":"say \"usage\":{\"prompt_tokens\":1}"}"#), None);
+    }
+
+    #[test]
+    fn the_last_finish_reason_that_is_not_null_counts() {
+        let json = br#"{"finish_reason":null} {"finish_reason": "stop"} {"finish_reason":null}"#;
+        assert_eq!(finish_reason(json), Some("stop"));
+        assert_eq!(finish_reason(br#"{"finish_reason":null}"#), None);
+    }
+
+    #[test]
+    fn an_error_is_suspected_only_where_it_is_not_null() {
+        assert!(may_have_error(br#"{"error": {"message":"x"}}"#));
+        assert!(!may_have_error(br#"{"error":null,"content":"\"error\":1"}"#));
+    }
+}
