@@ -125,6 +125,8 @@ fault_kinds! {
     UpstreamTimeout = "upstream_timeout", "upstream_error", Upstream, ElsewhereOnly;
     /// The engine did not begin to answer in time.
     FirstTokenTimeout = "first_token_timeout", "upstream_error", Upstream, ElsewhereOnly;
+    /// The request has passed this gateway before: a backend's address leads back to it.
+    LoopDetected = "loop_detected", "invalid_request_error", Gateway, Never;
     /// A bug in Synapse.
     Internal = "internal_error", "server_error", Gateway, SameOk;
 }
@@ -143,6 +145,8 @@ pub struct Fault {
     pub retry_after: Option<Duration>,
     /// The engine's own status for [`FaultKind::UpstreamRejected`] (400, 413 or 422).
     pub upstream_status: Option<u16>,
+    /// The engine's own code, where the caller is to see that one.
+    pub upstream_code: Option<String>,
     /// What lies beneath; for logs only.
     pub source: Option<Box<dyn Error + Send + Sync>>,
 }
@@ -156,6 +160,7 @@ impl Fault {
             param: None,
             retry_after: None,
             upstream_status: None,
+            upstream_code: None,
             source: None,
         }
     }

@@ -1,0 +1,277 @@
+//! One record per request: opened before anything can fail, closed exactly once, at the end of the
+//! body, on error, or when the caller leaves. Closing never waits and never fails.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use synapse_core::{
+    audit::{Actor, Outcome, RequestRecord, Target},
+    error::{Blame, FaultKind},
+    id::RequestId,
+    usage::Usage,
+};
+
+use crate::metrics::{
+    DurationLabels, Label, Metrics, ModelBackendLabels, OperationLabel, RequestLabels, StatusLabel,
+    TokenLabels,
+};
+
+/// Where records go.
+pub struct Journal {
+    metrics: Arc<Metrics>,
+    access_log: AtomicBool,
+}
+
+impl Journal {
+    /// A journal that counts, and writes one log line per request while told to.
+    pub fn new(metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { metrics, access_log: AtomicBool::new(true) })
+    }
+
+    /// Switches the access log.
+    pub fn set_access_log(&self, on: bool) {
+        self.access_log.store(on, Ordering::Relaxed);
+    }
+
+    /// Opens the record of a request.
+    pub fn open(self: &Arc<Self>, id: RequestId, route: &'static str, actor: Actor) -> Record {
+        let started = Instant::now();
+        let draft = Draft {
+            id,
+            at: Timestamp::now(),
+            route,
+            actor,
+            target: Target::default(),
+            end: End::default(),
+            received: started,
+            upstream: Duration::ZERO,
+            first_token: None,
+            bytes: (0, 0),
+        };
+        Record { journal: Arc::clone(self), started, draft: Some(Box::new(draft)) }
+    }
+
+    fn close(&self, record: &RequestRecord) {
+        self.count(record);
+        if self.access_log.load(Ordering::Relaxed) {
+            access_line(record);
+        }
+    }
+
+    fn count(&self, record: &RequestRecord) {
+        let m = &self.metrics;
+        let label = |text: Option<&str>| Label::from(text.unwrap_or(""));
+        let operation = record.target.operation.map_or("", |o| o.name());
+        // Only names that exist may become labels: anything else would let callers fill memory.
+        let backend = label(record.target.backend.as_ref().map(|b| b.as_str()));
+        let model = match &record.target.model {
+            Some(model) if !backend.0.is_empty() => Label::from(model.as_str()),
+            _ => label(None),
+        };
+        let team = label(record.actor.team.as_ref().map(|t| t.as_str()));
+        let duration = record.duration.as_secs_f64();
+        m.requests
+            .get_or_create(&RequestLabels {
+                operation,
+                model: model.clone(),
+                backend: backend.clone(),
+                status: record.status,
+                team: team.clone(),
+            })
+            .inc();
+        m.records.get_or_create(&StatusLabel { status: record.outcome.name() }).inc();
+        if record.target.operation.is_none() {
+            return;
+        }
+        m.duration.get_or_create(&DurationLabels { operation, model: model.clone() }).observe(duration);
+        m.overhead.get_or_create(&OperationLabel { operation }).observe(record.overhead.as_secs_f64());
+        if let Some(first) = record.first_token.filter(|_| record.target.stream) {
+            m.first_token
+                .get_or_create(&ModelBackendLabels { model: model.clone(), backend })
+                .observe(first.as_secs_f64());
+        }
+        for (direction, count) in
+            record.usage.iter().flat_map(|u| [("input", u.input_tokens), ("output", u.output_tokens)])
+        {
+            let labels = TokenLabels { direction, model: model.clone(), team: team.clone() };
+            m.tokens.get_or_create(&labels).inc_by(count);
+        }
+    }
+}
+
+/// How a request ended, as far as it is known.
+#[derive(Clone, Debug, Default)]
+pub struct End {
+    /// The status on the wire.
+    pub status: u16,
+    /// The fault, where there is one.
+    pub fault: Option<FaultKind>,
+    /// Why the engine stopped.
+    pub finish_reason: Option<String>,
+    /// Tokens.
+    pub usage: Option<Usage>,
+}
+
+struct Draft {
+    id: RequestId,
+    at: Timestamp,
+    route: &'static str,
+    actor: Actor,
+    target: Target,
+    end: End,
+    /// When the body had arrived; the overhead counts from here.
+    received: Instant,
+    /// Time spent waiting for engines.
+    upstream: Duration,
+    first_token: Option<Duration>,
+    bytes: (u64, u64),
+}
+
+/// An open record. Dropping it closes it as cancelled: then the caller has left.
+pub struct Record {
+    journal: Arc<Journal>,
+    started: Instant,
+    draft: Option<Box<Draft>>,
+}
+
+impl Record {
+    fn draft(&mut self) -> Option<&mut Draft> {
+        self.draft.as_deref_mut()
+    }
+
+    /// The request's identifier.
+    pub fn id(&self) -> Option<&RequestId> {
+        self.draft.as_deref().map(|d| &d.id)
+    }
+
+    /// Who asked; to be filled in.
+    pub fn actor(&mut self, fill: impl FnOnce(&mut Actor)) {
+        if let Some(draft) = self.draft() {
+            fill(&mut draft.actor);
+        }
+    }
+
+    /// What was asked of whom; to be filled in.
+    pub fn target(&mut self, fill: impl FnOnce(&mut Target)) {
+        if let Some(draft) = self.draft() {
+            fill(&mut draft.target);
+        }
+    }
+
+    /// The request's body has arrived.
+    pub fn received(&mut self, bytes: u64) {
+        if let Some(draft) = self.draft() {
+            draft.received = Instant::now();
+            draft.bytes.0 = bytes;
+        }
+    }
+
+    /// Adds time spent waiting for an engine.
+    pub fn waited_upstream(&mut self, time: Duration) {
+        if let Some(draft) = self.draft() {
+            draft.upstream += time;
+        }
+    }
+
+    /// The first content goes out now.
+    pub fn first_content(&mut self) {
+        let elapsed = self.started.elapsed();
+        if let Some(draft) = self.draft() {
+            draft.first_token.get_or_insert(elapsed);
+        }
+    }
+
+    /// Bytes of the reply go out.
+    pub fn sent(&mut self, bytes: u64) {
+        if let Some(draft) = self.draft() {
+            draft.bytes.1 += bytes;
+        }
+    }
+
+    /// What is known of the end.
+    pub fn end(&mut self, fill: impl FnOnce(&mut End)) {
+        if let Some(draft) = self.draft() {
+            fill(&mut draft.end);
+        }
+    }
+
+    /// Closes the record by what is known: with a fault as rejected or failed, else as completed.
+    pub fn close(mut self) {
+        self.write(false);
+    }
+
+    fn write(&mut self, cancelled: bool) {
+        let Some(draft) = self.draft.take() else { return };
+        let outcome = match draft.end.fault {
+            _ if cancelled => Outcome::Cancelled,
+            None => Outcome::Completed,
+            Some(kind) if matches!(kind.blame(), Blame::Caller | Blame::Policy) => Outcome::Rejected,
+            Some(_) => Outcome::Failed,
+        };
+        let duration = self.started.elapsed();
+        let ours = draft.first_token.map_or(duration, |first| first.min(duration));
+        let receiving = draft.received.duration_since(self.started);
+        let record = RequestRecord {
+            id: draft.id,
+            at: draft.at,
+            route: draft.route,
+            actor: draft.actor,
+            target: draft.target,
+            outcome,
+            status: if cancelled { 499 } else { draft.end.status },
+            code: if cancelled {
+                Some(FaultKind::ClientClosedRequest.code())
+            } else {
+                draft.end.fault.map(FaultKind::code)
+            },
+            finish_reason: draft.end.finish_reason,
+            usage: draft.end.usage,
+            duration,
+            first_token: draft.first_token,
+            overhead: ours.saturating_sub(receiving).saturating_sub(draft.upstream),
+            bytes: draft.bytes,
+        };
+        self.journal.close(&record);
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.write(true);
+    }
+}
+
+/// One line per request; fields that do not apply are left out.
+fn access_line(record: &RequestRecord) {
+    let ms = |d: Duration| (d.as_secs_f64() * 1e4).round() / 10.0;
+    let usage = record.usage;
+    tracing::info!(
+        target: "synapse::access",
+        request_id = record.id.as_str(),
+        route = record.route,
+        status = record.status,
+        outcome = record.outcome.name(),
+        code = record.code,
+        team = record.actor.team.as_ref().map(|t| t.as_str()),
+        key = record.actor.key.as_ref().map(|k| k.as_str()),
+        address = record.actor.address.map(tracing::field::display),
+        model = record.target.model.as_ref().map(|m| m.as_str()),
+        backend = record.target.backend.as_ref().map(|b| b.as_str()),
+        attempts = (record.target.attempts > 0).then_some(record.target.attempts),
+        stream = record.target.stream.then_some(true),
+        finish_reason = record.finish_reason.as_deref(),
+        input_tokens = usage.map(|u| u.input_tokens),
+        output_tokens = usage.map(|u| u.output_tokens),
+        duration_ms = ms(record.duration),
+        first_token_ms = record.first_token.map(ms),
+        bytes_in = record.bytes.0,
+        bytes_out = record.bytes.1,
+        "request"
+    );
+}

@@ -1,0 +1,141 @@
+//! Opening connections: name look-up, TCP, TLS with the system's and the operator's authorities.
+
+use std::{
+    error::Error,
+    future::Future,
+    io,
+    path::Path,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll},
+};
+
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
+use synapse_core::config::snapshot::BackendSpec;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::TlsConnector;
+
+use crate::backend::{BackendError, FailedAt, UpstreamBody};
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// A byte stream to a backend, encrypted or not.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+type Io = TokioIo<Box<dyn Stream>>;
+
+/// An open connection, driven by whoever holds it.
+pub(super) struct Connection {
+    pub(super) sender: SendRequest<UpstreamBody>,
+    driver: Option<Box<http1::Connection<Io, UpstreamBody>>>,
+}
+
+impl Connection {
+    /// Drives the connection; `Ready` once it has ended.
+    pub(super) fn poll_driver(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(driver) = &mut self.driver else { return Poll::Ready(()) };
+        // Its error reaches whoever waits for the head or the body.
+        if Pin::new(driver.as_mut()).poll(cx).is_ready() {
+            self.driver = None;
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+}
+
+/// The trust that upstream connections are checked against; loaded when first needed, since most
+/// fleets have no TLS inside.
+#[derive(Default)]
+pub struct TlsSetup {
+    system: OnceLock<Arc<ClientConfig>>,
+}
+
+impl TlsSetup {
+    fn config(&self, ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, Failure> {
+        match ca_file {
+            None => Ok(Arc::clone(self.system.get_or_init(|| client_config(system_roots())))),
+            Some(path) => {
+                let mut roots = system_roots();
+                let mut added = 0;
+                for certificate in CertificateDer::pem_file_iter(path).map_err(|e| describe(path, &e))? {
+                    roots.add(certificate.map_err(|e| describe(path, &e))?)?;
+                    added += 1;
+                }
+                if added == 0 {
+                    return Err(format!("{} has no certificate in PEM form", path.display()).into());
+                }
+                Ok(client_config(roots))
+            }
+        }
+    }
+}
+
+fn describe(path: &Path, error: &dyn Error) -> Failure {
+    format!("{} cannot be read as PEM: {error}", path.display()).into()
+}
+
+fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    for error in &found.errors {
+        tracing::warn!(%error, "a certificate of the system's trust store cannot be read");
+    }
+    roots.add_parsable_certificates(found.certs);
+    roots
+}
+
+fn client_config(roots: RootCertStore) -> Arc<ClientConfig> {
+    let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Arc::new(config)
+}
+
+/// Opens connections to one backend.
+pub(super) struct Connector {
+    host: String,
+    port: u16,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+}
+
+impl Connector {
+    pub(super) fn new(spec: &BackendSpec, setup: &TlsSetup) -> Result<Self, Failure> {
+        let tls = if spec.url.https {
+            let name = ServerName::try_from(spec.url.host.clone())?;
+            Some((TlsConnector::from(setup.config(spec.ca_file.as_deref())?), name))
+        } else {
+            None
+        };
+        Ok(Self { host: spec.url.host.clone(), port: spec.url.port, tls })
+    }
+
+    /// A new connection. Until it stands, nothing of a request has left the house.
+    pub(super) async fn connect(&self) -> Result<Connection, BackendError> {
+        self.open().await.map_err(|e| BackendError::new(FailedAt::Connect, e))
+    }
+
+    async fn open(&self) -> Result<Connection, Failure> {
+        let tcp = self.tcp().await?;
+        tcp.set_nodelay(true)?;
+        let stream: Box<dyn Stream> = match &self.tls {
+            None => Box::new(tcp),
+            Some((connector, name)) => Box::new(connector.connect(name.clone(), tcp).await?),
+        };
+        let (sender, driver) = http1::Builder::new()
+            .max_headers(128)
+            .max_buf_size(128 * 1024)
+            .handshake(TokioIo::new(stream))
+            .await?;
+        Ok(Connection { sender, driver: Some(Box::new(driver)) })
+    }
+
+    async fn tcp(&self) -> io::Result<TcpStream> {
+        TcpStream::connect((self.host.as_str(), self.port)).await
+    }
+}

@@ -1,0 +1,35 @@
+//! `/health`: the last known state of all backends. It never asks anybody.
+
+use serde_json::{Map, Value, json};
+
+use crate::{gateway::Live, route::fleet::Health};
+
+/// The aggregate, in the contract's shape.
+pub fn report(live: &Live) -> Value {
+    let mut backends = Map::new();
+    let (mut up, mut down) = (0, 0);
+    for backend in live.fleet.iter() {
+        match backend.health() {
+            Health::Up => up += 1,
+            Health::Down => down += 1,
+            Health::Unknown => {}
+        }
+        let load = backend.load();
+        backends.insert(
+            backend.id().to_string(),
+            json!({
+                "status": backend.health().name(),
+                "type": backend.spec.kind.name(),
+                "models": backend.models.load().len(),
+                "in_flight": backend.in_flight(),
+                "queue_depth": load.waiting,
+            }),
+        );
+    }
+    let status = match (up, down) {
+        (_, 0) => "healthy",
+        (0, _) => "unhealthy",
+        _ => "degraded",
+    };
+    json!({ "status": status, "backends": Value::Object(backends) })
+}

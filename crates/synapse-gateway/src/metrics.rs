@@ -1,0 +1,196 @@
+//! Prometheus metrics: base units, route templates, key teams but never people.
+
+use std::sync::{Arc, atomic::AtomicU64};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+/// A label's value that is cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Label(pub Arc<str>);
+
+impl EncodeLabelValue for Label {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        EncodeLabelValue::encode(&&*self.0, encoder)
+    }
+}
+
+impl<T: Into<Arc<str>>> From<T> for Label {
+    fn from(text: T) -> Self {
+        Self(text.into())
+    }
+}
+
+macro_rules! labels {
+    ($($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty),* })*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+        pub struct $name { $(#[doc = "The label of this name."] pub $field: $type,)* }
+    )*};
+}
+
+labels! {
+    /// Of a closed request.
+    RequestLabels { operation: &'static str, model: Label, backend: Label, status: u16, team: Label }
+    /// Of a request's duration.
+    DurationLabels { operation: &'static str, model: Label }
+    /// Of time spent in Synapse itself.
+    OperationLabel { operation: &'static str }
+    /// Of token times.
+    ModelBackendLabels { model: Label, backend: Label }
+    /// Of token counts.
+    TokenLabels { direction: &'static str, model: Label, team: Label }
+    /// Of a backend.
+    BackendLabel { backend: Label }
+    /// Of an attempt.
+    AttemptLabels { backend: Label, outcome: &'static str }
+    /// Of a step from one model to its fallback.
+    FallbackLabels { model: Label, from: Label, to: Label }
+    /// Of a model at a backend.
+    ModelStateLabels { backend: Label, model: Label, state: &'static str }
+    /// Of a configuration reload or a closed record.
+    ResultLabel { result: &'static str }
+    /// Of a closed record.
+    StatusLabel { status: &'static str }
+}
+
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// Everything that is counted.
+pub struct Metrics {
+    /// The registry, for the metrics listener.
+    pub registry: Registry,
+    /// `synapse_requests_total`
+    pub requests: Family<RequestLabels, Counter>,
+    /// `synapse_request_duration_seconds`
+    pub duration: Histograms<DurationLabels>,
+    /// `synapse_overhead_seconds`
+    pub overhead: Histograms<OperationLabel>,
+    /// `synapse_time_to_first_token_seconds`
+    pub first_token: Histograms<ModelBackendLabels>,
+    /// `synapse_inter_token_seconds`
+    pub inter_token: Histograms<ModelBackendLabels>,
+    /// `synapse_tokens_total`
+    pub tokens: Family<TokenLabels, Counter>,
+    /// `synapse_requests_in_flight`
+    pub in_flight: Family<BackendLabel, Gauge>,
+    /// `synapse_attempts_total`
+    pub attempts: Family<AttemptLabels, Counter>,
+    /// `synapse_fallbacks_total`
+    pub fallbacks: Family<FallbackLabels, Counter>,
+    /// `synapse_backend_up`
+    pub backend_up: Family<BackendLabel, Gauge>,
+    /// `synapse_backend_queue_depth`
+    pub queue_depth: Family<BackendLabel, Gauge>,
+    /// `synapse_backend_kv_cache_usage_ratio`
+    pub kv_usage: Family<BackendLabel, Gauge<f64, AtomicU64>>,
+    /// `synapse_breaker_state`: 0 closed, 1 half-open, 2 open; the worst of a backend's models
+    pub breaker: Family<BackendLabel, Gauge>,
+    /// `synapse_model_state`: 1 for the state that holds
+    pub model_state: Family<ModelStateLabels, Gauge>,
+    /// `synapse_audit_records_total`
+    pub records: Family<StatusLabel, Counter>,
+    /// `synapse_config_reloads_total`
+    pub reloads: Family<ResultLabel, Counter>,
+}
+
+/// From 1 ms to 10 min; engines are slow, refusals fast.
+fn seconds() -> Histogram {
+    Histogram::new([
+        0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
+        300.0, 600.0,
+    ])
+}
+
+/// From 10 µs to 100 ms: what a gateway may cost.
+fn overhead_seconds() -> Histogram {
+    Histogram::new([
+        0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.1,
+    ])
+}
+
+/// After OpenTelemetry's advice for time per output token.
+fn token_seconds() -> Histogram {
+    Histogram::new([0.001, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5])
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Everything at zero, and registered.
+    pub fn new() -> Self {
+        let mut m = Self {
+            registry: Registry::with_prefix("synapse"),
+            requests: Family::default(),
+            duration: Family::new_with_constructor(seconds),
+            overhead: Family::new_with_constructor(overhead_seconds),
+            first_token: Family::new_with_constructor(seconds),
+            inter_token: Family::new_with_constructor(token_seconds),
+            tokens: Family::default(),
+            in_flight: Family::default(),
+            attempts: Family::default(),
+            fallbacks: Family::default(),
+            backend_up: Family::default(),
+            queue_depth: Family::default(),
+            kv_usage: Family::default(),
+            breaker: Family::default(),
+            model_state: Family::default(),
+            records: Family::default(),
+            reloads: Family::default(),
+        };
+        m.register();
+        m
+    }
+
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        let s = Unit::Seconds;
+        r.register("requests", "Requests, closed", self.requests.clone());
+        r.register_with_unit(
+            "request_duration",
+            "From arrival to the last byte",
+            s.clone(),
+            self.duration.clone(),
+        );
+        r.register_with_unit("overhead", "Time spent in Synapse itself", s.clone(), self.overhead.clone());
+        r.register_with_unit(
+            "time_to_first_token",
+            "From arrival to the first content of a stream",
+            s.clone(),
+            self.first_token.clone(),
+        );
+        r.register_with_unit("inter_token", "Between two pieces of a stream", s, self.inter_token.clone());
+        r.register("tokens", "Tokens as engines reported them", self.tokens.clone());
+        r.register("requests_in_flight", "Requests at a backend now", self.in_flight.clone());
+        r.register("attempts", "Attempts at backends", self.attempts.clone());
+        r.register("fallbacks", "Steps to a further backend", self.fallbacks.clone());
+        r.register("backend_up", "Whether the last health checks succeeded", self.backend_up.clone());
+        r.register("backend_queue_depth", "Requests waiting inside the engine", self.queue_depth.clone());
+        r.register(
+            "backend_kv_cache_usage_ratio",
+            "How full the engine's KV cache is",
+            self.kv_usage.clone(),
+        );
+        r.register("breaker_state", "0 closed, 1 half-open, 2 open", self.breaker.clone());
+        r.register("model_state", "1 for the state a model is in", self.model_state.clone());
+        r.register("audit_records", "Records closed, by outcome", self.records.clone());
+        r.register("config_reloads", "Configuration reloads", self.reloads.clone());
+    }
+
+    /// The metrics in the OpenMetrics text format.
+    ///
+    /// # Errors
+    /// When formatting fails, which it does not in memory.
+    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}

@@ -1,0 +1,91 @@
+//! `/v1/models`: what a caller may use, answered from memory.
+
+use bytes::Bytes;
+use hyper::{HeaderMap, Response, header::CONTENT_TYPE};
+use serde_json::{Map, Value, json};
+use synapse_core::{
+    audit::Actor,
+    error::{Fault, FaultKind},
+    principal::Principal,
+};
+
+use crate::{
+    audit::Record,
+    gateway::{Gateway, Live},
+    phase::authenticate::authenticate,
+    pipeline, respond,
+    stream::body::ReplyBody,
+};
+
+/// Serves the list, or one model of it if `wanted` is given. Ids may have slashes.
+pub fn handle(
+    gateway: &Gateway,
+    headers: &HeaderMap,
+    id: synapse_core::id::RequestId,
+    address: Option<std::net::IpAddr>,
+    wanted: Option<&str>,
+) -> Response<ReplyBody> {
+    let route = if wanted.is_some() { "GET /v1/models/{id}" } else { "GET /v1/models" };
+    let mut record = gateway.journal.open(id.clone(), route, Actor { address, ..Actor::default() });
+    let mut response = run(gateway, headers, wanted, &mut record)
+        .unwrap_or_else(|fault| pipeline::refuse(&fault, &mut record));
+    respond::tag(response.headers_mut(), &id);
+    let status = response.status().as_u16();
+    record.end(|end| end.status = status);
+    response.map(|body| body.attach(record, None))
+}
+
+fn run(
+    gateway: &Gateway,
+    headers: &HeaderMap,
+    wanted: Option<&str>,
+    record: &mut Record,
+) -> Result<Response<ReplyBody>, Fault> {
+    let live = gateway.live();
+    let caller = authenticate(&live.snapshot.auth, &gateway.keys(), headers, record)?;
+    let body = match wanted {
+        None => list(&live, caller.principal()),
+        Some(id) => one(&live, caller.principal(), id)?,
+    };
+    let mut response = Response::new(ReplyBody::whole(Bytes::from(body.to_string())));
+    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+fn list(live: &Live, caller: &Principal) -> Value {
+    let allowed = live.catalog.listing().iter().filter(|(id, _)| caller.allows_model(id));
+    let data: Vec<Value> = allowed.map(|(id, fields)| object(id, fields)).collect();
+    json!({ "object": "list", "data": data })
+}
+
+fn one(live: &Live, caller: &Principal, id: &str) -> Result<Value, Fault> {
+    if !caller.allows_model(id) {
+        let message = format!("This API key may not use the model `{id}`.");
+        return Err(Fault::new(FaultKind::ModelNotAllowed, message).param("model"));
+    }
+    if let Some((id, fields)) = live.catalog.listing().iter().find(|(known, _)| known == id) {
+        return Ok(object(id, fields));
+    }
+    // A name that only a pattern knows.
+    match live.catalog.resolve(id, &live.fleet) {
+        Some(_) => Ok(object(id, &Map::new())),
+        None => {
+            Err(Fault::new(FaultKind::ModelNotFound, format!("The model `{id}` does not exist."))
+                .param("model"))
+        }
+    }
+}
+
+/// OpenAI's required fields first, then whatever all instances agree on.
+fn object(id: &str, fields: &Map<String, Value>) -> Value {
+    let mut object = Map::new();
+    object.insert("id".to_owned(), id.into());
+    for (key, default) in [("object", json!("model")), ("created", json!(0)), ("owned_by", json!("synapse"))]
+    {
+        object.insert(key.to_owned(), fields.get(key).filter(|v| !v.is_null()).cloned().unwrap_or(default));
+    }
+    for (key, value) in fields {
+        object.entry(key).or_insert_with(|| value.clone());
+    }
+    Value::Object(object)
+}

@@ -1,0 +1,36 @@
+//! What the caller's key allows, and which way the model's name leads.
+
+use std::sync::Arc;
+
+use synapse_core::error::{Fault, FaultKind};
+
+use super::receive::Call;
+use crate::{audit::Record, gateway::Live, route::catalog::Route};
+
+/// A call that its key allows, with the way it is to go.
+pub struct Bound {
+    pub(super) call: Call,
+    pub(super) route: Arc<Route>,
+}
+
+/// Binds a call to its key.
+///
+/// # Errors
+/// `model_not_allowed` for a model outside the key's list, whether it exists or not;
+/// `model_not_found` for one that nobody serves.
+pub fn bind(live: &Live, call: Call, record: &mut Record) -> Result<Bound, Fault> {
+    let model = call.shape.model.as_str();
+    if model.is_empty() {
+        return Err(Fault::new(FaultKind::MissingField, "The field `model` is required.").param("model"));
+    }
+    if !call.caller.principal().allows_model(model) {
+        let message = format!("This API key may not use the model `{model}`.");
+        return Err(Fault::new(FaultKind::ModelNotAllowed, message).param("model"));
+    }
+    let route = live.catalog.resolve(model, &live.fleet).ok_or_else(|| {
+        let message = format!("The model `{model}` does not exist. GET /v1/models lists those that do.");
+        Fault::new(FaultKind::ModelNotFound, message).param("model")
+    })?;
+    record.target(|target| target.model = Some(route.model.clone()));
+    Ok(Bound { call, route })
+}

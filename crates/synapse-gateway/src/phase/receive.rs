@@ -1,0 +1,294 @@
+//! The request's body: read within its limits, parsed once. JSON stays in memory as it came; a form
+//! is spooled, and only its small fields are looked at.
+
+use std::{fs::File, io::Write, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::{
+    HeaderMap,
+    body::{Body, Incoming},
+    header::{CONTENT_ENCODING, CONTENT_TYPE},
+};
+use synapse_core::{
+    error::{Fault, FaultKind},
+    operation::Operation,
+};
+use synapse_dialect::{
+    multipart::{Field, FormError, Scanner},
+    openai::request::{self, Shape},
+};
+use tokio::task::spawn_blocking;
+
+use super::authenticate::Authenticated;
+use crate::{
+    audit::Record,
+    backend::{Segment, UpstreamBody},
+    gateway::Live,
+};
+
+/// How long a body may pause.
+const IDLE: Duration = Duration::from_secs(30);
+/// Uploads up to this size stay in memory.
+const SPOOL_ABOVE: u64 = 1024 * 1024;
+/// The form fields that decide a request's way.
+const FIELDS: &[&str] = &["model", "stream"];
+
+/// A request that has arrived whole.
+pub struct Call {
+    pub(super) caller: Authenticated,
+    pub(super) operation: Operation,
+    pub(super) shape: Shape,
+    pub(super) headers: HeaderMap,
+    pub(super) body: CallBody,
+}
+
+/// A request's body.
+pub(super) enum CallBody {
+    /// As it came.
+    Json(Bytes),
+    /// Its pieces, and where the model's name stands in them.
+    Form { pieces: Vec<Segment>, model: std::ops::Range<u64> },
+}
+
+/// Reads the body of `operation`.
+///
+/// # Errors
+/// `body_too_large`, `unsupported_media_type`, `request_timeout`, and what is wrong with the
+/// content.
+pub async fn receive(
+    live: &Live,
+    operation: Operation,
+    caller: Authenticated,
+    headers: HeaderMap,
+    body: Incoming,
+    record: &mut Record,
+) -> Result<Call, Fault> {
+    record.target(|target| target.operation = Some(operation));
+    if let Some(coding) = headers.get(CONTENT_ENCODING).filter(|coding| *coding != "identity") {
+        let coding = String::from_utf8_lossy(coding.as_bytes()).into_owned();
+        return Err(media_type(format!(
+            "Bodies with the content coding `{coding}` are not read. Send it plain."
+        )));
+    }
+    let form = matches!(operation, Operation::Transcription | Operation::Translation);
+    let (shape, body, size) = if form {
+        let (shape, body, size) = receive_form(live, operation, &headers, body).await?;
+        (shape, body, size)
+    } else {
+        check_json_type(&headers)?;
+        let bytes = collect(body, live.snapshot.server.max_body_bytes).await?;
+        let shape = request::read(operation, &bytes)?;
+        let size = bytes.len() as u64;
+        (shape, CallBody::Json(bytes), size)
+    };
+    record.received(size);
+    record.target(|target| {
+        target.model = Some(shape.model.as_str().into());
+        target.stream = shape.stream;
+    });
+    Ok(Call { caller, operation, shape, headers, body })
+}
+
+fn media_type(message: String) -> Fault {
+    Fault::new(FaultKind::UnsupportedMediaType, message)
+}
+
+fn content_type(headers: &HeaderMap) -> Option<&str> {
+    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok())
+}
+
+fn check_json_type(headers: &HeaderMap) -> Result<(), Fault> {
+    let Some(full) = content_type(headers) else { return Ok(()) };
+    let mut parts = full.split(';').map(str::trim);
+    let kind = parts.next().unwrap_or_default();
+    let utf8 = parts.all(|p| match p.split_once('=') {
+        Some((key, value)) if key.eq_ignore_ascii_case("charset") => {
+            value.trim_matches('"').eq_ignore_ascii_case("utf-8")
+        }
+        _ => true,
+    });
+    let json = kind.eq_ignore_ascii_case("application/json") || kind.to_ascii_lowercase().ends_with("+json");
+    if json && utf8 {
+        return Ok(());
+    }
+    Err(media_type("The content type must be `application/json` in UTF-8.".to_owned()))
+}
+
+fn too_large(limit: u64) -> Fault {
+    Fault::new(FaultKind::BodyTooLarge, format!("The body is larger than the limit of {limit} bytes."))
+}
+
+fn broken(error: hyper::Error) -> Fault {
+    Fault::new(FaultKind::ClientClosedRequest, "The body ended before it was complete.").source(error)
+}
+
+/// The next piece of a body that may not pause for long.
+async fn next_piece(body: &mut Incoming) -> Result<Option<Bytes>, Fault> {
+    loop {
+        let frame = tokio::time::timeout(IDLE, body.frame()).await.map_err(|_| {
+            Fault::new(
+                FaultKind::RequestTimeout,
+                format!("No more of the body came within {} s.", IDLE.as_secs()),
+            )
+        })?;
+        match frame.transpose().map_err(broken)? {
+            None => return Ok(None),
+            Some(frame) => {
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+        }
+    }
+}
+
+/// A body in memory; one that comes in one piece is not copied.
+async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, Fault> {
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_large(limit as u64));
+    }
+    let Some(first) = next_piece(&mut body).await? else { return Ok(Bytes::new()) };
+    if first.len() > limit {
+        return Err(too_large(limit as u64));
+    }
+    let Some(second) = (if body.is_end_stream() { None } else { next_piece(&mut body).await? }) else {
+        return Ok(first);
+    };
+    let expected = first.len() + second.len() + body.size_hint().lower() as usize;
+    let mut whole = BytesMut::with_capacity(expected.min(limit));
+    whole.extend_from_slice(&first);
+    let mut piece = Some(second);
+    while let Some(data) = piece {
+        if whole.len() + data.len() > limit {
+            return Err(too_large(limit as u64));
+        }
+        whole.extend_from_slice(&data);
+        piece = next_piece(&mut body).await?;
+    }
+    Ok(whole.freeze())
+}
+
+async fn receive_form(
+    live: &Live,
+    operation: Operation,
+    headers: &HeaderMap,
+    mut body: Incoming,
+) -> Result<(Shape, CallBody, u64), Fault> {
+    let kind = content_type(headers).unwrap_or_default();
+    if !kind.to_ascii_lowercase().starts_with("multipart/form-data") {
+        return Err(media_type(format!("{} takes `multipart/form-data`.", operation.openai_path())));
+    }
+    let limit = live.snapshot.server.max_upload_bytes;
+    if body.size_hint().lower() > limit {
+        return Err(too_large(limit));
+    }
+    let mut scanner = Scanner::new(kind, FIELDS).map_err(malformed)?;
+    let mut spool = Spool::default();
+    while let Some(piece) = next_piece(&mut body).await? {
+        if spool.size + piece.len() as u64 > limit {
+            return Err(too_large(limit));
+        }
+        scanner.push(&piece).map_err(malformed)?;
+        spool.push(piece).await?;
+    }
+    let fields = scanner.finish().map_err(malformed)?;
+    let find = |name: &str| fields.iter().find(|f: &&Field| f.name == name);
+    let model = find("model").filter(|f| !f.value.is_empty()).ok_or_else(|| {
+        Fault::new(FaultKind::MissingField, "The form field `model` is required.").param("model")
+    })?;
+    let shape = Shape {
+        model: model.value.clone(),
+        stream: find("stream").is_some_and(|f| f.value == "true"),
+        wants_usage: true,
+        has_side_effects: false,
+    };
+    let size = spool.size;
+    Ok((shape, CallBody::Form { pieces: spool.finish().await?, model: model.range.clone() }, size))
+}
+
+fn malformed(error: FormError) -> Fault {
+    Fault::new(FaultKind::InvalidField, format!("The form cannot be read: {error}.")).param("body")
+}
+
+/// An upload: in memory while small, then in an unnamed temporary file that vanishes with it.
+#[derive(Default)]
+struct Spool {
+    memory: BytesMut,
+    file: Option<File>,
+    size: u64,
+}
+
+impl Spool {
+    async fn push(&mut self, piece: Bytes) -> Result<(), Fault> {
+        self.size += piece.len() as u64;
+        self.memory.extend_from_slice(&piece);
+        if self.memory.len() as u64 > SPOOL_ABOVE { self.flush().await } else { Ok(()) }
+    }
+
+    async fn flush(&mut self) -> Result<(), Fault> {
+        let full = self.memory.split().freeze();
+        let file = self.file.take();
+        let written = spawn_blocking(move || {
+            let mut file = file.map_or_else(tempfile::tempfile, Ok)?;
+            file.write_all(&full)?;
+            Ok::<_, std::io::Error>(file)
+        });
+        let file = written.await.map_err(spool_failed)?.map_err(spool_failed)?;
+        self.file = Some(file);
+        Ok(())
+    }
+
+    async fn finish(mut self) -> Result<Vec<Segment>, Fault> {
+        if self.file.is_some() {
+            self.flush().await?;
+        }
+        Ok(match self.file {
+            Some(file) => vec![Segment::File(Arc::new(file), 0..self.size)],
+            None => vec![Segment::Memory(self.memory.freeze())],
+        })
+    }
+}
+
+fn spool_failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Fault {
+    Fault::new(FaultKind::Overloaded, "The upload could not be stored for the time being.").source(error)
+}
+
+impl CallBody {
+    /// The body for an engine that calls the model `upstream_model`.
+    pub(super) fn for_upstream(
+        &self,
+        operation: Operation,
+        shape: &Shape,
+        upstream_model: &str,
+    ) -> UpstreamBody {
+        match self {
+            Self::Json(bytes) => {
+                UpstreamBody::bytes(request::rewrite(operation, shape, bytes, upstream_model))
+            }
+            Self::Form { pieces, .. } if shape.model == upstream_model => {
+                UpstreamBody::segments(pieces.clone())
+            }
+            Self::Form { pieces, model } => UpstreamBody::segments(splice(pieces, model, upstream_model)),
+        }
+    }
+}
+
+/// The pieces with `name` in place of `range`.
+fn splice(pieces: &[Segment], range: &std::ops::Range<u64>, name: &str) -> Vec<Segment> {
+    let mut out = Vec::with_capacity(pieces.len() + 2);
+    for piece in pieces {
+        let (before, after) = match piece {
+            Segment::Memory(bytes) => (
+                Segment::Memory(bytes.slice(..range.start as usize)),
+                Segment::Memory(bytes.slice(range.end as usize..)),
+            ),
+            Segment::File(file, whole) => (
+                Segment::File(Arc::clone(file), whole.start..range.start),
+                Segment::File(Arc::clone(file), range.end..whole.end),
+            ),
+        };
+        out.extend([before, Segment::Memory(Bytes::copy_from_slice(name.as_bytes())), after]);
+    }
+    out
+}

@@ -1,0 +1,159 @@
+//! The catalogue: every public model name, and where it is served. Built anew when the
+//! configuration or a backend's list of models changes; requests only read it.
+
+use std::{collections::HashMap, sync::Arc};
+
+use serde_json::{Map, Value};
+use synapse_core::{
+    config::snapshot::{ModelSpec, Snapshot, Timeouts},
+    id::ModelName,
+};
+
+use super::{
+    endpoint::Endpoint,
+    fleet::{Fleet, ListedModel},
+};
+
+/// Where a model is served, for one backend.
+#[derive(Clone)]
+pub struct Candidate {
+    /// The model at the backend.
+    pub endpoint: Arc<Endpoint>,
+    /// Lower is tried first.
+    pub order: u32,
+    /// The share among equals.
+    pub weight: u32,
+    /// How long to wait for what.
+    pub timeouts: Timeouts,
+}
+
+/// A public name's way to its backends.
+pub struct Route {
+    /// The public name.
+    pub model: ModelName,
+    /// Sorted by order.
+    pub candidates: Vec<Candidate>,
+    /// Public names to try when all of these failed.
+    pub fallbacks: Vec<String>,
+}
+
+/// Every public name.
+#[derive(Default)]
+pub struct Catalog {
+    routes: HashMap<String, Arc<Route>>,
+    /// Names with a `*`, the most specific first.
+    patterns: Vec<(Arc<ModelSpec>, synapse_core::glob::Glob)>,
+    listing: Vec<(String, Map<String, Value>)>,
+}
+
+impl Catalog {
+    /// Builds the catalogue from the configuration and what backends list. Configured names win.
+    pub fn build(snapshot: &Snapshot, fleet: &Fleet) -> Self {
+        let mut catalog = Self::default();
+        let listed = merge_listings(fleet);
+        for spec in &snapshot.models {
+            for name in std::iter::once(&spec.name).chain(&spec.aliases) {
+                if name.is_literal() {
+                    let route = Arc::new(route_of(spec, name.as_str(), "", fleet));
+                    catalog.list(name.as_str(), configured_fields(&route));
+                    catalog.routes.insert(name.as_str().to_owned(), route);
+                } else {
+                    catalog.patterns.push((Arc::clone(spec), name.clone()));
+                }
+            }
+        }
+        catalog.patterns.sort_by_key(|(_, glob)| std::cmp::Reverse(glob.as_str().len()));
+        for (id, places) in listed {
+            if catalog.routes.contains_key(&id) {
+                continue;
+            }
+            catalog.list(&id, shared_fields(&places));
+            let candidates = places.iter().map(|(endpoint, _)| discovered(endpoint)).collect();
+            let route = Route { model: ModelName::from(id.as_str()), candidates, fallbacks: Vec::new() };
+            catalog.routes.insert(id, Arc::new(route));
+        }
+        catalog.listing.sort_by(|a, b| a.0.cmp(&b.0));
+        catalog
+    }
+
+    fn list(&mut self, id: &str, fields: Map<String, Value>) {
+        self.listing.push((id.to_owned(), fields));
+    }
+
+    /// The way of a name: as configured or discovered, else by the most specific pattern.
+    pub fn resolve(&self, name: &str, fleet: &Fleet) -> Option<Arc<Route>> {
+        if let Some(route) = self.routes.get(name) {
+            return Some(Arc::clone(route));
+        }
+        self.patterns.iter().find_map(|(spec, glob)| {
+            let captured = glob.capture(name)?;
+            Some(Arc::new(route_of(spec, name, captured, fleet)))
+        })
+    }
+
+    /// Every name that is no pattern, with its object in OpenAI's shape, sorted.
+    pub fn listing(&self) -> &[(String, Map<String, Value>)] {
+        &self.listing
+    }
+}
+
+/// The models of all backends by name, with the places where each is served.
+fn merge_listings(fleet: &Fleet) -> std::collections::BTreeMap<String, Vec<(Arc<Endpoint>, ListedModel)>> {
+    let mut merged = std::collections::BTreeMap::<String, Vec<_>>::new();
+    for backend in fleet.iter() {
+        for model in backend.models.load().iter() {
+            let endpoint = backend.endpoint(&model.id);
+            merged.entry(model.id.clone()).or_default().push((endpoint, model.clone()));
+        }
+    }
+    merged
+}
+
+fn route_of(spec: &ModelSpec, name: &str, captured: &str, fleet: &Fleet) -> Route {
+    let mut candidates: Vec<Candidate> = spec
+        .deployments
+        .iter()
+        .filter(|deployment| deployment.weight > 0)
+        .filter_map(|deployment| {
+            let backend = fleet.get(&deployment.backend)?;
+            Some(Candidate {
+                endpoint: backend.endpoint(&deployment.model.fill(captured)),
+                order: deployment.order,
+                weight: deployment.weight,
+                timeouts: deployment.timeouts.unwrap_or(backend.spec.timeouts),
+            })
+        })
+        .collect();
+    candidates.sort_by_key(|candidate| candidate.order);
+    Route { model: ModelName::from(name), candidates, fallbacks: spec.fallbacks.clone() }
+}
+
+fn discovered(endpoint: &Arc<Endpoint>) -> Candidate {
+    let timeouts = endpoint.backend.spec.timeouts;
+    Candidate { endpoint: Arc::clone(endpoint), order: 1, weight: 1, timeouts }
+}
+
+/// A configured name's object: what its backends agree on, under the public name.
+fn configured_fields(route: &Route) -> Map<String, Value> {
+    let places: Vec<_> = route
+        .candidates
+        .iter()
+        .filter_map(|candidate| {
+            let endpoint = &candidate.endpoint;
+            let models = endpoint.backend.models.load();
+            let model = models.iter().find(|m| *m.id == *endpoint.model)?;
+            Some((Arc::clone(endpoint), model.clone()))
+        })
+        .collect();
+    shared_fields(&places)
+}
+
+/// The fields on which all instances agree, and how many there are.
+fn shared_fields(places: &[(Arc<Endpoint>, ListedModel)]) -> Map<String, Value> {
+    let mut fields = places.first().map(|(_, model)| model.fields.clone()).unwrap_or_default();
+    for (_, other) in places.iter().skip(1) {
+        fields.retain(|key, value| other.fields.get(key) == Some(value));
+    }
+    fields.insert("instances".to_owned(), places.len().into());
+    fields
+}

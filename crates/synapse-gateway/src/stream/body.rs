@@ -1,0 +1,126 @@
+//! The body of every reply: hands out its source's bytes and closes the record when they end, when
+//! they break, or when the caller leaves.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use super::{EventFlow, PendingFlow, RawFlow, raw::Broken};
+use crate::{
+    audit::{End, Record},
+    drain::OpenRequest,
+};
+
+/// Where the bytes come from.
+pub(crate) enum Bytestream {
+    Whole(Option<Bytes>),
+    Events(Box<EventFlow>),
+    Raw(Box<RawFlow>),
+    Pending(Box<PendingFlow>),
+}
+
+/// A reply's body.
+pub struct ReplyBody {
+    source: Bytestream,
+    record: Option<Record>,
+    _open: Option<OpenRequest>,
+}
+
+impl ReplyBody {
+    /// A body in memory.
+    pub fn whole(bytes: Bytes) -> Self {
+        Self { source: Bytestream::Whole(Some(bytes)), record: None, _open: None }
+    }
+
+    pub(crate) fn new(source: Bytestream) -> Self {
+        Self { source, record: None, _open: None }
+    }
+
+    /// Ties the request's record and its count as open work to the body's end.
+    #[must_use]
+    pub fn attach(mut self, record: Record, open: Option<OpenRequest>) -> Self {
+        self.record = Some(record);
+        self._open = open;
+        self
+    }
+
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+        match &mut self.source {
+            Bytestream::Whole(bytes) => Poll::Ready(bytes.take().filter(|b| !b.is_empty()).map(Ok)),
+            Bytestream::Events(flow) => flow.poll_bytes(cx).map(|bytes| bytes.map(Ok)),
+            Bytestream::Pending(flow) => flow.poll_bytes(cx, self.record.as_mut()).map(|bytes| bytes.map(Ok)),
+            Bytestream::Raw(flow) => flow.poll_bytes(cx),
+        }
+    }
+
+    /// Whether nothing more will come, without polling; hyper then polls no more.
+    fn is_done(&self) -> bool {
+        match &self.source {
+            Bytestream::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Bytestream::Raw(flow) => flow.length().is_some() && flow.is_done(),
+            Bytestream::Events(_) | Bytestream::Pending(_) => false,
+        }
+    }
+
+    fn close(&mut self) {
+        let Some(mut record) = self.record.take() else { return };
+        let fill = |end: &mut End| match &self.source {
+            Bytestream::Whole(_) => {}
+            Bytestream::Events(flow) => flow.end(end),
+            Bytestream::Raw(flow) => flow.end(end),
+            Bytestream::Pending(flow) => flow.end(end),
+        };
+        record.end(fill);
+        record.close();
+    }
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let next = ready!(self.poll_source(cx));
+        match &next {
+            Some(Ok(bytes)) => {
+                if let Some(record) = &mut self.record {
+                    record.first_content();
+                    record.sent(bytes.len() as u64);
+                }
+                if self.is_done() {
+                    self.close();
+                }
+            }
+            Some(Err(_)) | None => self.close(),
+        }
+        Poll::Ready(next.map(|result| result.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_done()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Bytestream::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            Bytestream::Raw(flow) => flow.length().map_or_else(SizeHint::default, SizeHint::with_exact),
+            Bytestream::Events(_) | Bytestream::Pending(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl Drop for ReplyBody {
+    fn drop(&mut self) {
+        // An empty body is never polled; anything else that was not closed was not wanted any more.
+        if self.is_done() {
+            self.close();
+        }
+    }
+}

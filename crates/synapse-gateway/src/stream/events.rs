@@ -1,0 +1,333 @@
+//! Streams of events: the preamble is held until content comes, then whole events pass, untouched
+//! but for the usage chunk that only the gateway asked for. A stream that breaks ends with an error
+//! event, never as if it were complete.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context as TaskContext, Poll},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use prometheus_client::metrics::histogram::Histogram;
+use synapse_core::error::{Fault, FaultKind};
+use synapse_dialect::{
+    openai::{
+        error,
+        stream::{EventKind, Observer, Progress, classify},
+    },
+    sse::{self, Framer},
+};
+use tokio::time::{Instant, Sleep};
+
+use super::{Context, MAX_EVENT, truncated};
+use crate::{
+    audit::End,
+    backend::{BackendError, ReplyStream},
+    drain::Drain,
+    route::endpoint::Lease,
+};
+
+/// What is ready is sent together, up to this size: one write instead of many.
+const MAX_WRITE: usize = 32 * 1024;
+
+type Expiry = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A stream of events that has begun.
+pub(crate) struct EventFlow {
+    upstream: ReplyStream,
+    framer: Framer,
+    observer: Observer,
+    held: Bytes,
+    lease: Option<Lease>,
+    idle: Pin<Box<Sleep>>,
+    idle_limit: Duration,
+    deadline: Instant,
+    expiry: Expiry,
+    gaps: Histogram,
+    last_sent: Option<Instant>,
+    fault: Option<FaultKind>,
+    ended: bool,
+}
+
+/// What the upstream has ready.
+enum Step {
+    Run(Bytes),
+    End,
+    Broken(FaultKind, &'static str),
+}
+
+impl EventFlow {
+    /// Holds what comes until there is content.
+    pub(super) async fn begin(
+        context: &Context,
+        mut upstream: ReplyStream,
+        drain: &Drain,
+        gaps: Histogram,
+    ) -> Result<Self, Fault> {
+        let mut framer = Framer::new(MAX_EVENT);
+        let mut held = BytesMut::new();
+        let mut observer = Observer::new(context.operation, context.hide_usage);
+        loop {
+            let Some(frame) = upstream.frame().await else {
+                return Err(Fault::new(
+                    FaultKind::UpstreamTruncated,
+                    "The engine's stream ended before any content.",
+                ));
+            };
+            let Ok(data) = frame.map_err(truncated)?.into_data() else { continue };
+            let run =
+                framer.push(data).map_err(|e| invalid("The engine sent an endless event.").source(e))?;
+            let content = has_content(context, &run)?;
+            held.extend_from_slice(&observer.observe(run));
+            if content {
+                break;
+            }
+            if held.len() > MAX_EVENT {
+                return Err(invalid("The engine sent no content in a long stream."));
+            }
+        }
+        let idle_limit = context.timeouts.idle;
+        Ok(Self {
+            upstream,
+            framer,
+            observer,
+            held: held.freeze(),
+            lease: None,
+            idle: Box::pin(tokio::time::sleep(idle_limit)),
+            idle_limit,
+            deadline: context.deadline,
+            expiry: expiry(drain),
+            gaps,
+            last_sent: None,
+            fault: None,
+            ended: false,
+        })
+    }
+
+    pub(super) fn hold(&mut self, lease: Lease) {
+        self.lease = Some(lease);
+    }
+
+    /// What is known at the end.
+    pub(crate) fn end(&self, end: &mut End) {
+        end.fault = self.fault;
+        end.usage = self.observer.usage();
+        end.finish_reason = self.observer.finish_reason().map(str::to_owned);
+    }
+
+    /// The next bytes for the caller.
+    pub(crate) fn poll_bytes(&mut self, cx: &mut TaskContext<'_>) -> Poll<Option<Bytes>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let mut out = Coalesced::from(std::mem::take(&mut self.held));
+        if self.observer.progress() == &Progress::Done && !out.is_empty() {
+            self.finish();
+            return Poll::Ready(Some(out.take()));
+        }
+        while out.len() < MAX_WRITE {
+            match self.poll_step(cx) {
+                Poll::Pending if out.is_empty() => return Poll::Pending,
+                Poll::Pending => break,
+                Poll::Ready(Step::Run(run)) => {
+                    out.push(self.observer.observe(run));
+                    if let Some(last) = self.conclude_run() {
+                        out.push(last);
+                        break;
+                    }
+                }
+                Poll::Ready(Step::End) => {
+                    out.push(self.conclude_end());
+                    break;
+                }
+                Poll::Ready(Step::Broken(kind, message)) => {
+                    out.push(self.break_off(kind, message));
+                    break;
+                }
+            }
+        }
+        if out.is_empty() {
+            return Poll::Ready(None);
+        }
+        self.note_gap();
+        Poll::Ready(Some(out.take()))
+    }
+
+    fn note_gap(&mut self) {
+        let now = Instant::now();
+        if let Some(last) = self.last_sent.replace(now) {
+            self.gaps.observe(now.duration_since(last).as_secs_f64());
+        }
+    }
+
+    /// After a run: the bytes that close the stream, if it is over.
+    fn conclude_run(&mut self) -> Option<Bytes> {
+        match self.observer.progress() {
+            Progress::Failed(message) => {
+                let message = message.clone();
+                Some(self.break_off(FaultKind::Upstream, &message))
+            }
+            Progress::Done => {
+                self.finish();
+                Some(Bytes::new())
+            }
+            Progress::Open | Progress::Finished => None,
+        }
+    }
+
+    /// After the upstream's end: whether that was the reply's end, too.
+    fn conclude_end(&mut self) -> Bytes {
+        let rest = self.framer.finish();
+        // A last event may lack its blank line.
+        let mut last =
+            if rest.is_empty() { rest } else { self.observer.observe([&rest[..], b"\n\n"].concat().into()) };
+        if let Progress::Failed(message) = self.observer.progress() {
+            let message = message.clone();
+            return self.break_off(FaultKind::Upstream, &message);
+        }
+        if !self.observer.may_end() {
+            return self.break_off(
+                FaultKind::UpstreamTruncated,
+                "The engine's stream ended before it was complete.",
+            );
+        }
+        if self.observer.progress() != &Progress::Done {
+            last = [&last[..], self.observer.end_marker()].concat().into();
+        }
+        self.finish();
+        last
+    }
+
+    fn finish(&mut self) {
+        self.ended = true;
+        if let Some(mut lease) = self.lease.take() {
+            lease.success();
+        }
+    }
+
+    fn break_off(&mut self, kind: FaultKind, message: &str) -> Bytes {
+        self.ended = true;
+        self.fault = Some(kind);
+        if let Some(mut lease) = self.lease.take().filter(|_| kind != FaultKind::ShuttingDown) {
+            lease.failure();
+        }
+        self.observer.error_event(kind, message)
+    }
+
+    fn poll_step(&mut self, cx: &mut TaskContext<'_>) -> Poll<Step> {
+        loop {
+            return match self.upstream.as_mut().poll_frame(cx) {
+                Poll::Ready(None) => Poll::Ready(Step::End),
+                Poll::Ready(Some(Err(error))) => Poll::Ready(broken(&error)),
+                Poll::Ready(Some(Ok(frame))) => {
+                    let Ok(data) = frame.into_data() else { continue };
+                    self.idle.as_mut().reset(Instant::now() + self.idle_limit);
+                    match self.framer.push(data) {
+                        Ok(run) if run.is_empty() => continue,
+                        Ok(run) => Poll::Ready(Step::Run(run)),
+                        Err(_) => Poll::Ready(Step::Broken(
+                            FaultKind::UpstreamInvalidResponse,
+                            "The engine sent an endless event.",
+                        )),
+                    }
+                }
+                Poll::Pending => self.poll_limits(cx),
+            };
+        }
+    }
+
+    /// Nothing has come: is that allowed to go on?
+    fn poll_limits(&mut self, cx: &mut TaskContext<'_>) -> Poll<Step> {
+        if self.idle.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Step::Broken(
+                FaultKind::UpstreamTimeout,
+                "The engine stopped in the middle.",
+            ));
+        }
+        if Instant::now() >= self.deadline {
+            return Poll::Ready(Step::Broken(
+                FaultKind::UpstreamTimeout,
+                "The request took longer than is allowed.",
+            ));
+        }
+        if self.expiry.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Step::Broken(FaultKind::ShuttingDown, "The gateway is going down."));
+        }
+        Poll::Pending
+    }
+}
+
+/// Resolves when a drain's grace period is over.
+pub(super) fn expiry(drain: &Drain) -> Expiry {
+    let mut expired = drain.expiry();
+    Box::pin(async move {
+        // The sender lives as long as the gateway; its end is an expiry, too.
+        let _ended = expired.wait_for(|over| *over).await;
+    })
+}
+
+fn broken(error: &BackendError) -> Step {
+    tracing::debug!(%error, "a stream broke");
+    Step::Broken(FaultKind::UpstreamTruncated, "The engine's stream broke before it was complete.")
+}
+
+fn invalid(message: &'static str) -> Fault {
+    Fault::new(FaultKind::UpstreamInvalidResponse, message)
+}
+
+/// Whether there is content in a run.
+fn has_content(context: &Context, run: &[u8]) -> Result<bool, Fault> {
+    for event in sse::events(run) {
+        match classify(context.operation, event) {
+            EventKind::Preamble => {}
+            EventKind::Content => return Ok(true),
+            EventKind::Malformed => return Err(invalid("The engine sent an event that is not JSON.")),
+            EventKind::Error => {
+                let data = sse::Event::parse(event).data.unwrap_or_default();
+                return Err(Fault::new(FaultKind::Upstream, error::read(&data).message));
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Pieces put together; a single one is not copied.
+struct Coalesced {
+    first: Bytes,
+    more: BytesMut,
+}
+
+impl From<Bytes> for Coalesced {
+    fn from(first: Bytes) -> Self {
+        Self { first, more: BytesMut::new() }
+    }
+}
+
+impl Coalesced {
+    fn len(&self) -> usize {
+        self.first.len() + self.more.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn push(&mut self, piece: Bytes) {
+        if self.is_empty() {
+            self.first = piece;
+        } else if !piece.is_empty() {
+            if self.more.is_empty() {
+                self.more.reserve(MAX_WRITE.min(8 * (self.first.len() + piece.len())));
+                self.more.extend_from_slice(&std::mem::take(&mut self.first));
+            }
+            self.more.extend_from_slice(&piece);
+        }
+    }
+
+    fn take(self) -> Bytes {
+        if self.more.is_empty() { self.first } else { self.more.freeze() }
+    }
+}

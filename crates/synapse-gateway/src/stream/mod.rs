@@ -1,0 +1,165 @@
+//! Replies on their way to the caller: polled, not spawned, with back-pressure by construction. A
+//! reply counts as begun once it has content; until then a failure is a reason to try elsewhere.
+
+pub mod body;
+mod events;
+mod pending;
+mod raw;
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::{HeaderMap, header::CONTENT_TYPE};
+use prometheus_client::metrics::histogram::Histogram;
+use synapse_core::{
+    config::snapshot::Timeouts,
+    error::{Fault, FaultKind},
+    operation::Operation,
+    usage::Usage,
+};
+use synapse_dialect::peek;
+use tokio::time::Instant;
+
+use crate::{
+    backend::{BackendError, ReplyStream},
+    drain::Drain,
+    route::endpoint::Lease,
+};
+pub(crate) use events::EventFlow;
+pub(crate) use pending::{PendingFlow, PendingReply};
+pub(crate) use raw::RawFlow;
+
+/// Replies up to this size are read whole before the first byte goes out, so that one that breaks
+/// can be replaced.
+const MAX_BUFFERED: usize = 4 * 1024 * 1024;
+/// The longest single event of a stream.
+pub(crate) const MAX_EVENT: usize = 1024 * 1024;
+
+/// What a reply's handling depends on.
+pub(crate) struct Context {
+    pub(crate) operation: Operation,
+    /// Whether the usage chunk was asked for by the gateway, not by the caller.
+    pub(crate) hide_usage: bool,
+    /// Whether the caller asked for a stream.
+    pub(crate) streamed: bool,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) deadline: Instant,
+}
+
+/// A reply that has begun.
+pub(crate) enum Source {
+    /// All of it.
+    Whole(Whole),
+    /// Server-sent events.
+    Events(Box<EventFlow>),
+    /// Anything else, as it comes.
+    Raw(Box<RawFlow>),
+}
+
+/// A reply in memory.
+pub(crate) struct Whole {
+    pub(crate) bytes: Bytes,
+    pub(crate) usage: Option<Usage>,
+    pub(crate) finish_reason: Option<String>,
+}
+
+impl Source {
+    /// Ties the reply to its attempt: while it flows, it counts as in flight, and its end is what
+    /// the breaker learns.
+    pub(crate) fn with_lease(mut self, mut lease: Lease) -> Self {
+        match &mut self {
+            Self::Whole(_) => lease.success(),
+            Self::Events(flow) => flow.hold(lease),
+            Self::Raw(flow) => flow.hold(lease),
+        }
+        self
+    }
+}
+
+/// Waits until the reply has begun.
+///
+/// # Errors
+/// When it breaks, reports an error or ends before that.
+pub(crate) async fn begin(
+    context: &Context,
+    headers: &HeaderMap,
+    body: ReplyStream,
+    drain: &Drain,
+    gaps: Histogram,
+) -> Result<Source, Fault> {
+    let kind =
+        headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
+    if kind.starts_with("text/event-stream") {
+        let flow = EventFlow::begin(context, body, drain, gaps).await?;
+        return Ok(Source::Events(Box::new(flow)));
+    }
+    let json = kind.starts_with("application/json") || kind.ends_with("+json");
+    if kind.starts_with("text/html") || (!json && expects_json(context.operation)) {
+        return Err(Fault::new(FaultKind::UpstreamInvalidResponse, "The engine's answer is not JSON.")
+            .source(format!("content type `{kind}`")));
+    }
+    if json { begin_json(context, body).await } else { RawFlow::begin(context, body, BytesMut::new()).await }
+}
+
+/// Speech answers with sound, transcriptions also with text or subtitles.
+const fn expects_json(operation: Operation) -> bool {
+    !matches!(
+        operation,
+        Operation::Speech | Operation::Transcription | Operation::Translation | Operation::Image
+    )
+}
+
+async fn begin_json(context: &Context, mut body: ReplyStream) -> Result<Source, Fault> {
+    let mut whole = BytesMut::new();
+    loop {
+        let frame = tokio::time::timeout(context.timeouts.idle.max(Duration::from_secs(1)), body.frame());
+        // A plain reply may take its time before the first byte, but not in the middle.
+        let frame = if whole.is_empty() { Ok(body_frame(&mut body).await) } else { frame.await };
+        match frame {
+            Err(_) => {
+                return Err(Fault::new(FaultKind::UpstreamTimeout, "The engine stopped in the middle."));
+            }
+            Ok(None) => break,
+            Ok(Some(Err(error))) => return Err(truncated(error)),
+            Ok(Some(Ok(frame))) => {
+                if let Ok(data) = frame.into_data() {
+                    whole.extend_from_slice(&data);
+                }
+            }
+        }
+        if whole.len() > MAX_BUFFERED {
+            return RawFlow::begin(context, body, whole).await;
+        }
+    }
+    let bytes = whole.freeze();
+    if !matches!(bytes.trim_ascii_start().first(), Some(b'{' | b'[')) {
+        return Err(Fault::new(FaultKind::UpstreamInvalidResponse, "The engine's answer is not JSON."));
+    }
+    let usage = peek::usage(&bytes);
+    let finish_reason = peek::finish_reason(&bytes).map(str::to_owned);
+    Ok(Source::Whole(Whole { bytes, usage, finish_reason }))
+}
+
+async fn body_frame(body: &mut ReplyStream) -> Option<Result<http_body::Frame<Bytes>, BackendError>> {
+    body.frame().await
+}
+
+/// The beginning of a body, up to `limit` bytes.
+pub(crate) async fn read_at_most(mut body: ReplyStream, limit: usize) -> Result<Bytes, BackendError> {
+    let mut read = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame?.into_data() {
+            read.extend_from_slice(&data[..data.len().min(limit - read.len())]);
+        }
+        if read.len() == limit {
+            break;
+        }
+    }
+    Ok(read.freeze())
+}
+
+fn truncated(error: BackendError) -> Fault {
+    Fault::new(FaultKind::UpstreamTruncated, "The engine's answer ended before it was complete.")
+        .source(error)
+}

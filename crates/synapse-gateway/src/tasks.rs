@@ -1,0 +1,45 @@
+//! Background work: the one place that starts tasks, so that each has a name and an end.
+
+use std::future::Future;
+
+use tokio::task::AbortHandle;
+
+/// Stops its task when dropped.
+#[derive(Debug)]
+#[must_use = "dropping the guard stops the task"]
+pub struct TaskGuard(AbortHandle);
+
+impl Drop for TaskGuard {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Starts `work` on the current runtime; a panic in it is logged under `name`.
+pub fn spawn(name: &'static str, work: impl Future<Output = ()> + Send + 'static) -> TaskGuard {
+    TaskGuard(start(name, work))
+}
+
+/// Starts `work` that ends by itself, such as a connection.
+pub fn detach(name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+    let _handle = start(name, work);
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the place that the rule points to")]
+fn start(name: &'static str, work: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+    tokio::spawn(async move {
+        let _named = PanicReport(name);
+        work.await;
+    })
+    .abort_handle()
+}
+
+struct PanicReport(&'static str);
+
+impl Drop for PanicReport {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(task = self.0, "a task panicked");
+        }
+    }
+}
