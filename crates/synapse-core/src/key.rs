@@ -166,7 +166,9 @@ mod tests {
     fn only_the_exact_shape_of_a_key_is_read() {
         assert_eq!(ApiKey::parse(KNOWN).map(|key| key.id().to_string()), Some("AbCd1234".into()));
         let long = format!("{KNOWN}0");
-        for text in ["", "syn_", "sk-1234", &KNOWN[1..], &KNOWN[..KNOWN.len() - 1], &long, "syn_ä_ö", "syn_AbCd1234"] {
+        for text in
+            ["", "syn_", "sk-1234", &KNOWN[1..], &KNOWN[..KNOWN.len() - 1], &long, "syn_ä_ö", "syn_AbCd1234"]
+        {
             assert!(ApiKey::parse(text).is_none(), "{text}");
         }
     }
