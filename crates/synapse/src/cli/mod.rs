@@ -21,8 +21,9 @@ use output::Output;
 /// An inference gateway: one API in front of every model you run or rent.
 ///
 /// Every flag has an environment variable, SYNAPSE_ and the flag's name (SYNAPSE_DATA_DIR for
-/// --data-dir). A flag beats the environment, and both beat the configuration file. Results go to
-/// stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage.
+/// --data-dir), except the changes of `synapse key update`. A flag beats the environment, and both
+/// beat the configuration file. Results go to stdout, everything else to stderr. Exit codes: 0 done,
+/// 1 failed, 2 wrong usage.
 #[derive(Debug, Parser)]
 #[command(name = "synapse", version, arg_required_else_help = true)]
 pub(crate) struct Cli {
