@@ -27,9 +27,16 @@ impl ApiKey {
     /// # Errors
     /// When the operating system has no randomness to give.
     pub fn generate() -> Result<Self, getrandom::Error> {
-        let id = random_base62(ID_LEN)?;
+        Self::generate_for(&random_base62(ID_LEN)?.into())
+    }
+
+    /// A new secret for a key that was issued before: what a rotation hands out.
+    ///
+    /// # Errors
+    /// When the operating system has no randomness to give.
+    pub fn generate_for(id: &KeyId) -> Result<Self, getrandom::Error> {
         let body = format!("{PREFIX}{id}_{}", random_base62(SECRET_LEN)?);
-        Ok(Self { text: format!("{body}{}", checksum(&body)), id: id.into() })
+        Ok(Self { text: format!("{body}{}", checksum(&body)), id: id.clone() })
     }
 
     /// Reads a key of this shape whose checksum fits; `None` for anything else.
@@ -120,4 +127,77 @@ fn checksum(body: &str) -> String {
         rest /= 62;
     }
     digits.iter().map(|&b| char::from(b)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const KNOWN: &str = "syn_AbCd1234_0123456789abcdefghijABCDEFGHIJ2MJR04";
+
+    #[test]
+    fn the_checksum_is_crc32_in_base_62() {
+        assert_eq!(crc32fast::hash(b"123456789"), 0xCBF4_3926);
+        assert_eq!(checksum("123456789"), "3jZRME");
+        assert_eq!(checksum(""), "000000");
+    }
+
+    #[test]
+    fn a_generated_key_reads_back_as_itself() {
+        let key = ApiKey::generate().expect("randomness");
+        let read = ApiKey::parse(key.reveal()).expect("a well-formed key");
+        assert_eq!(read.id(), key.id());
+        assert!(read.hash().matches(&key.hash()));
+        assert_eq!(key.reveal().len(), KNOWN.len());
+    }
+
+    #[test]
+    fn a_rotated_key_keeps_its_id_and_changes_its_secret() {
+        let old = ApiKey::generate().expect("randomness");
+        let new = ApiKey::generate_for(old.id()).expect("randomness");
+        assert_eq!(new.id(), old.id());
+        assert!(!new.hash().matches(&old.hash()));
+        assert_eq!(ApiKey::parse(new.reveal()).map(|key| key.id().clone()), Some(old.id().clone()));
+    }
+
+    #[test]
+    fn only_the_exact_shape_of_a_key_is_read() {
+        assert_eq!(ApiKey::parse(KNOWN).map(|key| key.id().to_string()), Some("AbCd1234".into()));
+        let long = format!("{KNOWN}0");
+        for text in
+            ["", "syn_", "sk-1234", &KNOWN[1..], &KNOWN[..KNOWN.len() - 1], &long, "syn_ä_ö", "syn_AbCd1234"]
+        {
+            assert!(ApiKey::parse(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_key_never_prints_its_secret() {
+        let key = ApiKey::parse(KNOWN).expect("a well-formed key");
+        assert_eq!(format!("{key:?} {:?}", key.hash()), "ApiKey(syn_AbCd1234_…) SecretHash(…)");
+    }
+
+    proptest! {
+        #[test]
+        fn a_key_with_one_character_mistyped_is_refused(at in 0..KNOWN.len(), typed in "[0-9A-Za-z_]") {
+            let mut text = KNOWN.to_owned();
+            text.replace_range(at..=at, &typed);
+            prop_assert_eq!(ApiKey::parse(&text).is_some(), text == KNOWN);
+        }
+
+        #[test]
+        fn two_swapped_neighbours_are_noticed(at in 0..KNOWN.len() - 1) {
+            let mut bytes = KNOWN.as_bytes().to_vec();
+            bytes.swap(at, at + 1);
+            let text = String::from_utf8(bytes).expect("still ASCII");
+            prop_assert_eq!(ApiKey::parse(&text).is_some(), text == KNOWN);
+        }
+
+        #[test]
+        fn no_text_makes_the_parser_stumble(text in "(syn_)?\\PC{0,60}") {
+            let _ = ApiKey::parse(&text);
+        }
+    }
 }

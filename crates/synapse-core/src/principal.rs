@@ -99,9 +99,9 @@ impl KeyTable {
     pub fn authenticate(&self, secret: &str, now: Timestamp) -> Result<Arc<Principal>, Fault> {
         let unknown = || Fault::new(FaultKind::InvalidApiKey, "Incorrect API key provided.");
         let hash = SecretHash::of(secret);
-        let principal = match ApiKey::parse(secret) {
-            Some(key) => {
-                let entry = self.issued.get(key.id()).ok_or_else(unknown)?;
+        let issued = ApiKey::parse(secret).and_then(|key| self.issued.get(key.id()));
+        let principal = match issued {
+            Some(entry) => {
                 let live = |(known, end): &(SecretHash, Option<Timestamp>)| {
                     known.matches(&hash) && end.is_none_or(|end| now < end)
                 };
@@ -110,9 +110,116 @@ impl KeyTable {
                 }
                 &entry.principal
             }
+            // An operator's own key may well have the shape of an issued one.
             None => self.fixed.get(&hash).ok_or_else(unknown)?,
         };
         principal.check_usable(now)?;
         Ok(Arc::clone(principal))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn principal(id: &KeyId, state: KeyState) -> Principal {
+        Principal {
+            key: id.clone(),
+            team: "lab".into(),
+            models: vec![Glob::new("llama*")],
+            expires_at: None,
+            state,
+        }
+    }
+
+    fn new_key() -> ApiKey {
+        ApiKey::generate().expect("randomness")
+    }
+
+    fn table_of(key: &ApiKey, principal: Principal) -> KeyTable {
+        let mut table = KeyTable::default();
+        table.insert_issued(principal, vec![(key.hash(), None)]);
+        table
+    }
+
+    fn refusal(table: &KeyTable, secret: &str, now: Timestamp) -> &'static str {
+        table.authenticate(secret, now).expect_err("a refusal").kind.code()
+    }
+
+    #[test]
+    fn the_right_secret_opens_its_key() {
+        let key = new_key();
+        let table = table_of(&key, principal(key.id(), KeyState::Active));
+        let found = table.authenticate(key.reveal(), Timestamp::now()).expect("the key");
+        assert_eq!((&found.key, found.team.as_str()), (key.id(), "lab"));
+        assert!(found.allows_model("llama3") && !found.allows_model("qwen3"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_invalid() {
+        let key = new_key();
+        let table = table_of(&key, principal(key.id(), KeyState::Active));
+        for secret in ["", "anything", new_key().reveal(), &key.reveal().to_lowercase()] {
+            assert_eq!(refusal(&table, secret, Timestamp::now()), "invalid_api_key", "{secret}");
+        }
+    }
+
+    #[test]
+    fn what_a_key_lacks_is_said_only_to_the_right_secret() {
+        let now = Timestamp::now();
+        for (state, expires_at, code) in [
+            (KeyState::Revoked, None, "key_revoked"),
+            (KeyState::Disabled, None, "key_disabled"),
+            (KeyState::Active, Some(now), "key_expired"),
+            (KeyState::Revoked, Some(now), "key_revoked"),
+        ] {
+            let key = new_key();
+            let table = table_of(&key, Principal { expires_at, ..principal(key.id(), state) });
+            let guess = ApiKey::generate_for(key.id()).expect("randomness");
+            assert_eq!(refusal(&table, key.reveal(), now), code);
+            assert_eq!(refusal(&table, guess.reveal(), now), "invalid_api_key");
+        }
+    }
+
+    #[test]
+    fn a_key_works_until_the_moment_it_expires() {
+        let (key, now) = (new_key(), Timestamp::now());
+        let principal = Principal { expires_at: Some(now), ..principal(key.id(), KeyState::Active) };
+        let table = table_of(&key, principal);
+        assert!(table.authenticate(key.reveal(), now - HOUR).is_ok());
+        assert_eq!(refusal(&table, key.reveal(), now), "key_expired");
+    }
+
+    #[test]
+    fn while_a_rotation_overlaps_both_secrets_work_and_then_only_the_new_one() {
+        let (old, now) = (new_key(), Timestamp::now());
+        let new = ApiKey::generate_for(old.id()).expect("randomness");
+        let mut table = KeyTable::default();
+        table.insert_issued(
+            principal(old.id(), KeyState::Active),
+            vec![(new.hash(), None), (old.hash(), Some(now + HOUR))],
+        );
+        assert!(table.authenticate(old.reveal(), now).is_ok());
+        assert!(table.authenticate(new.reveal(), now).is_ok());
+        assert_eq!(refusal(&table, old.reveal(), now + HOUR), "invalid_api_key");
+        assert!(table.authenticate(new.reveal(), now + HOUR).is_ok());
+    }
+
+    #[test]
+    fn a_fixed_key_may_be_spelled_in_any_way() {
+        let shaped = new_key();
+        for secret in ["sk-1234", "pass word", shaped.reveal()] {
+            let mut table = KeyTable::default();
+            assert!(table.is_empty());
+            table.insert_fixed(principal(&"static-1".into(), KeyState::Active), SecretHash::of(secret));
+            assert!(!table.is_empty());
+            let found = table.authenticate(secret, Timestamp::now()).expect("the key");
+            assert_eq!(found.key.as_str(), "static-1");
+            assert_eq!(refusal(&table, &format!("{secret} "), Timestamp::now()), "invalid_api_key");
+        }
     }
 }

@@ -1,2 +1,35 @@
-//! The `synapse` binary.
-fn main() {}
+//! The `synapse` binary: reads the command line, runs the command, reports how it went.
+
+mod cli;
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use cli::Cli;
+
+fn main() -> ExitCode {
+    match Cli::from_process().run() {
+        Ok(code) => code,
+        Err(error) if reader_left(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whoever read our output has seen enough, as in `synapse key list | head -1`.
+fn reader_left(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn report(error: &anyhow::Error) {
+    let mut text = format!("error: {error}\n");
+    for cause in error.chain().skip(1) {
+        text.push_str(&format!("  caused by: {cause}\n"));
+    }
+    // With nobody on stderr, the exit code has to be enough.
+    let _ = io::stderr().write_all(text.as_bytes());
+}

@@ -6,12 +6,12 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::StoreError;
+use super::{StoreError, check_name};
 use crate::{
     glob::Glob,
     id::{KeyId, TeamName},
     key::ApiKey,
-    principal::KeyTable,
+    principal::{KeyState, KeyTable, Principal},
 };
 
 /// A key's record, without its secret.
@@ -37,6 +37,37 @@ pub struct KeyInfo {
     pub previous_secret_until: Option<Timestamp>,
 }
 
+impl KeyInfo {
+    /// Revocation is final: a revoked key can be neither changed nor rotated.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`].
+    pub fn check_not_revoked(&self) -> Result<(), StoreError> {
+        match self.revoked_at {
+            Some(_) => {
+                Err(StoreError::Conflict(format!("key {} was revoked for good; create a new one", self.id)))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What the request path makes of this key.
+    pub fn principal(&self, team_disabled: bool) -> Principal {
+        let state = match self.revoked_at {
+            Some(_) => KeyState::Revoked,
+            None if self.disabled || team_disabled => KeyState::Disabled,
+            None => KeyState::Active,
+        };
+        Principal {
+            key: self.id.clone(),
+            team: self.team.clone(),
+            models: self.models.clone(),
+            expires_at: self.expires_at,
+            state,
+        }
+    }
+}
+
 /// What a new key is bound to.
 #[derive(Clone, Debug)]
 pub struct NewKey {
@@ -48,6 +79,17 @@ pub struct NewKey {
     pub models: Vec<Glob>,
     /// When it stops working.
     pub expires_at: Option<Timestamp>,
+}
+
+impl NewKey {
+    /// The rules for a key's binding.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`].
+    pub fn check(&self) -> Result<(), StoreError> {
+        self.name.as_deref().map_or(Ok(()), |name| check_name("key", name))?;
+        check_models(&self.models)
+    }
 }
 
 /// A change of a key: the outer `None` leaves a field alone, the inner one clears it.
@@ -63,18 +105,49 @@ pub struct KeyChange {
     pub disabled: Option<bool>,
 }
 
+impl KeyChange {
+    /// `info` as it is after the change.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] for a revoked key, [`StoreError::Invalid`] for a value that no key may have.
+    pub fn apply(&self, mut info: KeyInfo) -> Result<KeyInfo, StoreError> {
+        info.check_not_revoked()?;
+        if let Some(name) = &self.name {
+            name.as_deref().map_or(Ok(()), |name| check_name("key", name))?;
+            info.name.clone_from(name);
+        }
+        if let Some(models) = &self.models {
+            check_models(models)?;
+            info.models.clone_from(models);
+        }
+        info.expires_at = self.expires_at.unwrap_or(info.expires_at);
+        info.disabled = self.disabled.unwrap_or(info.disabled);
+        Ok(info)
+    }
+}
+
+fn check_models(models: &[Glob]) -> Result<(), StoreError> {
+    if models.is_empty() || models.iter().any(|glob| glob.as_str().is_empty()) {
+        let rule =
+            "a key needs at least one model pattern, and none may be empty; `*` stands for every model";
+        return Err(StoreError::Invalid(rule.into()));
+    }
+    Ok(())
+}
+
 /// Keys that last.
 #[async_trait]
 pub trait KeyStore: Send + Sync {
-    /// Stores a key's hash and its binding.
+    /// Stores a key's hash and its binding, which must pass [`NewKey::check`].
     async fn create_key(&self, key: &ApiKey, new: &NewKey) -> Result<KeyInfo, StoreError>;
     /// All keys, of one team where given, newest first; revoked ones too.
     async fn list_keys(&self, team: Option<&TeamName>) -> Result<Vec<KeyInfo>, StoreError>;
     /// One key.
     async fn get_key(&self, id: &KeyId) -> Result<KeyInfo, StoreError>;
-    /// Changes a key's binding.
+    /// Changes a key's binding as [`KeyChange::apply`] says.
     async fn update_key(&self, id: &KeyId, change: &KeyChange) -> Result<KeyInfo, StoreError>;
-    /// Gives the key a new secret (`key` carries the same id); the old one works for `overlap` more.
+    /// Gives the key a new secret (`key` carries the same id); the old one works for `overlap` more,
+    /// and anything older no longer, so that a second rotation without overlap leaves one secret.
     async fn rotate_key(&self, key: &ApiKey, overlap: Duration) -> Result<KeyInfo, StoreError>;
     /// Ends a key for good. Revoking twice keeps the first time.
     async fn revoke_key(&self, id: &KeyId) -> Result<KeyInfo, StoreError>;

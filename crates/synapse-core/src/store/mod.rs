@@ -24,10 +24,57 @@ pub enum StoreError {
         /// The taken name.
         name: String,
     },
+    /// The value can never be stored; the message names the rule it breaks.
+    #[error("{0}")]
+    Invalid(String),
     /// The change makes no sense in the present state.
     #[error("{0}")]
     Conflict(String),
+    /// The store cannot be used at all. The message says why, and what to do about it.
+    #[error("cannot use {place}: {problem}")]
+    Unusable {
+        /// The file, folder or server, without credentials.
+        place: String,
+        /// In full sentences, with the remedy.
+        problem: String,
+        /// What the system said.
+        source: Option<Box<dyn Error + Send + Sync>>,
+    },
     /// The store itself failed.
-    #[error("the store failed: {0}")]
+    #[error("the store failed")]
     Backend(#[source] Box<dyn Error + Send + Sync>),
+}
+
+/// The longest name of a team or a key, in characters.
+pub const MAX_NAME_LEN: usize = 128;
+
+/// Names end up in terminals, logs and metrics, so they are short and printable; any script will do.
+fn check_name(kind: &str, name: &str) -> Result<(), StoreError> {
+    let fine = (1..=MAX_NAME_LEN).contains(&name.chars().count())
+        && !name.chars().any(char::is_control)
+        && name.trim() == name;
+    let rule = || {
+        format!(
+            "the name of a {kind} has 1 to {MAX_NAME_LEN} printable characters, \
+             and no space at either end; got {name:?}"
+        )
+    };
+    if fine { Ok(()) } else { Err(StoreError::Invalid(rule())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_short_and_printable() {
+        let longest = "ü".repeat(MAX_NAME_LEN);
+        for good in ["lab", "R & D", "研究室", "'; DROP TABLE teams; --", longest.as_str()] {
+            assert!(check_name("team", good).is_ok(), "{good}");
+        }
+        let too_long = format!("{longest}ü");
+        for bad in ["", " ", " lab", "lab\n", "a\0b", "\u{1b}[31mred", too_long.as_str()] {
+            assert!(check_name("team", bad).is_err(), "{bad:?}");
+        }
+    }
 }

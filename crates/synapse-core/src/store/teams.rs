@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::StoreError;
+use super::{StoreError, check_name};
 use crate::id::TeamName;
 
 /// A team.
@@ -18,10 +18,20 @@ pub struct Team {
     pub disabled: bool,
 }
 
+impl Team {
+    /// The rule for a team's name.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`].
+    pub fn check_name(name: &TeamName) -> Result<(), StoreError> {
+        check_name("team", name.as_str())
+    }
+}
+
 /// Teams that last.
 #[async_trait]
 pub trait TeamStore: Send + Sync {
-    /// Makes a team.
+    /// Makes a team. The name must pass [`Team::check_name`].
     async fn create_team(&self, name: &TeamName) -> Result<Team, StoreError>;
     /// All teams by name.
     async fn list_teams(&self) -> Result<Vec<Team>, StoreError>;

@@ -1,0 +1,86 @@
+//! SQLite: one writer and a few readers on one file in WAL mode. The command line may write beside a
+//! running gateway.
+
+mod keys;
+mod open;
+mod teams;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    error::Error,
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
+use synapse_core::store::StoreError;
+use tokio::sync::Mutex;
+
+pub use open::path_from_url;
+
+/// All stores on one SQLite file.
+#[derive(Debug)]
+pub struct SqliteStore {
+    /// A pool of one: SQLite takes one writer at a time, so they queue here rather than at the file.
+    writer: SqlitePool,
+    readers: SqlitePool,
+    /// `PRAGMA data_version` tells a connection of the commits of *others*. This one never writes, so
+    /// everybody is another to it, and it is never replaced, because only its own numbers compare.
+    watcher: Mutex<SqliteConnection>,
+}
+
+impl SqliteStore {
+    /// Opens the file and brings its schema up to date. A missing file is made, with mode 0600, and
+    /// so is its folder, with 0700.
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`] with the remedy: no permission, not a database, damaged, locked, or
+    /// of a newer Synapse.
+    pub async fn open(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
+        let path = path.into();
+        open::create_file(&path)?;
+        open::connect(&path).await
+    }
+
+    /// Like [`Self::open`], for an existing file only.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and when there is no such file.
+    pub async fn open_existing(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        let path = path.as_ref();
+        open::require_file(path)?;
+        open::connect(path).await
+    }
+
+    /// Waits for running statements and closes the file, so that its log is merged into it.
+    pub async fn close(self) {
+        self.readers.close().await;
+        drop(self.watcher);
+        self.writer.close().await;
+    }
+
+    /// A transaction that is a writer from its start: one that began as a reader could not wait for
+    /// its turn, only fail.
+    async fn write(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(backend)
+    }
+}
+
+/// The present in the store's resolution, so that what a call returns is what the next one reads.
+fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
+}
+
+fn timestamp(micros: i64) -> Result<Timestamp, StoreError> {
+    Timestamp::from_microsecond(micros).map_err(backend)
+}
+
+fn backend(error: impl Into<Box<dyn Error + Send + Sync>>) -> StoreError {
+    StoreError::Backend(error.into())
+}
+
+fn not_found(kind: &'static str, name: &impl ToString) -> StoreError {
+    StoreError::NotFound { kind, name: name.to_string() }
+}

@@ -1,0 +1,157 @@
+//! Opening a database file: its place, its connections, its schema, and words for all that can be
+//! wrong with it.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+use sqlx::{
+    ConnectOptions, Connection, SqlSafeStr, SqlitePool,
+    migrate::{MigrateError, Migration, MigrationType, Migrator},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use synapse_core::store::StoreError;
+use tokio::sync::Mutex;
+
+use super::SqliteStore;
+use crate::private::{self, unusable};
+
+/// How long a statement waits for another process's write.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a call waits for a free connection; longer than one busy statement.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(15);
+const READERS: u32 = 4;
+
+/// The schema, step by step. A step that was released never changes; a new one is added.
+fn migrations() -> Migrator {
+    let step = |version, name: &'static str, sql: &'static str| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    Migrator::with_migrations(vec![step(
+        1,
+        "teams and keys",
+        include_str!("../../migrations/sqlite/0001_teams_and_keys.sql"),
+    )])
+}
+
+/// The file that a `sqlite:` URL names: `sqlite://data/synapse.db` is relative, `sqlite:///srv/synapse.db`
+/// absolute.
+///
+/// # Errors
+/// [`StoreError::Unusable`] for any other scheme, for parameters and for `:memory:`.
+pub fn path_from_url(url: &str) -> Result<PathBuf, StoreError> {
+    let unusable = |problem: &str| StoreError::Unusable {
+        // Another scheme's URL may carry a password.
+        place: "the database URL".into(),
+        problem: problem.into(),
+        source: None,
+    };
+    let Some(path) = url.strip_prefix("sqlite:") else {
+        return Err(unusable("only SQLite is supported: write sqlite://data/synapse.db"));
+    };
+    if path.contains('?') || path.contains(":memory:") {
+        return Err(unusable("it names a file and takes no parameters: write sqlite://data/synapse.db"));
+    }
+    if path.trim_start_matches('/').is_empty() {
+        return Err(unusable("it names no file: write sqlite://data/synapse.db"));
+    }
+    let options = SqliteConnectOptions::from_str(url).map_err(|error| unusable(&error.to_string()))?;
+    Ok(options.get_filename().to_owned())
+}
+
+pub(super) fn create_file(path: &Path) -> Result<(), StoreError> {
+    if let Some(folder) = path.parent() {
+        private::create_dir(folder)?;
+    }
+    // SQLite gives its own files the mode of this one.
+    private::open_file(path).map(drop)
+}
+
+pub(super) fn require_file(path: &Path) -> Result<(), StoreError> {
+    match path.metadata() {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(unusable(
+            path,
+            "there is no such database; start the gateway once, create a team, or name another place",
+            None,
+        )),
+        Err(error) => Err(private::refused(path, error)),
+    }
+}
+
+pub(super) async fn connect(path: &Path) -> Result<SqliteStore, StoreError> {
+    // Absolute, because readers connect later, and a relative path could look like a `file:` URI.
+    let file = std::path::absolute(path).map_err(|error| private::refused(path, error))?;
+    let options = SqliteConnectOptions::new()
+        .filename(file)
+        .busy_timeout(BUSY_TIMEOUT)
+        .foreign_keys(true)
+        .disable_statement_logging();
+    // FULL: a revocation survives a power failure. Writes are rare here, so the fsync is no burden.
+    let writing = options.clone().journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
+    let reading = options.pragma("query_only", "ON");
+
+    let failed = |error| explain(path, error);
+    let writer = pool(1).connect_with(writing).await.map_err(failed)?;
+    migrate(&writer).await.map_err(|error| explain_migration(path, error))?;
+    let watcher = reading.connect().await.map_err(failed)?;
+    let readers = pool(READERS).connect_lazy_with(reading);
+    Ok(SqliteStore { writer, readers, watcher: Mutex::new(watcher) })
+}
+
+fn pool(connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT)
+}
+
+/// In one write transaction, so that of two processes that start together the second finds the work
+/// of the first.
+async fn migrate(writer: &SqlitePool) -> Result<(), MigrateError> {
+    let mut connection = writer.acquire().await?;
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    // `run` would do the same, in a future that is not `Send`.
+    migrations().run_direct(None, &mut *transaction, false).await?;
+    Ok(transaction.commit().await?)
+}
+
+fn explain_migration(path: &Path, error: MigrateError) -> StoreError {
+    match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => explain(path, error),
+        MigrateError::VersionMissing(version) => unusable(
+            path,
+            format!(
+                "a newer Synapse has written it (schema {version}); \
+                 run that version or a newer one, or restore a backup"
+            ),
+            None,
+        ),
+        other => StoreError::Unusable {
+            place: path.display().to_string(),
+            problem: "its schema is not the one that this version writes; restore a backup".into(),
+            source: Some(other.into()),
+        },
+    }
+}
+
+/// Words for the result codes of SQLite (<https://www.sqlite.org/rescode.html>) that an operator can act on.
+fn explain(path: &Path, error: sqlx::Error) -> StoreError {
+    let code = error.as_database_error().and_then(|e| e.code()).and_then(|code| code.parse::<u32>().ok());
+    // The low byte is the primary code.
+    let problem = match code.map(|code| code & 0xff) {
+        Some(5 | 6) => "another process keeps it locked; stop that process, or try again",
+        Some(8) => "it cannot be written; correct the permissions of the file and its folder",
+        Some(10) => "the disk fails to read or write it",
+        Some(11) => "the file is damaged; restore a backup",
+        Some(13) => "the disk is full; make room",
+        Some(14) => "it cannot be opened; correct the permissions of the file and its folder",
+        Some(26) => "the file is not a SQLite database; name another file, or restore a backup",
+        _ => "SQLite refuses it",
+    };
+    StoreError::Unusable {
+        place: path.display().to_string(),
+        problem: problem.into(),
+        source: Some(error.into()),
+    }
+}

@@ -1,0 +1,89 @@
+//! The command line: the tree of commands, and which runtime each of them gets. Every command has a
+//! module of its own.
+
+mod environment;
+mod key;
+mod location;
+mod output;
+mod serve;
+mod simulate;
+mod team;
+mod time;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use tokio::runtime::{Builder, Runtime};
+
+use output::Output;
+
+/// An inference gateway: one API in front of every model you run or rent.
+///
+/// Every flag has an environment variable, SYNAPSE_ and the flag's name (SYNAPSE_DATA_DIR for
+/// --data-dir), except the changes of `synapse key update`. A flag beats the environment, and both
+/// beat the configuration file. Results go to stdout, everything else to stderr. Exit codes: 0 done,
+/// 1 failed, 2 wrong usage.
+#[derive(Debug, Parser)]
+#[command(name = "synapse", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway
+    Serve(serve::ServeArgs),
+    /// Run a simulated inference engine that speaks the real wire formats
+    Simulate(simulate::SimulateArgs),
+    /// Manage teams, the identities that keys belong to
+    Team(team::TeamArgs),
+    /// Manage API keys
+    Key(key::KeyArgs),
+}
+
+impl Cli {
+    /// Reads the arguments and the environment of this process. Prints help, the version or the
+    /// mistake, and exits, where these leave nothing to run.
+    pub(crate) fn from_process() -> Self {
+        let matches = environment::extend(Self::command()).get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// Runs the command to its end.
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Serve(args) => all_cores()?.block_on(serve::run(args)),
+            Command::Simulate(args) => all_cores()?.block_on(simulate::run(args)),
+            Command::Team(args) => {
+                let output = Output { json: args.shared.json };
+                one_core()?.block_on(team::run(args, output))?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Key(args) => {
+                let output = Output { json: args.shared.json };
+                one_core()?.block_on(key::run(args, output))?;
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    }
+}
+
+fn all_cores() -> anyhow::Result<Runtime> {
+    Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")
+}
+
+fn one_core() -> anyhow::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build().context("cannot start the runtime")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tree_of_commands_is_sound() {
+        environment::extend(Cli::command()).debug_assert();
+    }
+}

@@ -1,0 +1,35 @@
+//! `synapse serve`: runs the gateway.
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::Args;
+use secrecy::SecretString;
+
+use super::location::StoreLocation;
+
+/// Flags of `synapse serve`. What is not given is left to the configuration and its defaults.
+#[derive(Args, Debug)]
+pub(super) struct ServeArgs {
+    #[command(flatten)]
+    pub(super) location: StoreLocation,
+    /// Name or address to listen on; `localhost` means both families [default: localhost]
+    #[arg(long)]
+    pub(super) host: Option<String>,
+    /// Port to listen on; 0 picks a free one [default: 8080]
+    #[arg(long)]
+    pub(super) port: Option<u16>,
+    /// An API key of your own spelling, for team `default`
+    #[arg(long, value_name = "KEY")]
+    pub(super) api_auth_key: Option<SecretString>,
+    /// Add a simulated engine, so that the first request works with no model at all
+    #[arg(long)]
+    pub(super) demo: bool,
+    /// What to log: error, warn, info, debug, trace, or filters such as `info,synapse_gateway=debug`
+    #[arg(long, value_name = "LEVEL")]
+    pub(super) log_level: Option<String>,
+}
+
+pub(super) async fn run(_args: ServeArgs) -> anyhow::Result<ExitCode> {
+    bail!("the gateway is not built yet")
+}
