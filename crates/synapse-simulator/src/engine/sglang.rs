@@ -1,0 +1,90 @@
+//! SGLang: health, model and server information, loads, metrics and model cards.
+
+use serde_json::{Value, json};
+
+use super::exposition::Exposition;
+use super::openai::CREATED;
+use super::vllm::cache_usage;
+use crate::call::Call;
+use crate::reply::Reply;
+
+/// The tokens the simulated memory pool holds, and those one request takes of it.
+const POOL: u64 = 100_000;
+const SHARE: u64 = 1_000;
+
+pub(super) fn probe(call: &Call<'_>) -> Option<Reply> {
+    match call.path {
+        "/health" | "/health_generate" => Some(Reply::text("")),
+        "/get_model_info" | "/model_info" => Some(Reply::json(&model_info(call))),
+        "/server_info" | "/get_server_info" => Some(Reply::json(&server_info(call))),
+        "/v1/loads" => Some(Reply::json(&loads(call))),
+        "/metrics" => Some(metrics(call)),
+        _ => None,
+    }
+}
+
+fn model_info(call: &Call<'_>) -> Value {
+    let model = super::first_model(call);
+    json!({
+        "model_path": model,
+        "tokenizer_path": model,
+        "is_generation": true,
+        "preferred_sampling_params": null,
+        "weight_version": "default",
+    })
+}
+
+fn server_info(call: &Call<'_>) -> Value {
+    let model = super::first_model(call);
+    json!({
+        "model_path": model,
+        "served_model_name": model,
+        "context_length": call.shared.options.context_length,
+        "max_total_num_tokens": POOL,
+        "max_running_requests": POOL / SHARE,
+        "status": "ready",
+        "version": "0.5.5",
+    })
+}
+
+fn loads(call: &Call<'_>) -> Value {
+    let running = call.shared.ledger.counters().in_flight;
+    let load = json!({
+        "dp_rank": 0,
+        "num_running_reqs": running,
+        "num_waiting_reqs": 0,
+        "num_used_tokens": running * SHARE,
+        "num_total_tokens": running * SHARE,
+        "max_total_num_tokens": POOL,
+    });
+    json!({"timestamp": jiff::Timestamp::now().to_string(), "dp_rank_count": 1, "loads": [load]})
+}
+
+fn metrics(call: &Call<'_>) -> Reply {
+    let running = call.shared.ledger.counters().in_flight;
+    let sums = call.shared.totals.sums();
+    let hit_rate = if sums.prefix_queries == 0 { 0 } else { sums.prefix_hits * 100 / sums.prefix_queries };
+    Exposition::labelled("model_name", super::first_model(call))
+        .gauge("sglang:num_running_reqs", "Running requests.", running)
+        .gauge("sglang:num_queue_reqs", "Requests in the waiting queue.", 0)
+        .gauge("sglang:num_used_tokens", "Tokens in use.", running * SHARE)
+        .gauge("sglang:token_usage", "Share of the memory pool in use, 0 to 1.", cache_usage(running))
+        .gauge("sglang:cache_hit_rate", "Prefix cache hit rate, 0 to 1.", cache_usage(hit_rate))
+        .gauge("sglang:gen_throughput", "Tokens generated a second.", 0)
+        .counter("sglang:prompt_tokens_total", "Prompt tokens processed.", sums.prompt)
+        .counter("sglang:generation_tokens_total", "Tokens generated.", sums.generated)
+        .counter("sglang:num_requests_total", "Requests processed.", sums.requests)
+        .reply()
+}
+
+pub(super) fn card(call: &Call<'_>, model: &str) -> Value {
+    json!({
+        "id": model,
+        "object": "model",
+        "created": CREATED,
+        "owned_by": "sglang",
+        "root": model,
+        "parent": null,
+        "max_model_len": call.shared.options.context_length,
+    })
+}

@@ -1,0 +1,58 @@
+//! Embeddings in OpenAI's format.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use synapse_simulator::Engine;
+
+use crate::client;
+
+const EMBEDDINGS: &str = "/v1/embeddings";
+
+fn floats(value: &Value) -> Vec<f64> {
+    value.as_array().unwrap().iter().map(|component| component.as_f64().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_batch_gives_unit_vectors_in_order() {
+    let sim = client::engine(Engine::OpenAi).await;
+    let request = json!({"model": "m", "input": ["one two", "three", "one two"], "dimensions": 16});
+    let reply = sim.post(EMBEDDINGS, &request).await.json();
+    let data = reply["data"].as_array().unwrap();
+    assert_eq!(data.len(), 3);
+    assert_eq!(data[0]["embedding"], data[2]["embedding"]);
+    assert_ne!(data[0]["embedding"], data[1]["embedding"]);
+    let vector = floats(&data[0]["embedding"]);
+    assert_eq!(vector.len(), 16);
+    assert!((vector.iter().map(|x| x * x).sum::<f64>() - 1.0).abs() < 1e-5);
+    assert_eq!(reply["usage"], json!({"prompt_tokens": 5, "total_tokens": 5}));
+}
+
+#[tokio::test]
+async fn base64_carries_the_same_numbers() {
+    let sim = client::engine(Engine::Vllm).await;
+    let ask = async |format| {
+        let request = json!({"model": "m", "input": "hello", "encoding_format": format});
+        sim.post(EMBEDDINGS, &request).await.json()["data"][0]["embedding"].clone()
+    };
+    let bytes = STANDARD.decode(ask("base64").await.as_str().unwrap()).unwrap();
+    let decoded: Vec<f64> =
+        bytes.chunks_exact(4).map(|bytes| f64::from(f32::from_le_bytes(bytes.try_into().unwrap()))).collect();
+    assert_eq!(decoded, floats(&ask("float").await));
+}
+
+#[tokio::test]
+async fn token_numbers_are_embedded_too() {
+    let sim = client::engine(Engine::OpenAi).await;
+    let request = json!({"model": "m", "input": [[1, 2, 3], [4]]});
+    let reply = sim.post(EMBEDDINGS, &request).await.json();
+    assert_eq!(reply["data"].as_array().unwrap().len(), 2);
+    assert_eq!(reply["usage"]["prompt_tokens"], 4);
+}
+
+#[tokio::test]
+async fn more_dimensions_than_the_model_has_are_refused() {
+    let sim = client::engine(Engine::OpenAi).await;
+    let request = json!({"model": "m", "input": "x", "dimensions": 100_000});
+    assert_eq!(sim.post(EMBEDDINGS, &request).await.status, 400);
+}
