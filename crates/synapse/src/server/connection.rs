@@ -1,0 +1,77 @@
+//! One connection: TLS if configured, then HTTP/1.1 or HTTP/2, whichever the peer speaks.
+
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use hyper::{Request, body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto::Builder,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+
+use super::shell::Shell;
+
+/// How long a peer may take for a request's head, and for the TLS handshake.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// The buffer that a head must fit into, in bytes.
+const MAX_BUFFER: usize = 64 * 1024;
+
+/// Serves a connection to its end.
+pub(super) async fn serve(shell: &Arc<Shell>, stream: TcpStream, peer: SocketAddr) {
+    // Small writes of a stream must not wait for acknowledgements.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection has gone before it was served");
+        return;
+    }
+    let Some(certificates) = shell.certificates() else { return speak(shell, stream, peer).await };
+    match tokio::time::timeout(HEAD_TIMEOUT, certificates.acceptor().accept(stream)).await {
+        Ok(Ok(stream)) => speak(shell, stream, peer).await,
+        Ok(Err(error)) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
+        Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
+    }
+}
+
+async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(shell: &Arc<Shell>, stream: S, peer: SocketAddr) {
+    let builder = builder();
+    let service = service_fn(|request: Request<Incoming>| {
+        let shell = Arc::clone(shell);
+        async move { shell.answer(request, peer.ip()).await }
+    });
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut closing = shell.closing();
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        _ = closing.wait_for(|closing| *closing) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, %peer, "a connection ended with an error");
+    }
+}
+
+fn builder() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_BUFFER)
+        // Switches write back-pressure off where it is on.
+        .pipeline_flush(false);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(256)
+        .max_header_list_size(32 * 1024)
+        .initial_stream_window_size(256 * 1024)
+        .initial_connection_window_size(4 * 1024 * 1024)
+        .max_send_buf_size(256 * 1024)
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(20));
+    builder
+}

@@ -1,0 +1,83 @@
+//! The transport shell: listeners, one runtime per core, connections, TLS. What a request means is
+//! the business of `synapse-gateway`.
+
+pub(crate) mod bind;
+mod caller;
+mod connection;
+mod cores;
+mod cors;
+pub(crate) mod metrics;
+mod routes;
+mod shell;
+pub(crate) mod tls;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use synapse_gateway::{gateway::Gateway, tasks};
+use tokio::{net::TcpListener, sync::watch};
+
+use cores::Cores;
+use shell::Shell;
+use tls::Certificates;
+
+/// The running listeners.
+pub(crate) struct Server {
+    cores: Cores,
+    accepting: Vec<tasks::TaskGuard>,
+    addresses: Vec<SocketAddr>,
+    closing: watch::Sender<bool>,
+}
+
+impl Server {
+    /// Starts serving `gateway` on the sockets.
+    pub(crate) fn start(
+        gateway: &Arc<Gateway>,
+        sockets: Vec<std::net::TcpListener>,
+        certificates: Option<Arc<Certificates>>,
+    ) -> anyhow::Result<Self> {
+        let closing = watch::Sender::new(false);
+        let shell = Arc::new(Shell::new(Arc::clone(gateway), certificates, closing.subscribe()));
+        let cores = Cores::start(&shell)?;
+        let mut accepting = Vec::new();
+        let mut addresses = Vec::new();
+        for socket in sockets {
+            let listener = TcpListener::from_std(socket).context("cannot take over the listening socket")?;
+            addresses.push(listener.local_addr()?);
+            accepting.push(tasks::spawn("acceptor", accept(listener, cores.clone())));
+        }
+        Ok(Self { cores, accepting, addresses, closing })
+    }
+
+    /// Where it listens.
+    pub(crate) fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Takes no new connections, and asks the open ones to end after their current request.
+    pub(crate) fn stop_accepting(&mut self) {
+        self.accepting.clear();
+        self.closing.send_replace(true);
+    }
+
+    /// Waits until every connection has ended.
+    pub(crate) async fn closed(&self) {
+        while self.cores.connections() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// Hands each new connection to the least busy core. Errors of `accept` are passing (the peer has
+/// gone, no file descriptors are left): wait a little, and go on.
+async fn accept(listener: TcpListener, cores: Cores) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => cores.hand_over(stream, peer),
+            Err(error) => {
+                tracing::warn!(%error, "a connection cannot be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
