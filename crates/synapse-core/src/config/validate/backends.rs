@@ -1,0 +1,85 @@
+//! Engines and providers.
+
+use std::sync::Arc;
+
+use super::{Check, Unique, access::header_safe, raw, seconds};
+use crate::config::snapshot::{BackendSpec, BaseUrl, EngineKind, Locality, Timeouts};
+
+/// Names that others may refer to.
+pub(super) struct Names {
+    pub(super) known: Vec<String>,
+    /// Whether there are more that could not be read, so that an unknown one may be among them.
+    pub(super) incomplete: bool,
+}
+
+/// The backends, and the names of all of them, the faulty ones included.
+pub(super) fn check(raw: Vec<raw::Backend>, check: &mut Check<'_>) -> (Vec<Arc<BackendSpec>>, Names) {
+    let mut unique = Unique::default();
+    let mut names = Names { known: Vec::new(), incomplete: check.places.is_broken("/backends") };
+    let mut specs = Vec::with_capacity(raw.len());
+    for (index, backend) in raw.into_iter().enumerate() {
+        let at = format!("/backends/{index}");
+        match &backend.name {
+            Some(name) => {
+                check.name(&format!("{at}/name"), name);
+                unique.claim(name, &format!("{at}/name"), check);
+                names.known.push(name.clone());
+            }
+            None => names.incomplete = true,
+        }
+        specs.extend(spec(backend, &at, check).map(Arc::new));
+    }
+    (specs, names)
+}
+
+fn spec(raw: raw::Backend, at: &str, check: &mut Check<'_>) -> Option<BackendSpec> {
+    if let Some(key) = &raw.api_key {
+        header_safe(&format!("{at}/api_key"), &key.0, check);
+    }
+    if let Some(path) = &raw.ca_file {
+        check.pem_file(&format!("{at}/ca_file"), path);
+    }
+    let url = BaseUrl::parse(&raw.url?)
+        .map_err(|error| check.report(&format!("{at}/url"), error.to_string()))
+        .ok()?;
+    let locality = match raw.locality {
+        Some(raw::Locality::OnPrem) => Locality::OnPrem,
+        Some(raw::Locality::Cloud) => Locality::Cloud,
+        None => Locality::of_host(&url.host),
+    };
+    if raw.api_key.is_some() && !url.https && locality == Locality::Cloud {
+        check.warn(&format!("{at}/url"), "the API key travels unencrypted; use https");
+    }
+    Some(BackendSpec {
+        id: raw.name?.into(),
+        kind: kind(raw.kind),
+        url,
+        api_key: raw.api_key.map(|key| key.0),
+        locality,
+        timeouts: timeouts(raw.timeouts, Timeouts::default()),
+        max_in_flight: raw.max_in_flight,
+        ca_file: raw.ca_file.map(Into::into),
+    })
+}
+
+const fn kind(raw: raw::EngineType) -> EngineKind {
+    match raw {
+        raw::EngineType::Openai => EngineKind::OpenAi,
+        raw::EngineType::Vllm => EngineKind::Vllm,
+        raw::EngineType::Sglang => EngineKind::Sglang,
+        raw::EngineType::LlamaCpp => EngineKind::LlamaCpp,
+        raw::EngineType::Ollama => EngineKind::Ollama,
+        raw::EngineType::Tgi => EngineKind::Tgi,
+        raw::EngineType::TensorrtLlm => EngineKind::TensorRtLlm,
+    }
+}
+
+/// What is written, and `base` for the rest.
+pub(super) fn timeouts(raw: raw::Timeouts, base: Timeouts) -> Timeouts {
+    Timeouts {
+        connect: raw.connect_s.map_or(base.connect, seconds),
+        first_token: raw.first_token_s.map_or(base.first_token, seconds),
+        idle: raw.idle_s.map_or(base.idle, seconds),
+        total: raw.total_s.map_or(base.total, seconds),
+    }
+}

@@ -1,0 +1,166 @@
+//! Meaning: what was read becomes a [`Snapshot`], or a list of everything that is wrong with it.
+//! Each section is checked in a file of its own; one section's mistakes never stop another's checks.
+
+mod access;
+mod backends;
+mod models;
+mod server;
+
+use std::collections::HashMap;
+
+use super::{
+    interpolate::Surroundings,
+    problem::Problem,
+    raw,
+    reader::{self, Places, Reading},
+    snapshot::{Breaker, Discovery, LogFormat, Logs, Routing, Snapshot, Strategy},
+    yaml::Node,
+};
+
+/// The longest name of anything.
+const NAME_RULE: &str = "must be printable ASCII without spaces at its ends";
+
+/// Checks the tree of a configuration. Mistakes are added to `problems`; the snapshot is complete
+/// only if there were none.
+pub(super) fn snapshot(root: &Node, world: &dyn Surroundings, problems: &mut Vec<Problem>) -> Snapshot {
+    let Reading { config, places } = reader::read(root, world, problems);
+    let mut check = Check { places: &places, world, problems, warnings: Vec::new() };
+    check.without_effect(&config);
+
+    let discovery = &config.discovery;
+    let discovery = Discovery {
+        local: discovery.local.unwrap_or(config.backends.is_empty()),
+        models_every: seconds(discovery.models_s),
+        health_every: seconds(discovery.health_s),
+    };
+    let server = server::check(config.server, &mut check);
+    let database_url = server::database(config.database, &mut check);
+    server::redis(config.redis.as_ref(), &mut check);
+    let auth = access::check(config.auth, &mut check);
+    access::groups(&config.groups, &mut check);
+    let (backends, names) = backends::check(config.backends, &mut check);
+    let models = models::check(config.models, &names, &backends, &mut check);
+    let logs = logs(config.logs, &mut check);
+    let warnings = check.warnings;
+    Snapshot {
+        server,
+        data_dir: config.data_dir.unwrap_or_else(|| "./data".to_owned()).into(),
+        database_url,
+        auth,
+        backends,
+        models,
+        routing: routing(&config.routing),
+        discovery,
+        logs,
+        warnings,
+    }
+}
+
+/// What the checks of every section share.
+struct Check<'a> {
+    places: &'a Places,
+    world: &'a dyn Surroundings,
+    problems: &'a mut Vec<Problem>,
+    warnings: Vec<String>,
+}
+
+impl Check<'_> {
+    /// A problem with the value at a JSON pointer such as `/backends/0/url`, yet to be reported.
+    fn problem(&self, pointer: &str, message: impl Into<String>) -> Problem {
+        Problem::new(&self.places.of(pointer), message)
+    }
+
+    fn report(&mut self, pointer: &str, message: impl Into<String>) {
+        self.problems.push(self.problem(pointer, message));
+    }
+
+    fn warn(&mut self, pointer: &str, message: &str) {
+        let place = self.places.of(pointer);
+        self.warnings.push(format!("line {}: {}: {message}", place.line, place.path));
+    }
+
+    /// Warns of what is accepted for the sake of files that are ahead of this version.
+    fn without_effect(&mut self, config: &raw::Config) {
+        for (pointer, is_written) in [
+            ("/redis", config.redis.is_some()),
+            ("/groups", !config.groups.is_empty()),
+            ("/routing/affinity", matches!(config.routing.affinity, Some(raw::Affinity::Prefix))),
+        ] {
+            if is_written {
+                self.warn(pointer, "has no effect in this version of Synapse");
+            }
+        }
+    }
+
+    /// Reports a name that could not stand in headers and metrics.
+    fn name(&mut self, pointer: &str, name: &str) {
+        let printable = name.bytes().all(|b| (b' '..=b'~').contains(&b));
+        if !printable || name.trim() != name {
+            self.report(pointer, NAME_RULE);
+        }
+    }
+
+    /// Reports a file that is not PEM, or not there.
+    fn pem_file(&mut self, pointer: &str, path: &str) {
+        match self.world.read_file(path.as_ref()) {
+            Ok(text) if text.contains("-----BEGIN ") => {}
+            Ok(_) => self.report(pointer, "is not a PEM file"),
+            Err(error) => self.report(pointer, format!("the file cannot be read: {}", error.kind())),
+        }
+    }
+}
+
+/// Names that must be given once only.
+#[derive(Default)]
+struct Unique {
+    lines: HashMap<String, usize>,
+}
+
+impl Unique {
+    /// Reports `name` at `pointer` if it was taken before.
+    fn claim(&mut self, name: &str, pointer: &str, check: &mut Check<'_>) {
+        let line = check.places.of(pointer).line;
+        match self.lines.get(name) {
+            Some(first) => check.report(pointer, format!("the name is taken, in line {first}")),
+            None => {
+                self.lines.insert(name.to_owned(), line);
+            }
+        }
+    }
+}
+
+fn seconds(number: f64) -> std::time::Duration {
+    std::time::Duration::try_from_secs_f64(number).unwrap_or(std::time::Duration::MAX)
+}
+
+fn routing(raw: &raw::Routing) -> Routing {
+    Routing {
+        strategy: match raw.strategy {
+            raw::Strategy::LeastLoaded => Strategy::LeastLoaded,
+            raw::Strategy::RoundRobin => Strategy::RoundRobin,
+            raw::Strategy::Weighted => Strategy::Weighted,
+        },
+        retries: raw.retries,
+        retry_budget: raw.retry_budget,
+        breaker: Breaker { failures: raw.breaker.failures, open_for: seconds(raw.breaker.open_s) },
+    }
+}
+
+fn logs(raw: raw::Logs, check: &mut Check<'_>) -> Logs {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    for directive in raw.level.split(',') {
+        // A bare word that is no level would silence everything but a module of that name.
+        let level = directive.rsplit_once('=').map_or(directive, |(_, level)| level).trim();
+        let is_span_filter = directive.contains(['[', '{']);
+        if !is_span_filter && !LEVELS.contains(&level.to_ascii_lowercase().as_str()) {
+            let problem = check.problem("/logs/level", format!("a level is one of {}", LEVELS.join(", ")));
+            check.problems.push(problem.nearest(level, LEVELS));
+        }
+    }
+    let format = match raw.format {
+        raw::LogFormat::Auto => LogFormat::Auto,
+        raw::LogFormat::Pretty => LogFormat::Pretty,
+        raw::LogFormat::Json => LogFormat::Json,
+    };
+    Logs { level: raw.level, format, access: raw.access }
+}

@@ -1,0 +1,126 @@
+//! The listeners, what they trust, and the database.
+
+use std::net::IpAddr;
+
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
+
+use super::{Check, raw, seconds};
+use crate::config::{
+    address::is_host,
+    snapshot::{IpNet, Server, TlsFiles},
+};
+
+pub(super) fn check(raw: raw::Server, check: &mut Check<'_>) -> Server {
+    host("/server/host", &raw.host, check);
+    let metrics = raw.metrics.enabled.then(|| {
+        host("/server/metrics/host", &raw.metrics.host, check);
+        ports_clash(&raw, check);
+        (raw.metrics.host.clone(), raw.metrics.port)
+    });
+    let mib = |count: u32| u64::from(count) << 20;
+    Server {
+        tls: raw.tls.and_then(|files| tls(files, check)),
+        metrics,
+        max_body_bytes: usize::try_from(mib(raw.max_body_mb)).unwrap_or(usize::MAX),
+        max_upload_bytes: mib(raw.max_upload_mb),
+        trusted_proxies: trusted_proxies(&raw.trusted_proxies, check),
+        drain_grace: seconds(raw.drain_grace_s),
+        reveal_backend: raw.response_headers,
+        cors_origins: cors_origins(raw.cors_origins, check),
+        host: raw.host,
+        port: raw.port,
+    }
+}
+
+/// The database's URL, if one is given.
+pub(super) fn database(raw: raw::Database, check: &mut Check<'_>) -> Option<SecretString> {
+    let url = raw.url?.0;
+    if !has_scheme(&url, &["sqlite", "postgres", "postgresql"]) {
+        check.report("/database/url", "must begin with `sqlite://` or `postgres://`");
+    }
+    Some(url)
+}
+
+/// Redis does nothing yet; its URL is checked so that a file is right on the day it does.
+pub(super) fn redis(raw: Option<&raw::Redis>, check: &mut Check<'_>) {
+    if let Some(url) = raw.and_then(|redis| redis.url.as_ref())
+        && !has_scheme(&url.0, &["redis", "rediss"])
+    {
+        check.report("/redis/url", "must begin with `redis://` or `rediss://`");
+    }
+}
+
+fn has_scheme(url: &SecretString, schemes: &[&str]) -> bool {
+    url.expose_secret().split_once(':').is_some_and(|(scheme, _)| schemes.contains(&scheme))
+}
+
+fn host(pointer: &str, host: &str, check: &mut Check<'_>) {
+    if !is_host(host) {
+        let problem = check.problem(pointer, "is neither a host name nor an address");
+        let hint = "write the bare name or address, and the port under `port`";
+        check.problems.push(problem.hint(hint));
+    }
+}
+
+fn ports_clash(raw: &raw::Server, check: &mut Check<'_>) {
+    let related =
+        ["/server/host", "/server/port", "/server/metrics", "/server/metrics/host", "/server/metrics/port"];
+    // Defaults in place of broken values would clash with what was never meant.
+    if related.iter().any(|pointer| check.places.is_broken(pointer)) {
+        return;
+    }
+    let metrics = &raw.metrics;
+    if raw.port != 0 && raw.port == metrics.port && hosts_overlap(&raw.host, &metrics.host) {
+        let problem = check.problem("/server/metrics/port", "is the port of the public listener, too");
+        check.problems.push(problem.hint("choose another, or set `enabled: false`"));
+    }
+}
+
+fn hosts_overlap(a: &str, b: &str) -> bool {
+    let everywhere = |host: &str| host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
+    let loopback =
+        |host: &str| host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    a == b
+        || everywhere(a)
+        || everywhere(b)
+        // `localhost` binds both families; 127.0.0.1 and ::1 do not get in each other's way.
+        || (loopback(a) && loopback(b) && (a == "localhost" || b == "localhost"))
+}
+
+fn tls(raw: raw::Tls, check: &mut Check<'_>) -> Option<TlsFiles> {
+    for (pointer, path) in [("/server/tls/cert", &raw.cert), ("/server/tls/key", &raw.key)] {
+        if let Some(path) = path {
+            check.pem_file(pointer, path);
+        }
+    }
+    Some(TlsFiles { cert: raw.cert?.into(), key: raw.key?.into() })
+}
+
+fn trusted_proxies(raw: &[String], check: &mut Check<'_>) -> Vec<IpNet> {
+    let mut networks = Vec::with_capacity(raw.len());
+    for (index, text) in raw.iter().enumerate() {
+        match IpNet::parse(text) {
+            Some(network) => networks.push(network),
+            None => check.report(
+                &format!("/server/trusted_proxies/{index}"),
+                "is not a network such as `10.0.0.0/8`, nor an address",
+            ),
+        }
+    }
+    networks
+}
+
+fn cors_origins(raw: Vec<String>, check: &mut Check<'_>) -> Vec<String> {
+    for (index, origin) in raw.iter().enumerate() {
+        // Browsers compare origins letter by letter, so only the normal form can ever match.
+        let is_origin = Url::parse(origin).is_ok_and(|url| url.origin().ascii_serialization() == *origin);
+        if origin != "*" && !is_origin {
+            let problem = check.problem(&format!("/server/cors_origins/{index}"), "is not an origin");
+            check
+                .problems
+                .push(problem.hint("write `https://host` or `https://host:port` without a path, or `*`"));
+        }
+    }
+    raw
+}
