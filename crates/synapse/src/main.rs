@@ -1,6 +1,13 @@
 //! The `synapse` binary: reads the command line, runs the command, reports how it went.
 
+mod banner;
 mod cli;
+mod compose;
+mod keys;
+mod reload;
+mod server;
+mod settings;
+mod telemetry;
 
 use std::{
     io::{self, Write},

@@ -235,7 +235,6 @@ impl Attempts {
         let context = stream::Context {
             operation: self.bound.call.operation,
             hide_usage: !self.bound.call.shape.wants_usage,
-            streamed: self.bound.call.shape.stream,
             timeouts: choice.candidate.timeouts,
             deadline,
         };

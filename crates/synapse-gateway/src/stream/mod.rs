@@ -41,8 +41,6 @@ pub(crate) struct Context {
     pub(crate) operation: Operation,
     /// Whether the usage chunk was asked for by the gateway, not by the caller.
     pub(crate) hide_usage: bool,
-    /// Whether the caller asked for a stream.
-    pub(crate) streamed: bool,
     pub(crate) timeouts: Timeouts,
     pub(crate) deadline: Instant,
 }
@@ -115,7 +113,7 @@ async fn begin_json(context: &Context, mut body: ReplyStream) -> Result<Source, 
     loop {
         let frame = tokio::time::timeout(context.timeouts.idle.max(Duration::from_secs(1)), body.frame());
         // A plain reply may take its time before the first byte, but not in the middle.
-        let frame = if whole.is_empty() { Ok(body_frame(&mut body).await) } else { frame.await };
+        let frame = if whole.is_empty() { Ok(frame.into_inner().await) } else { frame.await };
         match frame {
             Err(_) => {
                 return Err(Fault::new(FaultKind::UpstreamTimeout, "The engine stopped in the middle."));
@@ -139,10 +137,6 @@ async fn begin_json(context: &Context, mut body: ReplyStream) -> Result<Source, 
     let usage = peek::usage(&bytes);
     let finish_reason = peek::finish_reason(&bytes).map(str::to_owned);
     Ok(Source::Whole(Whole { bytes, usage, finish_reason }))
-}
-
-async fn body_frame(body: &mut ReplyStream) -> Option<Result<http_body::Frame<Bytes>, BackendError>> {
-    body.frame().await
 }
 
 /// The beginning of a body, up to `limit` bytes.

@@ -19,6 +19,9 @@ use tokio::sync::Mutex;
 
 pub use open::path_from_url;
 
+/// The database's name within a data folder.
+pub const FILE_NAME: &str = "synapse.db";
+
 /// All stores on one SQLite file.
 #[derive(Debug)]
 pub struct SqliteStore {

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
 use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
 use synapse_store::sqlite::{self, SqliteStore};
 
+use crate::{compose, settings::Settings};
+
 const DEFAULT_DATA_DIR: &str = "./data";
-const DATABASE_FILE: &str = "synapse.db";
 
 /// The flags by which every command finds the same stores as the gateway.
 #[derive(Args, Clone, Debug)]
@@ -48,13 +48,14 @@ impl StoreLocation {
     fn database_file(&self) -> anyhow::Result<PathBuf> {
         match (&self.database_url, &self.data_dir, &self.config) {
             (Some(url), _, _) => Ok(sqlite::path_from_url(url.expose_secret())?),
-            (None, Some(folder), _) => Ok(folder.join(DATABASE_FILE)),
+            (None, Some(folder), _) => Ok(folder.join(sqlite::FILE_NAME)),
             (None, None, Some(file)) => configured_database_file(file),
-            (None, None, None) => Ok(Path::new(DEFAULT_DATA_DIR).join(DATABASE_FILE)),
+            (None, None, None) => Ok(Path::new(DEFAULT_DATA_DIR).join(sqlite::FILE_NAME)),
         }
     }
 }
 
 fn configured_database_file(file: &Path) -> anyhow::Result<PathBuf> {
-    bail!("cannot read {} yet; name the store with --data-dir or --database-url", file.display())
+    let settings = Settings { file: Some(file.to_owned()), ..Settings::default() };
+    compose::database_file(&settings.snapshot(&settings.text()?)?)
 }

@@ -54,7 +54,8 @@ impl Cli {
     /// Runs the command to its end.
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
-            Command::Serve(args) => all_cores()?.block_on(serve::run(args)),
+            // Its cores have runtimes of their own; this one watches.
+            Command::Serve(args) => one_core()?.block_on(serve::run(args)),
             Command::Simulate(args) => all_cores()?.block_on(simulate::run(args)),
             Command::Team(args) => {
                 let output = Output { json: args.shared.json };

@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use anyhow::bail;
 use clap::Args;
 use secrecy::SecretString;
 
 use super::location::StoreLocation;
+use crate::{compose, settings::Settings};
 
 /// Flags of `synapse serve`. What is not given is left to the configuration and its defaults.
 #[derive(Args, Debug)]
@@ -30,6 +30,16 @@ pub(super) struct ServeArgs {
     pub(super) log_level: Option<String>,
 }
 
-pub(super) async fn run(_args: ServeArgs) -> anyhow::Result<ExitCode> {
-    bail!("the gateway is not built yet")
+pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
+    let StoreLocation { config, data_dir, database_url } = args.location;
+    let settings = Settings {
+        file: config,
+        host: args.host,
+        port: args.port,
+        data_dir,
+        database_url,
+        api_auth_key: args.api_auth_key,
+        log_level: args.log_level,
+    };
+    compose::serve(settings, args.demo).await
 }

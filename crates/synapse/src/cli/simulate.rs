@@ -1,9 +1,16 @@
 //! `synapse simulate`: runs an engine that only pretends.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
-use anyhow::bail;
+use std::time::Duration;
+
+use anyhow::Context;
 use clap::{Args, ValueEnum};
+use synapse_simulator::{Options, Simulator};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Flags of `synapse simulate`.
 #[derive(Args, Debug)]
@@ -44,7 +51,10 @@ pub(super) enum Engine {
     Ollama,
     Vllm,
     LlamaCpp,
-    Speech,
+    Sglang,
+    Tgi,
+    #[value(name = "tensorrt-llm")]
+    TensorrtLlm,
 }
 
 fn parse_share(text: &str) -> Result<f64, String> {
@@ -52,6 +62,47 @@ fn parse_share(text: &str) -> Result<f64, String> {
     share.ok_or_else(|| "expected a number from 0 to 1".into())
 }
 
-pub(super) async fn run(_args: SimulateArgs) -> anyhow::Result<ExitCode> {
-    bail!("the simulator is not built yet")
+pub(super) async fn run(args: SimulateArgs) -> anyhow::Result<ExitCode> {
+    let options = Options {
+        port: args.port,
+        engine: args.engine.into(),
+        models: args.models,
+        ttft: Duration::from_millis(args.ttft_ms),
+        itl: Duration::from_millis(args.itl_ms),
+        tokens: args.tokens,
+        error_rate: args.error_rate,
+        cut_after: args.cut_after,
+        seed: args.seed,
+        ..Options::default()
+    };
+    let engine = options.engine;
+    let simulator = Simulator::bind(options).await.with_context(|| format!("cannot listen on port {}", args.port))?;
+    let control = simulator.control();
+    writeln!(io::stderr(), "simulating {engine} on http://{}", simulator.addr())?;
+    let signals = async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            interrupted = tokio::signal::ctrl_c() => interrupted?,
+        }
+        control.stop();
+        io::Result::Ok(())
+    };
+    let ((), stopped) = tokio::join!(simulator.run(), signals);
+    stopped?;
+    Ok(ExitCode::SUCCESS)
+}
+
+impl From<Engine> for synapse_simulator::Engine {
+    fn from(engine: Engine) -> Self {
+        match engine {
+            Engine::Openai => Self::OpenAi,
+            Engine::Ollama => Self::Ollama,
+            Engine::Vllm => Self::Vllm,
+            Engine::LlamaCpp => Self::LlamaCpp,
+            Engine::Sglang => Self::Sglang,
+            Engine::Tgi => Self::Tgi,
+            Engine::TensorrtLlm => Self::TensorRtLlm,
+        }
+    }
 }

@@ -42,9 +42,13 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(shell: &Arc<S
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut closing = shell.closing();
+    let asked_to_close = async {
+        // The sender lives as long as the server; its end is a close, too.
+        let _asked = closing.wait_for(|closing| *closing).await.is_ok();
+    };
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        _ = closing.wait_for(|closing| *closing) => {
+        () = asked_to_close => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

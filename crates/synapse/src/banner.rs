@@ -1,0 +1,86 @@
+//! What `synapse serve` prints when it is up: the address, a key where one may be shown, what it
+//! found, and a request to try.
+
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use synapse_core::config::snapshot::AuthMode;
+use synapse_gateway::gateway::Gateway;
+
+/// How long to wait for engines to list their models before printing without them.
+const PATIENCE: Duration = Duration::from_millis(400);
+
+/// Prints the banner to stdout.
+pub(crate) async fn print(gateway: &Gateway, addresses: &[SocketAddr], key: Option<&str>) -> anyhow::Result<()> {
+    wait_for_models(gateway).await;
+    let text = text(gateway, addresses, key);
+    match io::stdout().write_all(text.as_bytes()) {
+        // With nobody to read it, the gateway runs all the same.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+async fn wait_for_models(gateway: &Gateway) {
+    let listed = async {
+        while gateway.live().catalog.listing().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    if gateway.live().fleet.iter().next().is_some() {
+        let _listed_in_time = tokio::time::timeout(PATIENCE, listed).await;
+    }
+}
+
+fn text(gateway: &Gateway, addresses: &[SocketAddr], key: Option<&str>) -> String {
+    let live = gateway.live();
+    let server = &live.snapshot.server;
+    let scheme = if server.tls.is_some() { "https" } else { "http" };
+    let port = addresses.first().map_or(server.port, SocketAddr::port);
+    let host = match server.host.as_str() {
+        "0.0.0.0" | "::" | "[::]" => "localhost",
+        host => host,
+    };
+    let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() };
+    let url = format!("{scheme}://{host}:{port}/v1");
+
+    let engines: Vec<String> = live.fleet.iter().map(|b| format!("{} ({})", b.id(), b.spec.kind.name())).collect();
+    let engines = if engines.is_empty() {
+        "none found; start one, or name one under `backends:` in a file and pass it with --config".to_owned()
+    } else {
+        engines.join(", ")
+    };
+    let models: Vec<&str> = live.catalog.listing().iter().map(|(id, _)| id.as_str()).collect();
+    let shown = match (key, live.snapshot.auth.mode) {
+        (Some(key), _) => format!("{key}   (shown this once)"),
+        (None, AuthMode::Open) => "none needed: auth.mode is `open`".to_owned(),
+        (None, AuthMode::Keys) => "yours; make one with `synapse key create`".to_owned(),
+    };
+    let model = models.first().copied().unwrap_or("MODEL");
+    let authorization = match (key, live.snapshot.auth.mode) {
+        (_, AuthMode::Open) => String::new(),
+        (key, AuthMode::Keys) => {
+            format!("  -H 'Authorization: Bearer {}' \\\n    ", key.unwrap_or("YOUR_KEY"))
+        }
+    };
+    format!(
+        "Synapse {version} is up.\n\n  URL      {url}\n  Key      {shown}\n  Engines  {engines}\n  Models   {models}\n\n\
+         Try it:\n\n  curl -N {url}/chat/completions \\\n  {authorization}  -H 'Content-Type: application/json' \\\n    \
+         -d '{{\"model\":\"{model}\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"Hello!\"}}]}}'\n\n",
+        version = env!("CARGO_PKG_VERSION"),
+        models = summary(&models),
+    )
+}
+
+/// The first few names.
+fn summary(models: &[&str]) -> String {
+    const SHOWN: usize = 8;
+    match models.len() {
+        0 => "none yet".to_owned(),
+        n if n <= SHOWN => models.join(", "),
+        n => format!("{}, and {} more", models[..SHOWN].join(", "), n - SHOWN),
+    }
+}

@@ -1,0 +1,188 @@
+//! The composition root: builds the gateway from its parts, runs it, and takes it down in order.
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use secrecy::ExposeSecret;
+use synapse_core::config::snapshot::{AuthMode, BackendSpec, BaseUrl, EngineKind, Locality, Snapshot, Timeouts};
+use synapse_gateway::{backend::http::set_shards, discover::local, gateway::Gateway, tasks, tasks::TaskGuard};
+use synapse_simulator::{Options, Simulator};
+use synapse_store::{
+    lock::DataDir,
+    sqlite::{self, SqliteStore},
+};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+
+use crate::{
+    banner,
+    keys::KeyKeeper,
+    reload::Reloader,
+    server::{self, Server, tls::Certificates},
+    settings::Settings,
+    telemetry,
+};
+
+/// The model of the demo's engine.
+const DEMO_MODEL: &str = "demo";
+/// Between two looks for engines on this machine.
+const SCAN_EVERY: Duration = Duration::from_secs(15);
+/// After a signal, new connections are still answered (with `shutting_down`) for this long, so that
+/// whoever watches readiness can look elsewhere.
+const LAST_CALL: Duration = Duration::from_millis(200);
+/// How long streams that outlive the grace period have to hand over their error event.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Runs the gateway until a signal ends it.
+pub(crate) async fn serve(settings: Settings, demo: bool) -> anyhow::Result<ExitCode> {
+    let text = settings.text()?;
+    let mut snapshot = settings.snapshot(&text)?;
+    let log_level = telemetry::init(&snapshot.logs)?;
+    for warning in &snapshot.warnings {
+        tracing::warn!("{warning}");
+    }
+    let folder = DataDir::claim(&snapshot.data_dir)?;
+    let store = SqliteStore::open(database_file(&snapshot)?).await?;
+    let (demo_engine, extend) = if demo { start_demo().await? } else { (None, no_extension()) };
+    extend(&mut snapshot);
+
+    let sockets = server::bind::bind(&snapshot.server.host, snapshot.server.port)?;
+    let certificates = snapshot.server.tls.as_ref().map(Certificates::load).transpose()?.map(Arc::new);
+    let metrics = bind_metrics(&snapshot)?;
+
+    set_shards(server::cores_count());
+    let gateway = Gateway::new(Arc::new(snapshot), &folder.instance_id().simple().to_string())?;
+    let keys = Arc::new(KeyKeeper::new(store, Arc::clone(&gateway), demo)?);
+    keys.load().await?;
+    let key_to_show = match gateway.live().snapshot.auth.mode {
+        AuthMode::Keys => keys.key_to_show().await?,
+        AuthMode::Open => None,
+    };
+
+    let mut server = Server::start(&gateway, sockets, certificates.clone())?;
+    let mut tasks = vec![
+        tasks::spawn("catalogue keeper", Arc::clone(&gateway).keep_catalog()),
+        tasks::spawn("key watcher", Arc::clone(&keys).watch()),
+    ];
+    tasks.extend(demo_engine);
+    tasks.extend(metrics.map(|l| tasks::spawn("metrics listener", server::metrics::serve(l, Arc::clone(&gateway)))));
+    tasks.extend(look_for_local_engines(&gateway).await?);
+    let reloader =
+        Reloader { settings, gateway: Arc::clone(&gateway), keys, certificates, log_level, extend, seen: text };
+    tasks.push(tasks::spawn("reloader", reloader.watch()));
+
+    banner::print(&gateway, server.addresses(), key_to_show.as_deref()).await?;
+    wait_for_signal().await?;
+    take_down(&gateway, &mut server).await;
+    drop((tasks, folder));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The database's place.
+pub(crate) fn database_file(snapshot: &Snapshot) -> anyhow::Result<PathBuf> {
+    match &snapshot.database_url {
+        Some(url) => Ok(sqlite::path_from_url(url.expose_secret())?),
+        None => Ok(snapshot.data_dir.join(sqlite::FILE_NAME)),
+    }
+}
+
+fn bind_metrics(snapshot: &Snapshot) -> anyhow::Result<Option<TcpListener>> {
+    let Some((host, port)) = &snapshot.server.metrics else { return Ok(None) };
+    let bound = server::bind::bind(host, *port).context("the metrics listener cannot be started (server.metrics)")?;
+    let first = bound.into_iter().next().map(TcpListener::from_std);
+    Ok(first.transpose()?)
+}
+
+type Extension = Box<dyn Fn(&mut Snapshot) + Send + Sync>;
+
+fn no_extension() -> Extension {
+    Box::new(|_| ())
+}
+
+/// Starts the demo's engine; the extension adds it to a configuration.
+async fn start_demo() -> anyhow::Result<(Option<TaskGuard>, Extension)> {
+    let options = Options {
+        port: 0,
+        models: vec![DEMO_MODEL.to_owned()],
+        ttft: Duration::from_millis(150),
+        itl: Duration::from_millis(25),
+        tokens: 64,
+        ..Options::default()
+    };
+    let simulator = Simulator::bind(options).await.context("the demo's engine cannot be started")?;
+    let address = simulator.addr();
+    let spec = Arc::new(BackendSpec {
+        id: "demo".into(),
+        kind: EngineKind::OpenAi,
+        url: BaseUrl { https: false, host: address.ip().to_string(), port: address.port(), path: String::new() },
+        api_key: None,
+        locality: Locality::OnPrem,
+        timeouts: Timeouts::default(),
+        max_in_flight: None,
+        ca_file: None,
+    });
+    let extend = move |snapshot: &mut Snapshot| {
+        if snapshot.backends.iter().all(|backend| backend.id != spec.id) {
+            snapshot.backends.push(Arc::clone(&spec));
+        }
+    };
+    Ok((Some(tasks::spawn("demo engine", async move { simulator.run().await })), Box::new(extend)))
+}
+
+/// Finds engines on this machine, now and from time to time, where the configuration wants that.
+async fn look_for_local_engines(gateway: &Arc<Gateway>) -> anyhow::Result<Option<TaskGuard>> {
+    if !gateway.live().snapshot.discovery.local {
+        return Ok(None);
+    }
+    gateway.set_local(local::scan(gateway.instance()).await)?;
+    let gateway = Arc::clone(gateway);
+    let watch = async move {
+        loop {
+            tokio::time::sleep(SCAN_EVERY).await;
+            let found = local::scan(gateway.instance()).await;
+            if let Err(error) = gateway.set_local(found) {
+                tracing::warn!(%error, "an engine on this machine cannot be used");
+            }
+        }
+    };
+    Ok(Some(tasks::spawn("local engines", watch)))
+}
+
+async fn wait_for_signal() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    // A second signal ends the process at once.
+    tasks::detach("second signal", async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        std::process::exit(1);
+    });
+    Ok(())
+}
+
+/// Not ready → no new connections → open requests finish, or are ended at the deadline.
+async fn take_down(gateway: &Gateway, server: &mut Server) {
+    let grace = gateway.live().snapshot.server.drain_grace;
+    tracing::info!(open = gateway.drain.open(), grace_s = grace.as_secs(), "going down");
+    gateway.drain.begin();
+    tokio::time::sleep(LAST_CALL.min(grace)).await;
+    server.stop_accepting();
+    let finish = async {
+        gateway.drain.idle().await;
+        server.closed().await;
+    };
+    if tokio::time::timeout(grace, finish).await.is_err() {
+        tracing::warn!(open = gateway.drain.open(), "the grace period is over");
+        gateway.drain.expire();
+        let _all_said = tokio::time::timeout(LAST_WORDS, server.closed()).await;
+    }
+    tracing::info!("down");
+}

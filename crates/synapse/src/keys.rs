@@ -1,0 +1,120 @@
+//! Keys in memory, kept in step with the store: requests never wait for a database, and a change
+//! there, by this process or another, is in force within half a second.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use secrecy::ExposeSecret;
+use synapse_core::{
+    config::snapshot::StaticKey,
+    glob::Glob,
+    id::TeamName,
+    key::{ApiKey, SecretHash},
+    principal::{KeyState, Principal},
+    store::{
+        keys::{KeyStore, NewKey},
+        teams::TeamStore,
+    },
+};
+use synapse_gateway::gateway::Gateway;
+use synapse_store::sqlite::SqliteStore;
+
+/// Between two looks at the store.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// The team of keys that nobody made a team for.
+const DEFAULT_TEAM: &str = "default";
+
+/// Keeps the gateway's keys.
+pub(crate) struct KeyKeeper {
+    store: SqliteStore,
+    gateway: Arc<Gateway>,
+    /// A key that lives as long as this process.
+    passing: Option<ApiKey>,
+}
+
+impl KeyKeeper {
+    /// A keeper; `demo` adds a key that ends with this process.
+    pub(crate) fn new(store: SqliteStore, gateway: Arc<Gateway>, demo: bool) -> anyhow::Result<Self> {
+        let passing = demo.then(ApiKey::generate).transpose().context("no randomness for a key")?;
+        Ok(Self { store, gateway, passing })
+    }
+
+    /// The key to show to whoever starts the gateway: the passing one, or, where there is no key at
+    /// all, the first, which is made now and shown this once.
+    pub(crate) async fn key_to_show(&self) -> anyhow::Result<Option<String>> {
+        if let Some(key) = &self.passing {
+            return Ok(Some(key.reveal().to_owned()));
+        }
+        let fixed = !self.gateway.live().snapshot.auth.static_keys.is_empty();
+        if fixed || !self.store.list_keys(None).await?.is_empty() {
+            return Ok(None);
+        }
+        let team = TeamName::from(DEFAULT_TEAM);
+        if !self.store.list_teams().await?.iter().any(|known| known.name == team) {
+            self.store.create_team(&team).await?;
+        }
+        let key = ApiKey::generate().context("no randomness for a key")?;
+        let new = NewKey { team, name: Some("first key".to_owned()), models: vec![Glob::new("*")], expires_at: None };
+        self.store.create_key(&key, &new).await?;
+        self.load().await?;
+        Ok(Some(key.reveal().to_owned()))
+    }
+
+    /// Reads all keys and puts them in force.
+    pub(crate) async fn load(&self) -> anyhow::Result<()> {
+        let mut table = self.store.load_key_table().await?;
+        for key in &self.gateway.live().snapshot.auth.static_keys {
+            table.insert_fixed(principal_of(key), SecretHash::of(key.secret.expose_secret()));
+        }
+        if let Some(key) = &self.passing {
+            let principal = Principal {
+                key: key.id().clone(),
+                team: TeamName::from(DEFAULT_TEAM),
+                models: vec![Glob::new("*")],
+                expires_at: None,
+                state: KeyState::Active,
+            };
+            table.insert_issued(principal, vec![(key.hash(), None)]);
+        }
+        self.gateway.set_keys(table);
+        Ok(())
+    }
+
+    /// Looks for changes for as long as the gateway runs.
+    pub(crate) async fn watch(self: Arc<Self>) {
+        let mut seen = None;
+        let mut failing = false;
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let looked = self.look(&mut seen).await;
+            match looked {
+                Ok(()) => failing = false,
+                // Said once; the keys in memory stay in force.
+                Err(error) if !failing => {
+                    failing = true;
+                    tracing::error!(error = format!("{error:#}"), "the key store cannot be read");
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    async fn look(&self, seen: &mut Option<i64>) -> anyhow::Result<()> {
+        let mark = self.store.change_mark().await?;
+        if seen.is_none_or(|known| known != mark) {
+            self.load().await?;
+            *seen = Some(mark);
+        }
+        Ok(())
+    }
+}
+
+fn principal_of(key: &StaticKey) -> Principal {
+    Principal {
+        key: key.id.clone(),
+        team: TeamName::from(DEFAULT_TEAM),
+        models: key.models.clone(),
+        expires_at: None,
+        state: KeyState::Active,
+    }
+}

@@ -1,0 +1,114 @@
+//! Where the gateway's configuration comes from: flags beat the environment, and both beat the file.
+//! The one place, with the command line, that reads files and the environment for configuration.
+
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+};
+
+use secrecy::SecretString;
+use synapse_core::{
+    config::{
+        self, Problem, Surroundings,
+        snapshot::{Snapshot, StaticKey},
+    },
+    glob::Glob,
+    id::KeyId,
+};
+
+/// What the command line says, by flag or environment.
+#[derive(Debug, Default)]
+pub(crate) struct Settings {
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) host: Option<String>,
+    pub(crate) port: Option<u16>,
+    pub(crate) data_dir: Option<PathBuf>,
+    pub(crate) database_url: Option<SecretString>,
+    pub(crate) api_auth_key: Option<SecretString>,
+    pub(crate) log_level: Option<String>,
+}
+
+/// Why there is no configuration.
+#[derive(Debug)]
+pub(crate) enum SettingsError {
+    /// The file cannot be read.
+    Unreadable(PathBuf, io::Error),
+    /// The file is wrong.
+    Wrong(PathBuf, Vec<Problem>),
+}
+
+impl fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(path, error) => write!(f, "{} cannot be read: {error}", path.display()),
+            Self::Wrong(path, problems) => {
+                write!(f, "{} is not a valid configuration:", path.display())?;
+                for problem in problems {
+                    write!(f, "\n  {}:{problem}", path.display())?;
+                    if let Some(hint) = &problem.hint {
+                        write!(f, "\n    hint: {hint}")?;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl std::error::Error for SettingsError {}
+
+impl Settings {
+    /// The file's text; empty without a file.
+    pub(crate) fn text(&self) -> Result<String, SettingsError> {
+        match &self.file {
+            None => Ok(String::new()),
+            Some(path) => {
+                fs::read_to_string(path).map_err(|error| SettingsError::Unreadable(path.clone(), error))
+            }
+        }
+    }
+
+    /// The configuration in `text`, with the command line's words on top.
+    pub(crate) fn snapshot(&self, text: &str) -> Result<Snapshot, SettingsError> {
+        let path = || self.file.clone().unwrap_or_else(|| PathBuf::from("(no file)"));
+        let mut snapshot =
+            config::load(text, &Process).map_err(|problems| SettingsError::Wrong(path(), problems))?;
+        if let Some(host) = &self.host {
+            snapshot.server.host.clone_from(host);
+        }
+        if let Some(port) = self.port {
+            snapshot.server.port = port;
+        }
+        if let Some(folder) = &self.data_dir {
+            snapshot.data_dir.clone_from(folder);
+        }
+        if let Some(url) = &self.database_url {
+            snapshot.database_url = Some(url.clone());
+        }
+        if let Some(level) = &self.log_level {
+            snapshot.logs.level.clone_from(level);
+        }
+        if let Some(secret) = &self.api_auth_key {
+            snapshot.auth.static_keys.push(StaticKey {
+                id: KeyId::from("api-auth-key"),
+                secret: secret.clone(),
+                models: vec![Glob::new("*")],
+            });
+        }
+        Ok(snapshot)
+    }
+}
+
+/// This process's environment and file system.
+pub(crate) struct Process;
+
+impl Surroundings for Process {
+    #[expect(clippy::disallowed_methods, reason = "this is the binary, which may read the environment")]
+    fn env(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+
+    fn read_file(&self, path: &Path) -> io::Result<String> {
+        fs::read_to_string(path)
+    }
+}
