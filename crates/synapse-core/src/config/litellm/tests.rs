@@ -259,6 +259,21 @@ fn text_that_looks_like_a_reference_of_ours_stays_text() {
 }
 
 #[test]
+fn a_model_that_cannot_be_carried_over_says_why() {
+    for (params, reason) in [
+        ("{model: hosted_vllm/x}", "`vllm` needs an `api_base`"),
+        ("{model: '*'}", "`*` names no provider"),
+        ("{model: bedrock/x}", "`bedrock` speaks a protocol"),
+        ("{model: os.environ/MODEL}", "only be known at the start"),
+    ] {
+        let text = format!("model_list: [{{model_name: a, litellm_params: {params}}}]\n");
+        let import = imported(&text);
+        assert!(import.not_carried.iter().any(|note| note.reason.contains(reason)), "{import:?}");
+        assert!(import.yaml.contains("models: []"), "{}", import.yaml);
+    }
+}
+
+#[test]
 fn references_are_never_resolved_by_an_import() {
     let yaml = imported(TYPICAL).yaml;
     assert!(yaml.contains("${VLLM_KEY}") && !yaml.contains("vllm-secret"));

@@ -105,7 +105,7 @@ impl Check<'_> {
         match self.world.read_file(path.as_ref()) {
             Ok(text) if text.contains("-----BEGIN ") => {}
             Ok(_) => self.report(pointer, "is not a PEM file"),
-            Err(error) => self.report(pointer, format!("the file cannot be read: {}", error.kind())),
+            Err(error) => self.report(pointer, format!("the file cannot be read: {error}")),
         }
     }
 }
