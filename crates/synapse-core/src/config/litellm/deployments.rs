@@ -271,5 +271,9 @@ fn readable_name(label: &str, url: &str) -> String {
         let host = url.host_str()?.trim_matches(['[', ']']).to_owned();
         Some(url.port().map_or(host.clone(), |port| format!("{host}-{port}")))
     });
-    host.map_or_else(|| label.to_owned(), |host| format!("{label}-{host}"))
+    match host {
+        Some(host) if host.starts_with(label) => host,
+        Some(host) => format!("{label}-{host}"),
+        None => label.to_owned(),
+    }
 }

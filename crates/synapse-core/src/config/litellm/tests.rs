@@ -104,7 +104,7 @@ backends:
     api_key: ${VLLM_KEY}
     timeouts:
       total_s: 120
-  - name: ollama-ollama-11434
+  - name: ollama-11434
     type: ollama
     url: http://ollama:11434
     timeouts:
@@ -131,7 +131,7 @@ models:
         model: meta-llama/Meta-Llama-3.1-8B-Instruct
         order: 1
         weight: 2
-      - backend: ollama-ollama-11434
+      - backend: ollama-11434
         model: llama3.1:8b
         order: 2
         timeouts:

@@ -17,7 +17,7 @@ use super::{
     yaml::Node,
 };
 
-/// The longest name of anything.
+/// What is said of a name that could not stand in a header.
 const NAME_RULE: &str = "must be printable ASCII without spaces at its ends";
 
 /// Checks the tree of a configuration. Mistakes are added to `problems`; the snapshot is complete
