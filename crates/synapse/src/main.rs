@@ -7,6 +7,7 @@ mod keys;
 mod reload;
 mod server;
 mod settings;
+mod surroundings;
 mod telemetry;
 
 use std::{

@@ -1,20 +1,21 @@
 //! Where the gateway's configuration comes from: flags beat the environment, and both beat the file.
-//! The one place, with the command line, that reads files and the environment for configuration.
 
 use std::{
     fmt, fs, io,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use secrecy::SecretString;
 use synapse_core::{
     config::{
-        self, Problem, Surroundings,
+        self, Problem,
         snapshot::{Snapshot, StaticKey},
     },
     glob::Glob,
     id::KeyId,
 };
+
+use crate::surroundings::Process;
 
 /// What the command line says, by flag or environment.
 #[derive(Debug, Default)]
@@ -96,19 +97,5 @@ impl Settings {
             });
         }
         Ok(snapshot)
-    }
-}
-
-/// This process's environment and file system.
-pub(crate) struct Process;
-
-impl Surroundings for Process {
-    #[expect(clippy::disallowed_methods, reason = "this is the binary, which may read the environment")]
-    fn env(&self, name: &str) -> Option<String> {
-        std::env::var(name).ok()
-    }
-
-    fn read_file(&self, path: &Path) -> io::Result<String> {
-        fs::read_to_string(path)
     }
 }

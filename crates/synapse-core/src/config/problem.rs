@@ -80,15 +80,21 @@ pub(super) fn nearest<'n>(written: &str, known: impl IntoIterator<Item = &'n str
     // Long enough to be a pasted text rather than a name: comparing would only cost time.
     const LONGEST: usize = 128;
     const ALIKE: f64 = 0.6;
+    // `base_url` for `url`: better than a far spelling, worse than a near one.
+    const PART: f64 = 0.7;
     if written.len() > LONGEST {
         return None;
     }
     let plain = |name: &str| name.to_lowercase().replace(['_', '-'], "");
     let wanted = plain(written);
+    let likeness = |name: &str| {
+        let part = if written.split(['_', '-']).any(|part| part == name) { PART } else { 0.0 };
+        strsim::normalized_damerau_levenshtein(&wanted, &plain(name)).max(part)
+    };
     known
         .into_iter()
         .filter(|name| name.len() <= LONGEST)
-        .map(|name| (strsim::normalized_damerau_levenshtein(&wanted, &plain(name)), name))
+        .map(|name| (likeness(name), name))
         .filter(|(likeness, _)| *likeness >= ALIKE)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, name)| name)
@@ -105,6 +111,7 @@ mod tests {
             ("ulr", Some("url")),
             ("maxInFlight", Some("max_in_flight")),
             ("timeout", Some("timeouts")),
+            ("base_url", Some("url")),
             ("zebra", None),
         ] {
             assert_eq!(nearest(written, known), want, "{written}");

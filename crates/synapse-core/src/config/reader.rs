@@ -201,7 +201,7 @@ impl Reader<'_> {
                 }
                 Ok(content.to_owned())
             }
-            Err(error) => Err(Mistake::because(format!("the secret file cannot be read: {}", error.kind()))),
+            Err(error) => Err(Mistake::because(format!("the secret file cannot be read: {error}"))),
         }
     }
 
@@ -235,7 +235,7 @@ impl Mistake {
 fn text(filled: &str, written: &str, schema: &Value) -> Result<Value, Mistake> {
     let choices: Vec<&str> = reference::choices(schema).map(|(choice, _)| choice).collect();
     if !choices.is_empty() && !choices.contains(&filled) {
-        let mistake = Mistake::because(format!("`{written}` is none of {}", choices.join(", ")));
+        let mistake = Mistake::because(format!("`{}` is none of {}", shown(written), choices.join(", ")));
         return Err(match nearest(filled, choices.iter().copied()) {
             _ if is_planned(schema, filled) => mistake.hint("not available in this version of Synapse"),
             Some(name) => mistake.hint(format!("did you mean `{name}`?")),
@@ -250,6 +250,14 @@ fn text(filled: &str, written: &str, schema: &Value) -> Result<Value, Mistake> {
         Some(most) if length > most => Err(Mistake::because(format!("longer than {most} characters"))),
         _ => Ok(Value::String(filled.to_owned())),
     }
+}
+
+/// A piece of the file, fit for one line of a terminal.
+fn shown(written: &str) -> String {
+    const LONGEST: usize = 40;
+    let short: String = written.chars().take(LONGEST).collect();
+    let dots = if short.len() < written.len() { "…" } else { "" };
+    format!("{}{dots}", short.escape_debug())
 }
 
 fn number_or_bool(text: &str, wanted: &str, schema: &Value) -> Result<Value, Mistake> {

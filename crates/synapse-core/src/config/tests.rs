@@ -131,7 +131,15 @@ models:
             "15:17: models[0].fallbacks[0]: there is no model of this name",
         ]
     );
-    assert_eq!(hints(text), ["did you mean `port`?", "did you mean `openai`?", "did you mean `gpu-1`?",]);
+    assert_eq!(
+        hints(text),
+        [
+            "did you mean `port`?",
+            "did you mean `openai`?",
+            "did you mean `gpu-1`?",
+            "a model found by discovery needs an entry under `models`, too",
+        ]
+    );
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The command line: the tree of commands, and which runtime each of them gets. Every command has a
 //! module of its own.
 
+mod check;
+mod config;
 mod environment;
 mod key;
 mod location;
@@ -10,12 +12,18 @@ mod simulate;
 mod team;
 mod time;
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+};
 
 use anyhow::Context;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use synapse_core::config::Problem;
 use tokio::runtime::{Builder, Runtime};
 
+use crate::surroundings::Process;
 use output::Output;
 
 /// An inference gateway: one API in front of every model you run or rent.
@@ -37,6 +45,11 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Run a simulated inference engine that speaks the real wire formats
     Simulate(simulate::SimulateArgs),
+    /// Check a configuration: every mistake at once, with its line and a hint
+    Check(check::Check),
+    /// Describe and convert configurations
+    #[command(subcommand)]
+    Config(config::Config),
     /// Manage teams, the identities that keys belong to
     Team(team::TeamArgs),
     /// Manage API keys
@@ -57,6 +70,8 @@ impl Cli {
             // Its cores have runtimes of their own; this one watches.
             Command::Serve(args) => one_core()?.block_on(serve::run(args)),
             Command::Simulate(args) => all_cores()?.block_on(simulate::run(args)),
+            Command::Check(check) => Ok(check.run(&Process, &mut io::stdout().lock())?),
+            Command::Config(config) => Ok(config.run(&Process, &mut io::stdout().lock(), &mut io::stderr().lock())?),
             Command::Team(args) => {
                 let output = Output { json: args.shared.json };
                 one_core()?.block_on(team::run(args, output))?;
@@ -69,6 +84,18 @@ impl Cli {
             }
         }
     }
+}
+
+/// Prints `problems` as compilers do, so that editors can jump to them.
+fn print_problems(out: &mut dyn Write, file: &Path, problems: &[Problem]) -> io::Result<()> {
+    for problem in problems {
+        writeln!(out, "{}:{problem}", file.display())?;
+        if let Some(hint) = &problem.hint {
+            writeln!(out, "  hint: {hint}")?;
+        }
+    }
+    let plural = if problems.len() == 1 { "" } else { "s" };
+    writeln!(out, "{} problem{plural}", problems.len())
 }
 
 fn all_cores() -> anyhow::Result<Runtime> {

@@ -22,7 +22,10 @@ pub(super) struct Deployments {
     backends: Vec<Backend>,
     /// Where each combination of engine, URL and key is in `backends`.
     known: HashMap<(&'static str, String, Option<String>), usize>,
+    taken: HashSet<String>,
     models: Vec<Model>,
+    /// Where each public name is in `models`.
+    groups: HashMap<String, usize>,
 }
 
 struct Backend {
@@ -74,78 +77,43 @@ impl Deployments {
     fn entry(&mut self, item: &Node, name: &str, model: &str, params: &Node, notes: &mut Notes) {
         let extra = item.entries().iter().filter(|e| !matches!(&*e.key, "model_name" | "litellm_params"));
         extra.for_each(|entry| notes.add(&entry.place, "prices and descriptions of models are not read"));
-
-        let base = params.get("api_base").or_else(|| params.get("base_url")).and_then(carried);
-        let custom = params.get("custom_llm_provider").and_then(Node::as_text);
-        let (provider, model) = match resolve(model, custom) {
-            Resolved::Model(provider, model) => (provider, model),
-            Resolved::Foreign(provider) => {
-                let reason = format!("`{provider}` speaks a protocol that this version does not translate");
-                return notes.add(&item.place, reason);
-            }
-            Resolved::Anything => {
-                return notes.add(&item.place, "`*` names no provider; write `openai/*` or the like");
-            }
+        let target = match Target::of(params, model) {
+            Ok(target) => target,
+            Err(reason) => return notes.add(&item.place, reason),
         };
-        let place = params.get("model").map_or(&params.place, |model| &model.place);
-        let Some(url) = base.clone().or_else(|| provider.base.map(|base| Node::text(place, base))) else {
-            return notes.add(&item.place, format!("`{}` needs an `api_base`", provider.label));
-        };
-        let key = params.get("api_key").and_then(carried).or_else(|| {
-            // A key from the environment is for the provider itself, not for whatever `api_base` names.
-            let variable = provider.key_variable.filter(|_| base.is_none())?;
-            Some(Node::text(place, format!("${{{variable}}}")))
-        });
-        let backend = self.backend(provider.label, provider.engine, url, key);
         let mut deployment = Deployment {
             place: item.place.clone(),
-            backend,
-            model: Node::text(place, respelt(model)),
+            model: target.model.clone(),
+            backend: self.backend(target),
             order: None,
             weight: None,
             total: None,
             first_token: None,
         };
-        let mut limit = None;
-        for Entry { key, place, value } in params.entries() {
-            match key.as_str() {
-                "model" | "api_base" | "base_url" | "api_key" | "custom_llm_provider" => {}
-                "order" => deployment.order = notes.whole(value),
-                "weight" => deployment.weight = notes.whole(value).map(|n| Node::number(&value.place, n)),
-                "timeout" => deployment.total = carried(value),
-                "stream_timeout" => deployment.first_token = carried(value),
-                "max_parallel_requests" => limit = notes.whole(value).map(|n| (value.place.clone(), n)),
-                "rpm" | "tpm" => notes.add(place, "rates are limits of keys, not of deployments"),
-                _ => notes.add(place, NO_COUNTERPART),
-            }
-        }
-        if let Some(backend) = self.backends.get_mut(backend) {
-            backend.limits.push(limit);
-        }
-        let group = self.models.iter_mut().find(|model| model.name.as_text() == Some(&respelt(name)));
-        match group {
-            Some(group) => group.deployments.push(deployment),
-            None => {
-                let place = item.get("model_name").map_or(&item.place, |name| &name.place);
-                let name = Node::text(place, respelt(name));
-                self.models.push(Model { name, deployments: vec![deployment] });
-            }
-        }
+        let limit = deployment.settings(params, notes);
+        self.backends[deployment.backend].limits.push(limit);
+        let name = respelt(name);
+        let group = *self.groups.entry(name.clone()).or_insert_with(|| {
+            let place = item.get("model_name").map_or(&item.place, |name| &name.place);
+            self.models.push(Model { name: Node::text(place, name), deployments: Vec::new() });
+            self.models.len() - 1
+        });
+        self.models[group].deployments.push(deployment);
     }
 
     /// The index of the backend with this engine, URL and key; a new one where there is none.
-    fn backend(&mut self, label: &str, engine: &'static str, url: Node, key: Option<Node>) -> usize {
-        let text = |node: &Node| node.as_text().unwrap_or_default().trim_end_matches('/').to_owned();
-        let identity = (engine, text(&url), key.as_ref().map(text));
+    fn backend(&mut self, target: Target<'_>) -> usize {
+        let Target { label, engine, url, key, .. } = target;
+        let text = |node: &Node| node.as_text().unwrap_or_default().to_owned();
+        let identity = (engine, text(&url).trim_end_matches('/').to_owned(), key.as_ref().map(text));
         if let Some(index) = self.known.get(&identity) {
             return *index;
         }
-        let taken: HashSet<&str> = self.backends.iter().map(|backend| backend.name.as_str()).collect();
         let wish = readable_name(label, &identity.1);
-        let name = std::iter::once(wish.clone())
-            .chain((2_u32..).map(|n| format!("{wish}-{n}")))
-            .find(|name| !taken.contains(name.as_str()))
-            .unwrap_or(wish);
+        let numbered = (2_u32..).map(|n| format!("{wish}-{n}"));
+        let is_free = |name: &String| !self.taken.contains(name);
+        let name = std::iter::once(wish.clone()).chain(numbered).find(is_free).unwrap_or_default();
+        self.taken.insert(name.clone());
         let place = url.place.clone();
         self.backends.push(Backend { name, engine, place, url, key, limits: Vec::new() });
         self.known.insert(identity, self.backends.len() - 1);
@@ -198,17 +166,78 @@ impl Deployments {
 
     fn deployment(&self, deployment: &Deployment, order: Option<u64>) -> Node {
         let place = &deployment.place;
-        let backend = self.backends.get(deployment.backend).map(|b| Node::text(place, b.name.as_str()));
+        let backend = Node::text(place, self.backends[deployment.backend].name.as_str());
         Node::mapping(
             place,
             [
-                ("backend", backend),
+                ("backend", Some(backend)),
                 ("model", Some(deployment.model.clone())),
                 ("order", order.map(|order| Node::number(place, order))),
                 ("weight", deployment.weight.clone()),
                 ("timeouts", timeouts(deployment.first_token.clone(), deployment.total.clone())),
             ],
         )
+    }
+}
+
+impl Deployment {
+    /// Takes over what `params` say beside the target; hands back the bound on requests at once.
+    fn settings(&mut self, params: &Node, notes: &mut Notes) -> Option<(Place, u64)> {
+        let mut limit = None;
+        for Entry { key, place, value } in params.entries().iter().filter(|entry| !entry.value.is_null()) {
+            match key.as_str() {
+                "model" | "api_base" | "base_url" | "api_key" | "custom_llm_provider" => {}
+                "order" => self.order = notes.whole(value),
+                "weight" => self.weight = notes.whole(value).map(|n| Node::number(&value.place, n)),
+                "timeout" => self.total = carried(value),
+                "stream_timeout" => self.first_token = carried(value),
+                "max_parallel_requests" => limit = notes.whole(value).map(|n| (value.place.clone(), n)),
+                "rpm" | "tpm" => notes.add(place, "rates are limits of keys, not of deployments"),
+                _ => notes.add(place, NO_COUNTERPART),
+            }
+        }
+        limit
+    }
+}
+
+/// What a deployment connects to.
+struct Target<'n> {
+    label: &'n str,
+    engine: &'static str,
+    url: Node,
+    key: Option<Node>,
+    model: Node,
+}
+
+impl<'n> Target<'n> {
+    /// The target of `litellm_params`, or the reason why there is none for us.
+    fn of(params: &'n Node, model: &'n str) -> Result<Self, String> {
+        let base = params.get("api_base").or_else(|| params.get("base_url")).and_then(carried);
+        let custom = params.get("custom_llm_provider").and_then(Node::as_text);
+        if model.starts_with("os.environ/") {
+            return Err("which provider it is would only be known at the start".to_owned());
+        }
+        let (provider, model) = match resolve(model, custom) {
+            Resolved::Model(provider, model) => (provider, model),
+            Resolved::Foreign(name) => {
+                return Err(format!("`{name}` speaks a protocol that this version does not translate"));
+            }
+            Resolved::Anything => {
+                return Err("`*` names no provider; write `openai/*` or the like".to_owned());
+            }
+        };
+        let place = params.get("model").map_or(&params.place, |model| &model.place);
+        let own_base = || provider.base.map(|base| Node::text(place, base));
+        // A key from the environment is for the provider itself, not for whatever `api_base` names.
+        let own_key = || {
+            let variable = provider.key_variable.filter(|_| base.is_none())?;
+            Some(Node::text(place, format!("${{{variable}}}")))
+        };
+        let key = params.get("api_key").and_then(carried).or_else(own_key);
+        let url =
+            base.or_else(own_base).ok_or_else(|| format!("`{}` needs an `api_base`", provider.label))?;
+        let model = Node::text(place, respelt(model));
+        Ok(Self { label: provider.label, engine: provider.engine, url, key, model })
     }
 }
 
@@ -242,5 +271,9 @@ fn readable_name(label: &str, url: &str) -> String {
         let host = url.host_str()?.trim_matches(['[', ']']).to_owned();
         Some(url.port().map_or(host.clone(), |port| format!("{host}-{port}")))
     });
-    host.map_or_else(|| label.to_owned(), |host| format!("{label}-{host}"))
+    match host {
+        Some(host) if host.starts_with(label) => host,
+        Some(host) => format!("{label}-{host}"),
+        None => label.to_owned(),
+    }
 }

@@ -26,7 +26,8 @@ const MASTER_KEY_ID: &str = "litellm-master-key";
 /// A LiteLLM file as a Synapse one.
 #[derive(Debug)]
 pub struct Import {
-    /// A configuration for `synapse serve --config`; secrets are the references that they were.
+    /// A configuration for `synapse serve --config`. References to the environment stay references;
+    /// a secret that the file spells out is spelt out here, too.
     pub yaml: String,
     /// What has no place in it.
     pub not_carried: Vec<NotCarried>,
@@ -78,31 +79,14 @@ pub(super) fn convert(root: &Node, problems: &mut Vec<Problem>) -> Option<Conver
     let list = root.get("model_list")?;
     let mut notes = Notes::default();
     let mut deployments = Deployments::default();
-    let mut router = Router::default();
-    let mut master_key = None;
     deployments.read(list, &mut notes, problems);
+    let mut router = Router::default();
     // Where both say something, LiteLLM's router goes by its own settings.
     for section in ["litellm_settings", "router_settings"] {
         root.get(section).into_iter().for_each(|section| router.read(section, &mut notes));
     }
-    for entry in root.get("general_settings").map(Node::entries).unwrap_or_default() {
-        match entry.key.as_str() {
-            "master_key" => master_key = carried(&entry.value),
-            "database_url" => {
-                notes
-                    .add(&entry.place, "Synapse keeps its keys in a database of its own: see `database.url`");
-            }
-            _ => notes.add(&entry.place, router::NO_COUNTERPART),
-        }
-    }
-    let read = ["model_list", "litellm_settings", "router_settings", "general_settings"];
-    for entry in root.entries().iter().filter(|entry| !read.contains(&entry.key.as_str())) {
-        notes.add(&entry.place, router::NO_COUNTERPART);
-    }
-    if master_key.is_none() {
-        let place = root.place.key("general_settings").key("master_key");
-        notes.add(&place, "without one LiteLLM serves anyone; Synapse asks for a key of its own");
-    }
+    let master_key = master_key(root, &mut notes);
+    unread_sections(root, &mut notes);
     let wiring = router.wire(&deployments.model_names(), &mut notes);
     let config = Node::mapping(
         &root.place,
@@ -115,6 +99,38 @@ pub(super) fn convert(root: &Node, problems: &mut Vec<Problem>) -> Option<Conver
     );
     notes.0.sort_by_key(|note| (note.place.line, note.place.column));
     Some(Conversion { config, not_carried: notes.0 })
+}
+
+/// What `general_settings` has for us: the master key.
+fn master_key(root: &Node, notes: &mut Notes) -> Option<Node> {
+    let mut master_key = None;
+    for entry in root.get("general_settings").map(Node::entries).unwrap_or_default() {
+        let reason = match entry.key.as_str() {
+            "master_key" => {
+                master_key = carried(&entry.value);
+                continue;
+            }
+            "database_url" => "Synapse keeps its keys in a database of its own: see `database.url`",
+            _ => router::NO_COUNTERPART,
+        };
+        notes.add(&entry.place, reason);
+    }
+    if master_key.is_none() {
+        let place = root.place.key("general_settings").key("master_key");
+        notes.add(&place, "without one LiteLLM serves anyone; Synapse asks for a key of its own");
+    }
+    master_key
+}
+
+fn unread_sections(root: &Node, notes: &mut Notes) {
+    for entry in root.entries() {
+        let reason = match entry.key.as_str() {
+            "model_list" | "litellm_settings" | "router_settings" | "general_settings" => continue,
+            "environment_variables" => "set these in the environment of Synapse itself",
+            _ => router::NO_COUNTERPART,
+        };
+        notes.add(&entry.place, reason);
+    }
 }
 
 fn auth(secret: Node) -> Node {

@@ -1,5 +1,7 @@
 //! `router_settings` and `litellm_settings`: retries, timeouts, cooldowns, fallbacks and aliases.
 
+use std::collections::HashMap;
+
 use super::{Notes, carried, respelt};
 use crate::config::{
     circle::Acyclic,
@@ -101,30 +103,28 @@ impl Router {
     /// Aliases and fallbacks by the index of their model in `models`.
     pub(super) fn wire(&self, models: &[String], notes: &mut Notes) -> Wiring {
         let mut wiring = Wiring::new(models.len());
-        let mut names: Vec<(&str, usize)> = models.iter().map(String::as_str).zip(0..).collect();
-        let find = |names: &[(&str, usize)], name: &str| {
-            names.iter().find(|(known, _)| *known == name).map(|(_, index)| *index)
-        };
+        let mut names: HashMap<&str, usize> = models.iter().map(String::as_str).zip(0..).collect();
         for (alias, target) in &self.aliases {
             let (Some(name), Some(of)) = (alias.as_text(), target.as_text()) else { continue };
-            match find(&names, of) {
-                _ if find(&names, name).is_some() => notes.add(&alias.place, "a model has this name"),
+            match names.get(of).copied() {
+                _ if names.contains_key(name) => notes.add(&alias.place, "a model has this name"),
                 Some(index) => {
                     wiring.models[index].aliases.push(alias.clone());
-                    names.push((name, index));
+                    names.insert(name, index);
                 }
                 None => notes.add(&alias.place, NO_SUCH_MODEL),
             }
         }
+        let find = |name: &str| names.get(name).copied();
         let mut with_own = vec![false; models.len()];
         for fallbacks in &self.fallbacks {
-            let Some(from) = find(&names, &fallbacks.from) else {
+            let Some(from) = find(&fallbacks.from) else {
                 notes.add(&fallbacks.place, NO_SUCH_MODEL);
                 continue;
             };
             with_own[from] = true;
             for name in &fallbacks.to {
-                match name.as_text().and_then(|name| find(&names, name)) {
+                match name.as_text().and_then(find) {
                     Some(to) if wiring.connect(from, to, name) => {}
                     Some(_) => notes.add(&name.place, "this fallback would close a circle"),
                     None => notes.add(&name.place, NO_SUCH_MODEL),
@@ -132,7 +132,7 @@ impl Router {
             }
         }
         for name in &self.defaults {
-            let Some(to) = name.as_text().and_then(|name| find(&names, name)) else {
+            let Some(to) = name.as_text().and_then(find) else {
                 notes.add(&name.place, NO_SUCH_MODEL);
                 continue;
             };

@@ -104,7 +104,7 @@ backends:
     api_key: ${VLLM_KEY}
     timeouts:
       total_s: 120
-  - name: ollama-ollama-11434
+  - name: ollama-11434
     type: ollama
     url: http://ollama:11434
     timeouts:
@@ -131,7 +131,7 @@ models:
         model: meta-llama/Meta-Llama-3.1-8B-Instruct
         order: 1
         weight: 2
-      - backend: ollama-ollama-11434
+      - backend: ollama-11434
         model: llama3.1:8b
         order: 2
         timeouts:
@@ -256,6 +256,21 @@ fn text_that_looks_like_a_reference_of_ours_stays_text() {
     let snapshot = same_either_way(text, &World::default());
     let key = snapshot.backends[0].api_key.as_ref().map(ExposeSecret::expose_secret);
     assert_eq!(key, Some("pa${ss}"));
+}
+
+#[test]
+fn a_model_that_cannot_be_carried_over_says_why() {
+    for (params, reason) in [
+        ("{model: hosted_vllm/x}", "`vllm` needs an `api_base`"),
+        ("{model: '*'}", "`*` names no provider"),
+        ("{model: bedrock/x}", "`bedrock` speaks a protocol"),
+        ("{model: os.environ/MODEL}", "only be known at the start"),
+    ] {
+        let text = format!("model_list: [{{model_name: a, litellm_params: {params}}}]\n");
+        let import = imported(&text);
+        assert!(import.not_carried.iter().any(|note| note.reason.contains(reason)), "{import:?}");
+        assert!(import.yaml.contains("models: []"), "{}", import.yaml);
+    }
 }
 
 #[test]

@@ -17,7 +17,7 @@ use super::{
     yaml::Node,
 };
 
-/// The longest name of anything.
+/// What is said of a name that could not stand in a header.
 const NAME_RULE: &str = "must be printable ASCII without spaces at its ends";
 
 /// Checks the tree of a configuration. Mistakes are added to `problems`; the snapshot is complete
@@ -105,7 +105,7 @@ impl Check<'_> {
         match self.world.read_file(path.as_ref()) {
             Ok(text) if text.contains("-----BEGIN ") => {}
             Ok(_) => self.report(pointer, "is not a PEM file"),
-            Err(error) => self.report(pointer, format!("the file cannot be read: {}", error.kind())),
+            Err(error) => self.report(pointer, format!("the file cannot be read: {error}")),
         }
     }
 }

@@ -134,7 +134,10 @@ fn fallbacks(models: &[raw::Model], check: &mut Check<'_>) {
                 }
                 None if incomplete => {}
                 None => {
+                    // What discovery will find is not known here, and a typo must not wait for an outage.
                     let problem = check.problem(&at, "there is no model of this name");
+                    let problem =
+                        problem.hint("a model found by discovery needs an entry under `models`, too");
                     check.problems.push(problem.nearest(fallback, targets.names()));
                 }
             }

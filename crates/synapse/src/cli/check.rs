@@ -1,0 +1,130 @@
+//! `synapse check`: everything that is wrong with a configuration, or what it amounts to.
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::Args;
+use synapse_core::config::{
+    self, Surroundings,
+    snapshot::{Locality, Snapshot},
+};
+
+use super::print_problems;
+
+/// Validate a configuration: every mistake at once, with its line and a hint.
+#[derive(Args, Debug)]
+pub(crate) struct Check {
+    /// A Synapse configuration, or LiteLLM's `config.yaml`.
+    #[arg(default_value = "synapse.yaml")]
+    file: PathBuf,
+}
+
+impl Check {
+    /// Exit code 0 if `synapse serve` would take the file, 1 otherwise.
+    ///
+    /// # Errors
+    /// When `out` cannot be written to.
+    pub(crate) fn run(&self, world: &dyn Surroundings, out: &mut dyn Write) -> io::Result<ExitCode> {
+        let text = match world.read_file(&self.file) {
+            Ok(text) => text,
+            Err(error) => {
+                writeln!(out, "{}: cannot be read: {error}", self.file.display())?;
+                return Ok(ExitCode::FAILURE);
+            }
+        };
+        match config::load(&text, world) {
+            Ok(snapshot) => {
+                summary(&snapshot, out)?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Err(problems) => {
+                print_problems(out, &self.file, &problems)?;
+                Ok(ExitCode::FAILURE)
+            }
+        }
+    }
+}
+
+fn summary(snapshot: &Snapshot, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "OK")?;
+    for backend in &snapshot.backends {
+        let locality = match backend.locality {
+            Locality::OnPrem => "on_prem",
+            Locality::Cloud => "cloud",
+        };
+        writeln!(out, "backend {}: {} at {}, {locality}", backend.id, backend.kind.name(), backend.url)?;
+    }
+    for model in &snapshot.models {
+        let names: Vec<&str> =
+            std::iter::once(&model.name).chain(&model.aliases).map(|name| name.as_str()).collect();
+        let mut places: Vec<_> = model.deployments.iter().collect();
+        places.sort_by_key(|deployment| deployment.order);
+        let places: Vec<String> = places.iter().map(|d| format!("{} at {}", d.model, d.backend)).collect();
+        write!(out, "model {}: {}", names.join(", "), places.join(", "))?;
+        if !model.fallbacks.is_empty() {
+            write!(out, "; falls back to {}", model.fallbacks.join(", "))?;
+        }
+        writeln!(out)?;
+    }
+    for warning in &snapshot.warnings {
+        writeln!(out, "warning: {warning}")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::surroundings::Process;
+
+    fn checked(text: &str) -> (ExitCode, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("synapse.yaml");
+        std::fs::write(&file, text).unwrap();
+        let mut out = Vec::new();
+        let code = Check { file }.run(&Process, &mut out).unwrap();
+        let shown = String::from_utf8(out).unwrap();
+        (code, shown.replace(&format!("{}/", folder.path().display()), ""))
+    }
+
+    #[test]
+    fn a_valid_file_is_summed_up() {
+        let (code, shown) = checked(
+            "backends: [{name: a, type: ollama, url: 'http://localhost:11434'}]\n\
+             models: [{name: m, aliases: [n], deployments: [{backend: a, model: x}]}]\n\
+             groups: [{name: g}]\n",
+        );
+        assert_eq!(
+            shown,
+            "OK\n\
+             backend a: ollama at http://localhost:11434/v1, on_prem\n\
+             model m, n: x at a\n\
+             warning: line 3: groups: has no effect in this version of Synapse\n"
+        );
+        assert_eq!(code, ExitCode::SUCCESS);
+    }
+
+    #[test]
+    fn mistakes_are_listed_with_file_line_column_and_hint() {
+        let (code, shown) = checked("server:\n  prot: 1\n  tls: {cert: /none, key: /none}\n");
+        assert_eq!(
+            shown,
+            "synapse.yaml:2:3: server.prot: unknown key\n  hint: did you mean `port`?\n\
+             synapse.yaml:3:15: server.tls.cert: the file cannot be read: No such file or directory (os error 2)\n\
+             synapse.yaml:3:27: server.tls.key: the file cannot be read: No such file or directory (os error 2)\n\
+             3 problems\n"
+        );
+        assert_eq!(code, ExitCode::FAILURE);
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_a_failure_with_a_reason() {
+        let mut out = Vec::new();
+        let code = Check { file: "/none/synapse.yaml".into() }.run(&Process, &mut out).unwrap();
+        assert!(String::from_utf8(out).unwrap().starts_with("/none/synapse.yaml: cannot be read: "));
+        assert_eq!(code, ExitCode::FAILURE);
+    }
+}
