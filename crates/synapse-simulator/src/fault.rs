@@ -1,10 +1,11 @@
 //! Refusals and their shape on the wire, which every engine cuts differently.
 
+use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::options::Engine;
-use crate::reply::Reply;
+use crate::reply::{DONE, Framing, Reply};
 
 /// Why a request is refused.
 #[derive(Clone, Debug)]
@@ -114,8 +115,19 @@ impl Fault {
         if engine == Engine::Tgi && invalid { StatusCode::UNPROCESSABLE_ENTITY } else { self.status }
     }
 
-    /// The error document; also what a stream's error event carries.
-    pub(crate) fn body(&self, engine: Engine, native: bool) -> Value {
+    /// The event with which a stream fails after it began.
+    pub(crate) fn event(&self, engine: Engine, native: bool, framing: Framing) -> Bytes {
+        let body = self.body(engine, native);
+        match engine {
+            // Both announce a proper end after their error.
+            Engine::Vllm => [&framing.frame(&body)[..], DONE].concat().into(),
+            Engine::Sglang => [&framing.frame(&json!({"error": body}))[..], DONE].concat().into(),
+            _ => framing.frame(&body),
+        }
+    }
+
+    /// The error document.
+    fn body(&self, engine: Engine, native: bool) -> Value {
         let message = self.message.as_str();
         match engine {
             Engine::Vllm | Engine::Sglang if self.kind == Kind::Key => json!({"error": "Unauthorized"}),

@@ -60,8 +60,8 @@ pub(crate) struct Playback {
     pub(crate) events: std::vec::IntoIter<Event>,
     pub(crate) pace: Pace,
     pub(crate) interruption: Option<Interruption>,
-    /// The error document of this engine, for a stream that is to fail with one.
-    pub(crate) error: serde_json::Value,
+    /// The error event of this engine, for a stream that is to fail with one.
+    pub(crate) failure: Bytes,
     pub(crate) behaviour: watch::Receiver<Arc<Behaviour>>,
     pub(crate) ticket: Ticket,
     pub(crate) sent: u32,
@@ -84,7 +84,7 @@ impl Playback {
                 InterruptionKind::Error => {
                     self.ticket.break_off();
                     self.events = Vec::new().into_iter();
-                    return Some(Ok(self.framing.frame(&self.error)));
+                    return Some(Ok(self.failure.clone()));
                 }
                 InterruptionKind::Reset => {
                     self.ticket.break_off();

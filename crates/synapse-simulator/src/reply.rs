@@ -7,6 +7,9 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::Value;
 
+/// The end mark of OpenAI's streams.
+pub(crate) const DONE: &[u8] = b"data: [DONE]\n\n";
+
 /// An answer to one request.
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
@@ -100,7 +103,7 @@ impl Script {
 
     /// Adds the end mark of OpenAI's streams.
     pub(crate) fn done(&mut self) {
-        self.push(Bytes::from_static(b"data: [DONE]\n\n"), false);
+        self.push(Bytes::from_static(DONE), false);
     }
 
     pub(crate) fn push(&mut self, bytes: Bytes, is_token: bool) {

@@ -11,6 +11,8 @@ mod vllm;
 
 pub(crate) use llama_cpp::steer_models;
 
+use http::HeaderMap;
+use http::header::{HeaderValue, SERVER};
 use serde_json::{Value, json};
 
 use crate::behaviour::Health;
@@ -19,6 +21,17 @@ use crate::fault::Fault;
 use crate::ollama;
 use crate::options::Engine;
 use crate::reply::Reply;
+
+/// Adds the headers an engine, or the server it is built on, puts on every answer.
+pub(crate) fn sign(call: &Call<'_>, headers: &mut HeaderMap) {
+    let server = match call.engine() {
+        Engine::OpenAi => return openai::sign(call, headers),
+        Engine::Vllm | Engine::Sglang | Engine::TensorRtLlm => "uvicorn",
+        Engine::LlamaCpp => "llama.cpp",
+        Engine::Ollama | Engine::Tgi => return,
+    };
+    headers.insert(SERVER, HeaderValue::from_static(server));
+}
 
 /// Answers a request for discovery, health or metrics.
 pub(crate) fn probe(call: &Call<'_>) -> Result<Reply, Fault> {

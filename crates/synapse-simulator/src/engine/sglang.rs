@@ -63,7 +63,7 @@ fn loads(call: &Call<'_>) -> Value {
 fn metrics(call: &Call<'_>) -> Reply {
     let running = call.shared.ledger.counters().in_flight;
     let sums = call.shared.totals.sums();
-    let hit_rate = if sums.prefix_queries == 0 { 0 } else { sums.prefix_hits * 100 / sums.prefix_queries };
+    let hit_rate = (sums.prefix_hits * 100).checked_div(sums.prefix_queries).unwrap_or(0);
     Exposition::labelled("model_name", super::first_model(call))
         .gauge("sglang:num_running_reqs", "Running requests.", running)
         .gauge("sglang:num_queue_reqs", "Requests in the waiting queue.", 0)

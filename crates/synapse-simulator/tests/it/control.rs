@@ -117,6 +117,15 @@ async fn an_error_event_ends_a_stream() {
 }
 
 #[tokio::test]
+async fn vllm_ends_a_failed_stream_as_if_it_were_done() {
+    let sim = client::engine(Engine::Vllm).await;
+    sim.control.set(sim.control.behaviour().interrupted(2, InterruptionKind::Error));
+    let answer = sim.post(CHAT, &chat(true)).await;
+    assert_eq!(answer.chunks().last().unwrap()["error"]["type"], "InternalServerError");
+    assert_eq!(answer.data().last(), Some(&"[DONE]"));
+}
+
+#[tokio::test]
 async fn a_malformed_event_stands_among_good_ones() {
     let sim = interrupted(2, InterruptionKind::Malformed).await;
     let answer = sim.post(CHAT, &chat(true)).await;

@@ -159,3 +159,11 @@ async fn a_path_nobody_knows_is_not_found_in_the_engine_s_words() {
     assert_eq!(get(Engine::Ollama).await.text(), "404 page not found");
     assert_eq!(get(Engine::LlamaCpp).await.json()["error"]["code"], Value::from(404));
 }
+
+#[tokio::test]
+async fn the_hosted_api_tells_its_limits_and_names_each_request() {
+    let sim = client::engine(Engine::OpenAi).await;
+    let (first, second) = (sim.get("/v1/models").await, sim.get("/v1/models").await);
+    assert_eq!(first.headers["x-ratelimit-reset-tokens"], "1m0s");
+    assert_ne!(first.headers["x-request-id"], second.headers["x-request-id"]);
+}
