@@ -45,8 +45,8 @@ pub(crate) async fn answer(
         headers: &head.headers,
         body: &body,
     };
-    // The waits, the errors and the identifiers of a request follow from its number alone.
-    let mut random = Random::new(shared.options.seed.wrapping_add(ticket.number()));
+    // The waits and errors of a call follow from the seed and the calls before it.
+    let mut random = Random::new(shared.options.seed.wrapping_add(ticket.ordinal()));
     let reply = respond(&call, &mut random)
         .await
         .unwrap_or_else(|fault| fault.reply(call.engine(), call.is_native()));
@@ -126,8 +126,12 @@ fn refuse(behaviour: &Behaviour, random: &mut Random) -> Result<(), Fault> {
 }
 
 /// Brings an answer onto the wire.
-async fn deliver(call: &Call<'_>, reply: Reply, ticket: Ticket, random: Random) -> Response<ReplyBody> {
+async fn deliver(call: &Call<'_>, reply: Reply, mut ticket: Ticket, random: Random) -> Response<ReplyBody> {
     let mut pace = Pace::new(call.behaviour, random);
+    if reply.takes_work() {
+        // Fails only when the semaphore is closed, which nobody does.
+        ticket.occupy(Arc::clone(&call.shared.slots).acquire_owned().await.ok());
+    }
     let body = match reply.content {
         Content::Whole { bytes, tokens } => {
             if let Some(tokens) = tokens {

@@ -105,6 +105,7 @@ impl Fault {
     pub(crate) fn reply(&self, engine: Engine, native: bool) -> Reply {
         let reply = match (self.kind, engine) {
             (Kind::Route, Engine::Ollama) => Reply::text("404 page not found"),
+            (Kind::Route, Engine::Tgi) => Reply::text(""),
             _ => Reply::json(&self.body(engine, native)),
         };
         Reply { retry_after_s: self.retry_after_s, ..reply.with_status(self.status_on(engine)) }
@@ -128,7 +129,10 @@ impl Fault {
 
     /// The error document.
     fn body(&self, engine: Engine, native: bool) -> Value {
-        let message = self.message.as_str();
+        let message = match (self.kind, engine) {
+            (Kind::Route, Engine::LlamaCpp) => "File Not Found",
+            _ => self.message.as_str(),
+        };
         match engine {
             Engine::Vllm | Engine::Sglang if self.kind == Kind::Key => json!({"error": "Unauthorized"}),
             Engine::Vllm | Engine::Sglang | Engine::TensorRtLlm if self.kind == Kind::Route => {

@@ -43,11 +43,11 @@ impl Pace {
 
     /// Waits until a whole answer of `tokens` is there.
     pub(crate) async fn whole(&mut self, tokens: u32) {
-        self.pause(self.ttft + self.itl * tokens).await;
+        self.pause(self.ttft.saturating_add(self.itl.saturating_mul(tokens))).await;
     }
 
     async fn pause(&mut self, base: Duration) {
-        let wait = base + self.jitter.mul_f64(self.random.fraction());
+        let wait = base.saturating_add(self.jitter.mul_f64(self.random.fraction()));
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }

@@ -145,6 +145,11 @@ impl Reply {
         self
     }
 
+    /// Whether the engine has to work for it, rather than to look something up.
+    pub(crate) fn takes_work(&self) -> bool {
+        !matches!(self.content, Content::Whole { tokens: None, .. })
+    }
+
     pub(crate) fn with_status(self, status: StatusCode) -> Self {
         Self { status, ..self }
     }

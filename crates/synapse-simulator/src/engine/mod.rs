@@ -65,9 +65,7 @@ fn models(call: &Call<'_>) -> Result<Reply, Fault> {
         return Ok(Reply::json(&list(call)));
     }
     let id = rest.strip_prefix('/').ok_or_else(unknown)?.replace("%2F", "/").replace("%2f", "/");
-    let model = call.behaviour.models.iter().find(|model| **model == id);
-    let model = model.ok_or_else(|| Fault::unknown_model(call.engine(), &id))?;
-    Ok(Reply::json(&card(call, model)))
+    Ok(Reply::json(&card(call, call.find_model(&id)?)))
 }
 
 fn list(call: &Call<'_>) -> Value {
@@ -92,6 +90,19 @@ fn card(call: &Call<'_>, model: &str) -> Value {
         Engine::Sglang => sglang::card(call, model),
         Engine::LlamaCpp => llama_cpp::card(call, model),
     }
+}
+
+/// The calls an engine has before it.
+struct Load {
+    running: u64,
+    waiting: u64,
+}
+
+fn load(call: &Call<'_>) -> Load {
+    let slots = call.shared.options.slots.map_or(u64::MAX, u64::from);
+    let in_flight = call.shared.ledger.counters().in_flight;
+    let running = in_flight.min(slots);
+    Load { running, waiting: in_flight - running }
 }
 
 /// The first model, which engines that serve one model are named after.

@@ -13,6 +13,8 @@ use crate::text;
 
 /// Samples a second; one channel of 16 bits.
 const RATE: u32 = 24_000;
+/// The characters one request may have spoken.
+const LONGEST: usize = 4_096;
 /// The samples spoken for one token: 60 ms.
 const SAMPLES: u32 = 1_440;
 
@@ -29,6 +31,9 @@ pub(super) fn answer(call: &Call<'_>) -> Result<Reply, Fault> {
     let request: SpeechRequest = call.json()?;
     call.model(request.model.as_deref())?;
     let input = request.input.ok_or_else(|| Fault::missing("input"))?;
+    if input.chars().count() > LONGEST {
+        return Err(Fault::invalid(format!("'input' must have at most {LONGEST} characters.")));
+    }
     let tokens = text::count_tokens(&input).max(1);
     let pitch = pitch(&request.voice.map(|voice| voice.to_string()).unwrap_or_default());
     let raw = request.response_format.as_deref() == Some("pcm");

@@ -2,7 +2,7 @@
 
 use http::{Request, StatusCode};
 use serde_json::{Value, json};
-use synapse_simulator::{Behaviour, Engine, Health, Options};
+use synapse_simulator::{Behaviour, Engine, Health, InterruptionKind, Options};
 
 use crate::client::{self, json_request, options, start};
 
@@ -101,6 +101,25 @@ async fn prometheus_pages_count_running_requests_and_tokens() {
         assert_eq!(metric(page.text(), running), "1");
         assert_eq!(metric(page.text(), generated), "6");
     }
+}
+
+#[tokio::test]
+async fn calls_beyond_the_slots_wait_their_turn() {
+    let sim = start(Options { engine: Engine::Vllm, slots: Some(1), ..options() }).await;
+    sim.control.update(|behaviour| *behaviour = behaviour.clone().interrupted(1, InterruptionKind::Stall));
+    let chat = json!({"model": "m", "stream": true, "messages": [{"role": "user", "content": "hi"}]});
+    let (mut first, mut second) = (sim.connect().await, sim.connect().await);
+    let stalled = first.send(json_request("/v1/chat/completions", &chat)).await.unwrap();
+    let look = async {
+        sim.control.until(|counters| counters.in_flight == 2).await;
+        let page = sim.get("/metrics").await;
+        assert_eq!(metric(page.text(), "vllm:num_requests_running"), "1");
+        assert_eq!(metric(page.text(), "vllm:num_requests_waiting"), "1");
+        drop((stalled, first));
+        sim.control.until(|counters| counters.aborted == 1).await;
+    };
+    let (turn, ()) = tokio::join!(second.send(json_request("/v1/chat/completions", &chat)), look);
+    assert_eq!(turn.unwrap().status(), StatusCode::OK);
 }
 
 #[tokio::test]
