@@ -95,7 +95,7 @@ impl Response<'_> {
         document["output"] = self.output().into();
         document["usage"] = json!({
             "input_tokens": self.usage.prompt,
-            "input_tokens_details": {"cached_tokens": self.usage.cached},
+            "input_tokens_details": {"cached_tokens": self.usage.cached, "cache_write_tokens": 0},
             "output_tokens": self.usage.completion,
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": self.usage.total(),
