@@ -17,7 +17,7 @@ use crate::ledger::{Arrival, Ticket};
 use crate::options::Engine;
 use crate::playback::{Pace, Playback, ReplyBody};
 use crate::reply::{Content, Reply};
-use crate::text::Random;
+use crate::text::{self, Random};
 use crate::{engine, ollama, openai, steer};
 
 /// Answers one request. The server drops this future when the caller hangs up, and the ticket with it.
@@ -46,7 +46,7 @@ pub(crate) async fn answer(
         body: &body,
     };
     // The waits and errors of a call follow from the seed and the calls before it.
-    let mut random = Random::new(shared.options.seed.wrapping_add(ticket.ordinal()));
+    let mut random = Random::new(text::hash(&shared.options.seed.to_le_bytes()) ^ ticket.ordinal());
     let reply = respond(&call, &mut random)
         .await
         .unwrap_or_else(|fault| fault.reply(call.engine(), call.is_native()));
