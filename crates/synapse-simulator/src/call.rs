@@ -39,7 +39,13 @@ impl Call<'_> {
 
     /// The served model that `name` means; to ask for it loads it.
     pub(crate) fn model(&self, name: Option<&str>) -> Result<String, Fault> {
-        let Some(name) = name else { return Err(Fault::missing("model")) };
+        let model = self.find_model(name.ok_or_else(|| Fault::missing("model"))?)?;
+        self.shared.residents.set(model, true);
+        Ok(model.to_owned())
+    }
+
+    /// The served model that `name` means, left as it is.
+    pub(crate) fn find_model(&self, name: &str) -> Result<&str, Fault> {
         let served = &self.behaviour.models;
         let found = match self.engine() {
             // One process serves one model, whatever it is called in the request.
@@ -50,9 +56,7 @@ impl Call<'_> {
                 .find(|model| model.trim_end_matches(":latest") == name.trim_end_matches(":latest")),
             _ => served.iter().find(|model| *model == name),
         };
-        let model = found.ok_or_else(|| Fault::unknown_model(self.engine(), name))?;
-        self.shared.residents.set(model, true);
-        Ok(model.clone())
+        found.map(String::as_str).ok_or_else(|| Fault::unknown_model(self.engine(), name))
     }
 
     /// An identifier nobody else has, the same in every run with the same seed.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::behaviour::Behaviour;
 use crate::ledger::{Counters, Ledger, Recorded};
@@ -27,16 +27,19 @@ pub(crate) struct Shared {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) totals: Totals,
     pub(crate) residents: Residents,
+    pub(crate) slots: Arc<Semaphore>,
 }
 
 impl Shared {
     pub(crate) fn new(options: Options) -> Self {
+        let slots = options.slots.map_or(Semaphore::MAX_PERMITS, |slots| slots as usize);
         Self {
             behaviour: watch::Sender::new(Arc::new(options.behaviour())),
             phase: watch::Sender::new(Phase::Serving),
             ledger: Arc::new(Ledger::new(options.record)),
             totals: Totals::default(),
             residents: Residents::default(),
+            slots: Arc::new(Semaphore::new(slots)),
             options,
         }
     }
@@ -63,7 +66,8 @@ impl Control {
         Behaviour::clone(&self.shared.behaviour())
     }
 
-    /// Replaces the behaviour.
+    /// Replaces the behaviour whole, models included: begin with [`Control::behaviour`], or use
+    /// [`Control::update`].
     pub fn set(&self, behaviour: Behaviour) {
         self.shared.behaviour.send_replace(Arc::new(behaviour));
     }

@@ -17,7 +17,7 @@ use crate::ledger::{Arrival, Ticket};
 use crate::options::Engine;
 use crate::playback::{Pace, Playback, ReplyBody};
 use crate::reply::{Content, Reply};
-use crate::text::Random;
+use crate::text::{self, Random};
 use crate::{engine, ollama, openai, steer};
 
 /// Answers one request. The server drops this future when the caller hangs up, and the ticket with it.
@@ -45,13 +45,12 @@ pub(crate) async fn answer(
         headers: &head.headers,
         body: &body,
     };
-    // The waits, the errors and the identifiers of a request follow from its number alone.
-    let mut random = Random::new(shared.options.seed.wrapping_add(ticket.number()));
+    // The waits and errors of a call follow from the seed and the calls before it.
+    let mut random = Random::new(text::hash(&shared.options.seed.to_le_bytes()) ^ ticket.ordinal());
     let reply = respond(&call, &mut random)
         .await
         .unwrap_or_else(|fault| fault.reply(call.engine(), call.is_native()));
-    let played = Played { shared: &shared, behaviour: &behaviour, native: call.is_native() };
-    Ok(played.response(reply, ticket, random).await)
+    Ok(deliver(&call, reply, ticket, random).await)
 }
 
 /// Discovery reads; work is posted. Ollama's `show` is the exception.
@@ -126,42 +125,41 @@ fn refuse(behaviour: &Behaviour, random: &mut Random) -> Result<(), Fault> {
     Ok(())
 }
 
-/// How an answer is brought onto the wire.
-struct Played<'a> {
-    shared: &'a Shared,
-    behaviour: &'a Behaviour,
-    native: bool,
-}
-
-impl Played<'_> {
-    async fn response(&self, reply: Reply, ticket: Ticket, random: Random) -> Response<ReplyBody> {
-        let mut pace = Pace::new(self.behaviour, random);
-        let body = match reply.content {
-            Content::Whole { bytes, tokens } => {
-                if let Some(tokens) = tokens {
-                    pace.whole(tokens).await;
-                }
-                ReplyBody::whole(bytes, ticket)
+/// Brings an answer onto the wire.
+async fn deliver(call: &Call<'_>, reply: Reply, mut ticket: Ticket, random: Random) -> Response<ReplyBody> {
+    let mut pace = Pace::new(call.behaviour, random);
+    if reply.takes_work() {
+        // Fails only when the semaphore is closed, which nobody does.
+        ticket.occupy(Arc::clone(&call.shared.slots).acquire_owned().await.ok());
+    }
+    let body = match reply.content {
+        Content::Whole { bytes, tokens } => {
+            if let Some(tokens) = tokens {
+                pace.whole(tokens).await;
             }
-            Content::Events { framing, events } => ReplyBody::played(Playback {
+            ReplyBody::whole(bytes, ticket)
+        }
+        Content::Events { framing, events } => {
+            let failure = Fault::forced(StatusCode::INTERNAL_SERVER_ERROR);
+            ReplyBody::played(Playback {
                 framing,
                 events: events.into_iter(),
                 pace,
-                interruption: self.behaviour.interruption,
-                error: Fault::forced(StatusCode::INTERNAL_SERVER_ERROR)
-                    .body(self.shared.options.engine, self.native),
-                behaviour: self.shared.behaviour.subscribe(),
+                interruption: call.behaviour.interruption,
+                failure: failure.event(call.engine(), call.is_native(), framing),
+                behaviour: call.shared.behaviour.subscribe(),
                 ticket,
                 sent: 0,
-            }),
-        };
-        let mut response = Response::new(body);
-        *response.status_mut() = reply.status;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(reply.content_type));
-        if let Some(seconds) = reply.retry_after_s {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+            })
         }
-        response
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = reply.status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(reply.content_type));
+    if let Some(seconds) = reply.retry_after_s {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
+    engine::sign(call, headers);
+    response
 }

@@ -1,10 +1,11 @@
 //! Refusals and their shape on the wire, which every engine cuts differently.
 
+use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::options::Engine;
-use crate::reply::Reply;
+use crate::reply::{DONE, Framing, Reply};
 
 /// Why a request is refused.
 #[derive(Clone, Debug)]
@@ -104,6 +105,7 @@ impl Fault {
     pub(crate) fn reply(&self, engine: Engine, native: bool) -> Reply {
         let reply = match (self.kind, engine) {
             (Kind::Route, Engine::Ollama) => Reply::text("404 page not found"),
+            (Kind::Route, Engine::Tgi) => Reply::text(""),
             _ => Reply::json(&self.body(engine, native)),
         };
         Reply { retry_after_s: self.retry_after_s, ..reply.with_status(self.status_on(engine)) }
@@ -114,9 +116,23 @@ impl Fault {
         if engine == Engine::Tgi && invalid { StatusCode::UNPROCESSABLE_ENTITY } else { self.status }
     }
 
-    /// The error document; also what a stream's error event carries.
-    pub(crate) fn body(&self, engine: Engine, native: bool) -> Value {
-        let message = self.message.as_str();
+    /// The event with which a stream fails after it began.
+    pub(crate) fn event(&self, engine: Engine, native: bool, framing: Framing) -> Bytes {
+        let body = self.body(engine, native);
+        match engine {
+            // Both announce a proper end after their error.
+            Engine::Vllm => [&framing.frame(&body)[..], DONE].concat().into(),
+            Engine::Sglang => [&framing.frame(&json!({"error": body}))[..], DONE].concat().into(),
+            _ => framing.frame(&body),
+        }
+    }
+
+    /// The error document.
+    fn body(&self, engine: Engine, native: bool) -> Value {
+        let message = match (self.kind, engine) {
+            (Kind::Route, Engine::LlamaCpp) => "File Not Found",
+            _ => self.message.as_str(),
+        };
         match engine {
             Engine::Vllm | Engine::Sglang if self.kind == Kind::Key => json!({"error": "Unauthorized"}),
             Engine::Vllm | Engine::Sglang | Engine::TensorRtLlm if self.kind == Kind::Route => {

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 /// The bodies kept for inspection may hold this many bytes in all.
 const BODIES_KEPT: usize = 64 << 20;
@@ -93,6 +93,7 @@ pub(crate) struct Arrival<'a> {
 #[derive(Default)]
 struct Log {
     next: u64,
+    calls: u64,
     bytes: usize,
     entries: VecDeque<Recorded>,
 }
@@ -134,7 +135,7 @@ impl Ledger {
 
     /// Records a request and returns the ticket that records its end.
     pub(crate) fn open(self: &Arc<Self>, arrival: &Arrival<'_>) -> Ticket {
-        let number = self.record(arrival);
+        let (number, ordinal) = self.record(arrival);
         self.counters.send_modify(|counters| {
             if arrival.is_call {
                 counters.received += 1;
@@ -144,15 +145,18 @@ impl Ledger {
             }
         });
         let ledger = Arc::clone(self);
-        Ticket { ledger, number, is_call: arrival.is_call, outcome: Outcome::Aborted }
+        Ticket { ledger, number, ordinal, is_call: arrival.is_call, outcome: Outcome::Aborted, slot: None }
     }
 
-    fn record(&self, arrival: &Arrival<'_>) -> u64 {
+    /// Its number among all requests, and among the calls.
+    fn record(&self, arrival: &Arrival<'_>) -> (u64, u64) {
         let mut log = self.log();
         let number = log.next;
+        let ordinal = log.calls;
         log.next += 1;
+        log.calls += u64::from(arrival.is_call);
         if self.capacity == 0 {
-            return number;
+            return (number, ordinal);
         }
         log.bytes += arrival.body.len();
         log.entries.push_back(Recorded {
@@ -170,7 +174,7 @@ impl Ledger {
             let Some(oldest) = log.entries.pop_front() else { break };
             log.bytes -= oldest.body.len();
         }
-        number
+        (number, ordinal)
     }
 
     fn close(&self, ticket: &Ticket) {
@@ -205,13 +209,25 @@ impl Ledger {
 pub(crate) struct Ticket {
     ledger: Arc<Ledger>,
     number: u64,
+    ordinal: u64,
     is_call: bool,
     outcome: Outcome,
+    slot: Option<OwnedSemaphorePermit>,
 }
 
 impl Ticket {
     pub(crate) fn number(&self) -> u64 {
         self.number
+    }
+
+    /// How many calls came before it, which discovery and health do not disturb.
+    pub(crate) fn ordinal(&self) -> u64 {
+        self.ordinal
+    }
+
+    /// Keeps a slot of the engine busy until the request ends.
+    pub(crate) fn occupy(&mut self, slot: Option<OwnedSemaphorePermit>) {
+        self.slot = slot;
     }
 
     /// Notes that the answer was handed over whole, unless it was broken off before.

@@ -113,6 +113,8 @@ pub struct Options {
     pub embedding_dim: usize,
     /// The longest prompt, in tokens, a model takes.
     pub context_length: u32,
+    /// How many calls are worked on at once; the others wait their turn. Without a number, all are.
+    pub slots: Option<u32>,
     /// How many requests are kept for inspection; the oldest are forgotten first.
     pub record: usize,
 }
@@ -134,6 +136,7 @@ impl Default for Options {
             api_key: None,
             embedding_dim: 384,
             context_length: 32_768,
+            slots: None,
             record: 10_000,
         }
     }

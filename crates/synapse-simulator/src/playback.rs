@@ -43,11 +43,11 @@ impl Pace {
 
     /// Waits until a whole answer of `tokens` is there.
     pub(crate) async fn whole(&mut self, tokens: u32) {
-        self.pause(self.ttft + self.itl * tokens).await;
+        self.pause(self.ttft.saturating_add(self.itl.saturating_mul(tokens))).await;
     }
 
     async fn pause(&mut self, base: Duration) {
-        let wait = base + self.jitter.mul_f64(self.random.fraction());
+        let wait = base.saturating_add(self.jitter.mul_f64(self.random.fraction()));
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
@@ -60,8 +60,8 @@ pub(crate) struct Playback {
     pub(crate) events: std::vec::IntoIter<Event>,
     pub(crate) pace: Pace,
     pub(crate) interruption: Option<Interruption>,
-    /// The error document of this engine, for a stream that is to fail with one.
-    pub(crate) error: serde_json::Value,
+    /// The error event of this engine, for a stream that is to fail with one.
+    pub(crate) failure: Bytes,
     pub(crate) behaviour: watch::Receiver<Arc<Behaviour>>,
     pub(crate) ticket: Ticket,
     pub(crate) sent: u32,
@@ -84,7 +84,7 @@ impl Playback {
                 InterruptionKind::Error => {
                     self.ticket.break_off();
                     self.events = Vec::new().into_iter();
-                    return Some(Ok(self.framing.frame(&self.error)));
+                    return Some(Ok(self.failure.clone()));
                 }
                 InterruptionKind::Reset => {
                     self.ticket.break_off();

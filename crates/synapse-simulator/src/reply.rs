@@ -7,6 +7,9 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::Value;
 
+/// The end mark of OpenAI's streams.
+pub(crate) const DONE: &[u8] = b"data: [DONE]\n\n";
+
 /// An answer to one request.
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
@@ -100,7 +103,7 @@ impl Script {
 
     /// Adds the end mark of OpenAI's streams.
     pub(crate) fn done(&mut self) {
-        self.push(Bytes::from_static(b"data: [DONE]\n\n"), false);
+        self.push(Bytes::from_static(DONE), false);
     }
 
     pub(crate) fn push(&mut self, bytes: Bytes, is_token: bool) {
@@ -140,6 +143,11 @@ impl Reply {
             *tokens = Some(count);
         }
         self
+    }
+
+    /// Whether the engine has to work for it, rather than to look something up.
+    pub(crate) fn takes_work(&self) -> bool {
+        !matches!(self.content, Content::Whole { tokens: None, .. })
     }
 
     pub(crate) fn with_status(self, status: StatusCode) -> Self {

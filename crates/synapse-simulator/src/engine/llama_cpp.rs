@@ -6,13 +6,15 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::Load;
 use super::exposition::Exposition;
 use super::openai::CREATED;
 use crate::call::Call;
 use crate::fault::Fault;
 use crate::reply::Reply;
 
-const SLOTS: u64 = 4;
+/// The slots of a server that was not told how many to have.
+const SLOTS: u32 = 4;
 
 pub(super) fn probe(call: &Call<'_>) -> Option<Reply> {
     match call.path {
@@ -49,7 +51,7 @@ pub(crate) fn steer_models(call: &Call<'_>) -> Option<Result<Reply, Fault>> {
 fn props(call: &Call<'_>) -> Value {
     json!({
         "default_generation_settings": {"n_ctx": call.shared.options.context_length, "params": {}},
-        "total_slots": SLOTS,
+        "total_slots": call.shared.options.slots.unwrap_or(SLOTS),
         "model_alias": super::first_model(call),
         "model_path": format!("/models/{}.gguf", super::first_model(call)),
         "modalities": {"vision": false, "audio": false},
@@ -61,24 +63,24 @@ fn props(call: &Call<'_>) -> Value {
 }
 
 fn slots(call: &Call<'_>) -> Value {
-    let busy = call.shared.ledger.counters().in_flight;
+    let Load { running, .. } = super::load(call);
     let slot = |id| {
         let n_ctx = call.shared.options.context_length;
-        json!({"id": id, "n_ctx": n_ctx, "speculative": false, "is_processing": id < busy})
+        json!({"id": id, "n_ctx": n_ctx, "speculative": false, "is_processing": u64::from(id) < running})
     };
-    (0..SLOTS).map(slot).collect()
+    (0..call.shared.options.slots.unwrap_or(SLOTS)).map(slot).collect()
 }
 
 fn metrics(call: &Call<'_>) -> Reply {
-    let running = call.shared.ledger.counters().in_flight;
+    let Load { running, waiting } = super::load(call);
     let sums = call.shared.totals.sums();
     Exposition::default()
         .counter("llamacpp:prompt_tokens_total", "Prompt tokens processed.", sums.prompt)
         .counter("llamacpp:tokens_predicted_total", "Tokens generated.", sums.generated)
         .gauge("llamacpp:predicted_tokens_seconds", "Tokens generated a second.", 0)
-        .gauge("llamacpp:n_busy_slots_per_decode", "Busy slots a decode.", running.min(SLOTS))
-        .gauge("llamacpp:requests_processing", "Requests in execution.", running.min(SLOTS))
-        .gauge("llamacpp:requests_deferred", "Requests waiting.", running.saturating_sub(SLOTS))
+        .gauge("llamacpp:n_busy_slots_per_decode", "Busy slots a decode.", running)
+        .gauge("llamacpp:requests_processing", "Requests in execution.", running)
+        .gauge("llamacpp:requests_deferred", "Requests waiting.", waiting)
         .reply()
 }
 

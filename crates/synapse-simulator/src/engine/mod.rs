@@ -11,6 +11,8 @@ mod vllm;
 
 pub(crate) use llama_cpp::steer_models;
 
+use http::HeaderMap;
+use http::header::{HeaderValue, SERVER};
 use serde_json::{Value, json};
 
 use crate::behaviour::Health;
@@ -19,6 +21,17 @@ use crate::fault::Fault;
 use crate::ollama;
 use crate::options::Engine;
 use crate::reply::Reply;
+
+/// Adds the headers an engine, or the server it is built on, puts on every answer.
+pub(crate) fn sign(call: &Call<'_>, headers: &mut HeaderMap) {
+    let server = match call.engine() {
+        Engine::OpenAi => return openai::sign(call, headers),
+        Engine::Vllm | Engine::Sglang | Engine::TensorRtLlm => "uvicorn",
+        Engine::LlamaCpp => "llama.cpp",
+        Engine::Ollama | Engine::Tgi => return,
+    };
+    headers.insert(SERVER, HeaderValue::from_static(server));
+}
 
 /// Answers a request for discovery, health or metrics.
 pub(crate) fn probe(call: &Call<'_>) -> Result<Reply, Fault> {
@@ -52,9 +65,7 @@ fn models(call: &Call<'_>) -> Result<Reply, Fault> {
         return Ok(Reply::json(&list(call)));
     }
     let id = rest.strip_prefix('/').ok_or_else(unknown)?.replace("%2F", "/").replace("%2f", "/");
-    let model = call.behaviour.models.iter().find(|model| **model == id);
-    let model = model.ok_or_else(|| Fault::unknown_model(call.engine(), &id))?;
-    Ok(Reply::json(&card(call, model)))
+    Ok(Reply::json(&card(call, call.find_model(&id)?)))
 }
 
 fn list(call: &Call<'_>) -> Value {
@@ -79,6 +90,19 @@ fn card(call: &Call<'_>, model: &str) -> Value {
         Engine::Sglang => sglang::card(call, model),
         Engine::LlamaCpp => llama_cpp::card(call, model),
     }
+}
+
+/// The calls an engine has before it.
+struct Load {
+    running: u64,
+    waiting: u64,
+}
+
+fn load(call: &Call<'_>) -> Load {
+    let slots = call.shared.options.slots.map_or(u64::MAX, u64::from);
+    let in_flight = call.shared.ledger.counters().in_flight;
+    let running = in_flight.min(slots);
+    Load { running, waiting: in_flight - running }
 }
 
 /// The first model, which engines that serve one model are named after.

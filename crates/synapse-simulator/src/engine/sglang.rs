@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::Load;
 use super::exposition::Exposition;
 use super::openai::CREATED;
 use super::vllm::cache_usage;
@@ -48,11 +49,11 @@ fn server_info(call: &Call<'_>) -> Value {
 }
 
 fn loads(call: &Call<'_>) -> Value {
-    let running = call.shared.ledger.counters().in_flight;
+    let Load { running, waiting } = super::load(call);
     let load = json!({
         "dp_rank": 0,
         "num_running_reqs": running,
-        "num_waiting_reqs": 0,
+        "num_waiting_reqs": waiting,
         "num_used_tokens": running * SHARE,
         "num_total_tokens": running * SHARE,
         "max_total_num_tokens": POOL,
@@ -61,12 +62,12 @@ fn loads(call: &Call<'_>) -> Value {
 }
 
 fn metrics(call: &Call<'_>) -> Reply {
-    let running = call.shared.ledger.counters().in_flight;
+    let Load { running, waiting } = super::load(call);
     let sums = call.shared.totals.sums();
-    let hit_rate = if sums.prefix_queries == 0 { 0 } else { sums.prefix_hits * 100 / sums.prefix_queries };
+    let hit_rate = (sums.prefix_hits * 100).checked_div(sums.prefix_queries).unwrap_or(0);
     Exposition::labelled("model_name", super::first_model(call))
         .gauge("sglang:num_running_reqs", "Running requests.", running)
-        .gauge("sglang:num_queue_reqs", "Requests in the waiting queue.", 0)
+        .gauge("sglang:num_queue_reqs", "Requests in the waiting queue.", waiting)
         .gauge("sglang:num_used_tokens", "Tokens in use.", running * SHARE)
         .gauge("sglang:token_usage", "Share of the memory pool in use, 0 to 1.", cache_usage(running))
         .gauge("sglang:cache_hit_rate", "Prefix cache hit rate, 0 to 1.", cache_usage(hit_rate))

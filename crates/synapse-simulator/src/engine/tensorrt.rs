@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::Load;
 use crate::call::Call;
 use crate::reply::Reply;
 
@@ -20,7 +21,7 @@ pub(super) fn probe(call: &Call<'_>) -> Option<Reply> {
 
 /// The statistics of the latest iteration, in a list.
 fn metrics(call: &Call<'_>) -> Value {
-    let running = call.shared.ledger.counters().in_flight;
+    let Load { running, waiting } = super::load(call);
     let used = (running * BLOCKS_EACH).min(BLOCKS);
     let sums = call.shared.totals.sums();
     json!([{
@@ -29,7 +30,7 @@ fn metrics(call: &Call<'_>) -> Value {
         "gpuMemUsage": 0,
         "cpuMemUsage": 0,
         "numActiveRequests": running,
-        "numQueuedRequests": 0,
+        "numQueuedRequests": waiting,
         "numCompletedRequests": call.shared.ledger.counters().completed,
         "maxNumActiveRequests": BLOCKS / BLOCKS_EACH,
         "kvCacheStats": {

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::Load;
 use super::exposition::Exposition;
 use crate::call::Call;
 use crate::reply::Reply;
@@ -36,10 +37,10 @@ fn info(call: &Call<'_>) -> Value {
 }
 
 fn metrics(call: &Call<'_>) -> Reply {
-    let running = call.shared.ledger.counters().in_flight;
+    let Load { running, waiting } = super::load(call);
     let sums = call.shared.totals.sums();
     Exposition::default()
-        .gauge("tgi_queue_size", "Requests waiting.", 0)
+        .gauge("tgi_queue_size", "Requests waiting.", waiting)
         .gauge("tgi_batch_current_size", "Requests in execution.", running)
         .counter("tgi_request_count", "Requests received.", sums.requests)
         .counter("tgi_request_success", "Requests processed.", sums.requests)

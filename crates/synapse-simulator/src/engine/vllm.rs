@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::Load;
 use super::exposition::Exposition;
 use super::openai::CREATED;
 use crate::call::Call;
@@ -18,11 +19,11 @@ pub(super) fn probe(call: &Call<'_>) -> Option<Reply> {
 }
 
 fn metrics(call: &Call<'_>) -> Reply {
-    let running = call.shared.ledger.counters().in_flight;
+    let Load { running, waiting } = super::load(call);
     let sums = call.shared.totals.sums();
     Exposition::labelled("model_name", super::first_model(call))
         .gauge("vllm:num_requests_running", "Requests in execution.", running)
-        .gauge("vllm:num_requests_waiting", "Requests waiting.", 0)
+        .gauge("vllm:num_requests_waiting", "Requests waiting.", waiting)
         .gauge("vllm:kv_cache_usage_perc", "Share of the KV cache in use, 0 to 1.", cache_usage(running))
         .counter("vllm:prefix_cache_queries_total", "Prompt tokens looked up.", sums.prefix_queries)
         .counter("vllm:prefix_cache_hits_total", "Prompt tokens found.", sums.prefix_hits)

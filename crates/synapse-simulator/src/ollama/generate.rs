@@ -176,14 +176,14 @@ impl Lines<'_> {
         let behaviour = self.call.behaviour;
         let nanos =
             |duration: std::time::Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).max(1);
-        let evaluation = behaviour.itl * usage.completion;
+        let evaluation = behaviour.itl.saturating_mul(usage.completion);
         let mut closing = Map::new();
         let mut put = |key: &str, value: Value| closing.insert(key.to_owned(), value);
         put("done_reason", json!(reason));
         if self.route == Route::Generate {
             put("context", json!([text::count_tokens(&answer.text())]));
         }
-        put("total_duration", json!(nanos(behaviour.ttft + evaluation)));
+        put("total_duration", json!(nanos(behaviour.ttft.saturating_add(evaluation))));
         put("load_duration", json!(1));
         put("prompt_eval_count", json!(usage.prompt));
         put("prompt_eval_duration", json!(nanos(behaviour.ttft)));

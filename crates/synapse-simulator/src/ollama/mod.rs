@@ -46,10 +46,7 @@ struct Named {
 fn named(call: &Call<'_>) -> Result<String, Fault> {
     let request: Named = call.json()?;
     let name = request.model.or(request.name).ok_or_else(|| Fault::invalid("model is required"))?;
-    let models = &call.behaviour.models;
-    let found =
-        models.iter().find(|model| model.trim_end_matches(":latest") == name.trim_end_matches(":latest"));
-    found.cloned().ok_or_else(|| Fault::unknown_model(call.engine(), &name))
+    call.find_model(&name).map(str::to_owned)
 }
 
 /// The current time as Ollama writes it.

@@ -94,7 +94,7 @@ pub(super) fn timings(behaviour: &Behaviour, usage: Usage) -> Value {
     };
     let (prompt_ms, prompt_each, prompt_rate) = side(processed, behaviour.ttft);
     let (predicted_ms, predicted_each, predicted_rate) =
-        side(usage.completion, behaviour.itl * usage.completion);
+        side(usage.completion, behaviour.itl.saturating_mul(usage.completion));
     json!({
         "cache_n": usage.cached,
         "prompt_n": processed,

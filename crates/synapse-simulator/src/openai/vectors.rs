@@ -46,12 +46,8 @@ pub(crate) fn embed(input: &str, dimensions: usize, seed: u64) -> Vec<f32> {
         add("");
     }
     let length = sum.iter().map(|component| component * component).sum::<f64>().sqrt();
-    sum.into_iter().map(|component| narrow(component / length.max(f64::MIN_POSITIVE))).collect()
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "embeddings are single precision on the wire")]
-fn narrow(component: f64) -> f32 {
-    component as f32
+    // Embeddings are single precision on the wire.
+    sum.into_iter().map(|component| (component / length.max(f64::MIN_POSITIVE)) as f32).collect()
 }
 
 /// The cosine of the angle between two unit vectors, from -1 to 1.

@@ -117,6 +117,15 @@ async fn an_error_event_ends_a_stream() {
 }
 
 #[tokio::test]
+async fn vllm_ends_a_failed_stream_as_if_it_were_done() {
+    let sim = client::engine(Engine::Vllm).await;
+    sim.control.set(sim.control.behaviour().interrupted(2, InterruptionKind::Error));
+    let answer = sim.post(CHAT, &chat(true)).await;
+    assert_eq!(answer.chunks().last().unwrap()["error"]["type"], "InternalServerError");
+    assert_eq!(answer.data().last(), Some(&"[DONE]"));
+}
+
+#[tokio::test]
 async fn a_malformed_event_stands_among_good_ones() {
     let sim = interrupted(2, InterruptionKind::Malformed).await;
     let answer = sim.post(CHAT, &chat(true)).await;
@@ -152,19 +161,22 @@ async fn a_forced_status_is_in_the_engine_s_shape_and_says_when_to_return() {
 
 #[tokio::test]
 async fn errors_fall_on_the_same_requests_for_the_same_seed() {
-    let statuses = async |seed| {
+    let statuses = async |seed, probes: bool| {
         let sim = start(Options { seed, error_rate: 0.5, ..options() }).await;
         let mut caller = sim.connect().await;
         let mut statuses = Vec::new();
         for _ in 0..40 {
+            if probes {
+                caller.get("/v1/models").await;
+            }
             statuses.push(caller.post(CHAT, &chat(false)).await.status.as_u16());
         }
         statuses
     };
-    let first = statuses(1).await;
+    let first = statuses(1, false).await;
     assert!(first.contains(&200) && first.contains(&500));
-    assert_eq!(first, statuses(1).await);
-    assert_ne!(first, statuses(2).await);
+    assert_eq!(first, statuses(1, true).await, "discovery in between changes nothing");
+    assert_ne!(first, statuses(2, false).await);
 }
 
 #[tokio::test]

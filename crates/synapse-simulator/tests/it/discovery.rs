@@ -2,7 +2,7 @@
 
 use http::{Request, StatusCode};
 use serde_json::{Value, json};
-use synapse_simulator::{Behaviour, Engine, Health, Options};
+use synapse_simulator::{Behaviour, Engine, Health, InterruptionKind, Options};
 
 use crate::client::{self, json_request, options, start};
 
@@ -104,6 +104,25 @@ async fn prometheus_pages_count_running_requests_and_tokens() {
 }
 
 #[tokio::test]
+async fn calls_beyond_the_slots_wait_their_turn() {
+    let sim = start(Options { engine: Engine::Vllm, slots: Some(1), ..options() }).await;
+    sim.control.update(|behaviour| *behaviour = behaviour.clone().interrupted(1, InterruptionKind::Stall));
+    let chat = json!({"model": "m", "stream": true, "messages": [{"role": "user", "content": "hi"}]});
+    let (mut first, mut second) = (sim.connect().await, sim.connect().await);
+    let stalled = first.send(json_request("/v1/chat/completions", &chat)).await.unwrap();
+    let look = async {
+        sim.control.until(|counters| counters.in_flight == 2).await;
+        let page = sim.get("/metrics").await;
+        assert_eq!(metric(page.text(), "vllm:num_requests_running"), "1");
+        assert_eq!(metric(page.text(), "vllm:num_requests_waiting"), "1");
+        drop((stalled, first));
+        sim.control.until(|counters| counters.aborted == 1).await;
+    };
+    let (turn, ()) = tokio::join!(second.send(json_request("/v1/chat/completions", &chat)), look);
+    assert_eq!(turn.unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test]
 async fn each_engine_has_its_own_discovery() {
     let get = async |engine, path| client::engine(engine).await.get(path).await.json();
     assert!(get(Engine::Vllm, "/version").await["version"].is_string());
@@ -158,4 +177,12 @@ async fn a_path_nobody_knows_is_not_found_in_the_engine_s_words() {
     assert_eq!(get(Engine::OpenAi).await.json()["error"]["type"], "invalid_request_error");
     assert_eq!(get(Engine::Ollama).await.text(), "404 page not found");
     assert_eq!(get(Engine::LlamaCpp).await.json()["error"]["code"], Value::from(404));
+}
+
+#[tokio::test]
+async fn the_hosted_api_tells_its_limits_and_names_each_request() {
+    let sim = client::engine(Engine::OpenAi).await;
+    let (first, second) = (sim.get("/v1/models").await, sim.get("/v1/models").await);
+    assert_eq!(first.headers["x-ratelimit-reset-tokens"], "1m0s");
+    assert_ne!(first.headers["x-request-id"], second.headers["x-request-id"]);
 }

@@ -1,8 +1,12 @@
 //! Round trips over real sockets: every test starts its own simulator and talks to it as a caller does.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test's helpers may stop at the first surprise too")]
+
+mod audio;
 mod client;
 mod control;
 mod discovery;
 mod generation;
 mod ollama;
+mod responses;
 mod vectors;

@@ -1,4 +1,4 @@
-//! Embeddings in OpenAI's format.
+//! Embeddings, and what is judged by them or beside them: rerank, moderation, images.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -55,4 +55,47 @@ async fn more_dimensions_than_the_model_has_are_refused() {
     let sim = client::engine(Engine::OpenAi).await;
     let request = json!({"model": "m", "input": "x", "dimensions": 100_000});
     assert_eq!(sim.post(EMBEDDINGS, &request).await.status, 400);
+}
+
+#[tokio::test]
+async fn the_document_most_like_the_query_comes_first() {
+    let sim = client::engine(Engine::Vllm).await;
+    let request = json!({
+        "model": "m", "query": "small red fox", "top_n": 2,
+        "documents": ["quarterly revenue rose", {"text": "a small red fox"}, "a red car"],
+    });
+    for path in ["/v1/rerank", "/v2/rerank", "/rerank"] {
+        let reply = sim.post(path, &request).await.json();
+        let results = reply["results"].as_array().unwrap();
+        assert_eq!(results.len(), 2);
+        assert_eq!(results[0]["index"], 1);
+        assert_eq!(results[0]["document"]["text"], "a small red fox");
+        assert!(results[0]["relevance_score"].as_f64() > results[1]["relevance_score"].as_f64());
+    }
+}
+
+#[tokio::test]
+async fn a_text_is_flagged_for_the_category_it_names() {
+    let sim = client::engine(Engine::OpenAi).await;
+    let reply = sim.post("/v1/moderations", &json!({"input": ["plain", "much violence here"]})).await.json();
+    assert_eq!(reply["results"][0]["flagged"], false);
+    assert_eq!(reply["results"][1]["flagged"], true);
+    assert_eq!(reply["results"][1]["categories"]["violence"], true);
+    assert_eq!(reply["results"][1]["categories"]["hate"], false);
+}
+
+#[tokio::test]
+async fn pictures_are_valid_png() {
+    let sim = client::engine(Engine::OpenAi).await;
+    let reply =
+        sim.post("/v1/images/generations", &json!({"model": "m", "prompt": "a dot", "n": 2})).await.json();
+    assert_eq!(reply["data"].as_array().unwrap().len(), 2);
+    let picture = STANDARD.decode(reply["data"][0]["b64_json"].as_str().unwrap()).unwrap();
+    assert!(picture.starts_with(b"\x89PNG\r\n") && picture.ends_with(b"IEND\xaeB`\x82"));
+}
+
+#[tokio::test]
+async fn an_engine_lacks_what_it_never_had() {
+    let sim = client::engine(Engine::Tgi).await;
+    assert_eq!(sim.post(EMBEDDINGS, &json!({"model": "m", "input": "x"})).await.status, 404);
 }
