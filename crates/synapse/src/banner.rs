@@ -14,7 +14,11 @@ use synapse_gateway::gateway::Gateway;
 const PATIENCE: Duration = Duration::from_millis(400);
 
 /// Prints the banner to stdout.
-pub(crate) async fn print(gateway: &Gateway, addresses: &[SocketAddr], key: Option<&str>) -> anyhow::Result<()> {
+pub(crate) async fn print(
+    gateway: &Gateway,
+    addresses: &[SocketAddr],
+    key: Option<&str>,
+) -> anyhow::Result<()> {
     wait_for_models(gateway).await;
     let text = text(gateway, addresses, key);
     match io::stdout().write_all(text.as_bytes()) {
@@ -44,10 +48,12 @@ fn text(gateway: &Gateway, addresses: &[SocketAddr], key: Option<&str>) -> Strin
         "0.0.0.0" | "::" | "[::]" => "localhost",
         host => host,
     };
-    let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() };
+    let host =
+        if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() };
     let url = format!("{scheme}://{host}:{port}/v1");
 
-    let engines: Vec<String> = live.fleet.iter().map(|b| format!("{} ({})", b.id(), b.spec.kind.name())).collect();
+    let engines: Vec<String> =
+        live.fleet.iter().map(|b| format!("{} ({})", b.id(), b.spec.kind.name())).collect();
     let engines = if engines.is_empty() {
         "none found; start one, or name one under `backends:` in a file and pass it with --config".to_owned()
     } else {

@@ -4,8 +4,12 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use secrecy::ExposeSecret;
-use synapse_core::config::snapshot::{AuthMode, BackendSpec, BaseUrl, EngineKind, Locality, Snapshot, Timeouts};
-use synapse_gateway::{backend::http::set_shards, discover::local, gateway::Gateway, tasks, tasks::TaskGuard};
+use synapse_core::config::snapshot::{
+    AuthMode, BackendSpec, BaseUrl, EngineKind, Locality, Snapshot, Timeouts,
+};
+use synapse_gateway::{
+    backend::http::set_shards, discover::local, gateway::Gateway, tasks, tasks::TaskGuard,
+};
 use synapse_simulator::{Options, Simulator};
 use synapse_store::{
     lock::DataDir,
@@ -67,10 +71,19 @@ pub(crate) async fn serve(settings: Settings, demo: bool) -> anyhow::Result<Exit
         tasks::spawn("key watcher", Arc::clone(&keys).watch()),
     ];
     tasks.extend(demo_engine);
-    tasks.extend(metrics.map(|l| tasks::spawn("metrics listener", server::metrics::serve(l, Arc::clone(&gateway)))));
+    tasks.extend(
+        metrics.map(|l| tasks::spawn("metrics listener", server::metrics::serve(l, Arc::clone(&gateway)))),
+    );
     tasks.extend(look_for_local_engines(&gateway).await?);
-    let reloader =
-        Reloader { settings, gateway: Arc::clone(&gateway), keys, certificates, log_level, extend, seen: text };
+    let reloader = Reloader {
+        settings,
+        gateway: Arc::clone(&gateway),
+        keys,
+        certificates,
+        log_level,
+        extend,
+        seen: text,
+    };
     tasks.push(tasks::spawn("reloader", reloader.watch()));
 
     banner::print(&gateway, server.addresses(), key_to_show.as_deref()).await?;
@@ -90,7 +103,8 @@ pub(crate) fn database_file(snapshot: &Snapshot) -> anyhow::Result<PathBuf> {
 
 fn bind_metrics(snapshot: &Snapshot) -> anyhow::Result<Option<TcpListener>> {
     let Some((host, port)) = &snapshot.server.metrics else { return Ok(None) };
-    let bound = server::bind::bind(host, *port).context("the metrics listener cannot be started (server.metrics)")?;
+    let bound =
+        server::bind::bind(host, *port).context("the metrics listener cannot be started (server.metrics)")?;
     let first = bound.into_iter().next().map(TcpListener::from_std);
     Ok(first.transpose()?)
 }
@@ -116,7 +130,12 @@ async fn start_demo() -> anyhow::Result<(Option<TaskGuard>, Extension)> {
     let spec = Arc::new(BackendSpec {
         id: "demo".into(),
         kind: EngineKind::OpenAi,
-        url: BaseUrl { https: false, host: address.ip().to_string(), port: address.port(), path: String::new() },
+        url: BaseUrl {
+            https: false,
+            host: address.ip().to_string(),
+            port: address.port(),
+            path: String::new(),
+        },
         api_key: None,
         locality: Locality::OnPrem,
         timeouts: Timeouts::default(),

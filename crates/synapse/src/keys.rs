@@ -54,7 +54,12 @@ impl KeyKeeper {
             self.store.create_team(&team).await?;
         }
         let key = ApiKey::generate().context("no randomness for a key")?;
-        let new = NewKey { team, name: Some("first key".to_owned()), models: vec![Glob::new("*")], expires_at: None };
+        let new = NewKey {
+            team,
+            name: Some("first key".to_owned()),
+            models: vec![Glob::new("*")],
+            expires_at: None,
+        };
         self.store.create_key(&key, &new).await?;
         self.load().await?;
         Ok(Some(key.reveal().to_owned()))

@@ -57,7 +57,10 @@ impl Reloader {
         match certificates.reload() {
             Ok(()) => tracing::info!("the certificate has been read again"),
             Err(error) => {
-                tracing::error!(error = format!("{error:#}"), "the new certificate is refused; the old one stays");
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "the new certificate is refused; the old one stays"
+                );
             }
         }
     }
@@ -69,7 +72,10 @@ impl Reloader {
         match applied {
             Ok(()) => tracing::info!("the changed configuration is in force"),
             Err(error) => {
-                tracing::error!(error = format!("{error:#}"), "the changed configuration is refused; the old one stays");
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "the changed configuration is refused; the old one stays"
+                );
             }
         }
     }

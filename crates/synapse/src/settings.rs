@@ -1,9 +1,6 @@
 //! Where the gateway's configuration comes from: flags beat the environment, and both beat the file.
 
-use std::{
-    fmt, fs, io,
-    path::PathBuf,
-};
+use std::{fmt, fs, io, path::PathBuf};
 
 use secrecy::SecretString;
 use synapse_core::{

@@ -117,7 +117,7 @@ models:
   - name: llama
     deployments:
       - {backend: gpu-2, model: llama}
-    fallbacks: [qwen]
+    fallbacks: [lama]
 ";
     assert_eq!(
         mistakes(text),
@@ -133,12 +133,7 @@ models:
     );
     assert_eq!(
         hints(text),
-        [
-            "did you mean `port`?",
-            "did you mean `openai`?",
-            "did you mean `gpu-1`?",
-            "a model found by discovery needs an entry under `models`, too",
-        ]
+        ["did you mean `port`?", "did you mean `openai`?", "did you mean `gpu-1`?", "did you mean `llama`?",]
     );
 }
 

@@ -158,11 +158,10 @@ impl Observer {
 
     /// Looks at a run of whole events; gives what the caller is to see of it.
     pub fn observe(&mut self, run: Bytes) -> Bytes {
-        if peek::may_have_error(&run) || memmem::find(&run, b"event: error").is_some() {
-            if let Some((before, message)) = self.find_error(&run) {
-                self.progress = Progress::Failed(message);
-                return run.slice(..before);
-            }
+        let suspected = peek::may_have_error(&run) || memmem::find(&run, b"event: error").is_some();
+        if suspected && let Some((before, message)) = self.find_error(&run) {
+            self.progress = Progress::Failed(message);
+            return run.slice(..before);
         }
         if self.operation == Operation::Responses {
             self.observe_responses(&run);

@@ -243,7 +243,11 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        self.write(true);
+        let panicked = std::thread::panicking();
+        if panicked {
+            self.end(|end| (end.status, end.fault) = (500, Some(FaultKind::Internal)));
+        }
+        self.write(!panicked);
     }
 }
 

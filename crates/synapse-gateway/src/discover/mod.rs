@@ -65,10 +65,10 @@ impl Watcher {
 
     async fn look(&mut self, handle: &Arc<BackendHandle>) {
         let came_up = self.check_health(handle).await;
-        if handle.health() != Health::Down {
-            if let Some(load) = engines::load(&self.probe).await {
-                handle.set_load(load);
-            }
+        if handle.health() != Health::Down
+            && let Some(load) = engines::load(&self.probe).await
+        {
+            handle.set_load(load);
         }
         let due = self.listed_at.is_none_or(|at| at.elapsed() >= self.settings.models_every);
         if came_up || due || self.failed_listings > 0 {

@@ -127,7 +127,7 @@ impl Attempts {
         self.gateway.budget.deposit(began.into_std(), self.live.snapshot.routing.retry_budget);
         let mut last = None;
         let mut deadline = None;
-        while let Some(choice) = self.plan.next() {
+        while let Some(choice) = self.plan.next_choice() {
             let Some(lease) = choice.candidate.endpoint.lease(self.live.snapshot.routing.breaker) else {
                 continue;
             };

@@ -21,6 +21,9 @@ use crate::{
     tasks::TaskGuard,
 };
 
+/// Models of one backend whose state is kept.
+const MAX_ENDPOINTS: usize = 4096;
+
 /// What health checks say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -179,6 +182,10 @@ impl BackendHandle {
             return Arc::clone(endpoint);
         }
         let endpoint = Arc::new(Endpoint::new(Arc::clone(self), model.into()));
+        // Behind a pattern (`openai/*`) callers choose the names: what they make up is not kept.
+        if endpoints.len() >= MAX_ENDPOINTS {
+            return endpoint;
+        }
         endpoints.insert(model.to_owned(), Arc::clone(&endpoint));
         endpoint
     }

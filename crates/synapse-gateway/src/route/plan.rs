@@ -74,7 +74,7 @@ impl Plan {
     }
 
     /// The next place to try.
-    pub fn next(&mut self) -> Option<Choice> {
+    pub fn next_choice(&mut self) -> Option<Choice> {
         while let Some(route) = self.routes.get(self.at) {
             let route = Arc::clone(route);
             if let Some(candidate) = self.pick(&route.candidates) {

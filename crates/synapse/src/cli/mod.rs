@@ -71,7 +71,9 @@ impl Cli {
             Command::Serve(args) => one_core()?.block_on(serve::run(args)),
             Command::Simulate(args) => all_cores()?.block_on(simulate::run(args)),
             Command::Check(check) => Ok(check.run(&Process, &mut io::stdout().lock())?),
-            Command::Config(config) => Ok(config.run(&Process, &mut io::stdout().lock(), &mut io::stderr().lock())?),
+            Command::Config(config) => {
+                Ok(config.run(&Process, &mut io::stdout().lock(), &mut io::stderr().lock())?)
+            }
             Command::Team(args) => {
                 let output = Output { json: args.shared.json };
                 one_core()?.block_on(team::run(args, output))?;

@@ -76,7 +76,8 @@ pub(super) async fn run(args: SimulateArgs) -> anyhow::Result<ExitCode> {
         ..Options::default()
     };
     let engine = options.engine;
-    let simulator = Simulator::bind(options).await.with_context(|| format!("cannot listen on port {}", args.port))?;
+    let simulator =
+        Simulator::bind(options).await.with_context(|| format!("cannot listen on port {}", args.port))?;
     let control = simulator.control();
     writeln!(io::stderr(), "simulating {engine} on http://{}", simulator.addr())?;
     let signals = async {

@@ -14,8 +14,10 @@ const BACKLOG: i32 = 4096;
 /// Binds every address that `host` stands for.
 pub(crate) fn bind(host: &str, port: u16) -> anyhow::Result<Vec<TcpListener>> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    let addresses: Vec<SocketAddr> =
-        (host, port).to_socket_addrs().with_context(|| format!("the host `{host}` cannot be resolved"))?.collect();
+    let addresses: Vec<SocketAddr> = (host, port)
+        .to_socket_addrs()
+        .with_context(|| format!("the host `{host}` cannot be resolved"))?
+        .collect();
     let mut bound: Vec<TcpListener> = Vec::new();
     for mut address in addresses {
         // All families share the port that the first one got.
@@ -27,7 +29,9 @@ pub(crate) fn bind(host: &str, port: u16) -> anyhow::Result<Vec<TcpListener>> {
             // No IPv6 on this machine is no obstacle where there is IPv4.
             Err(error) if unavailable(&error) && host == "localhost" => {}
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                bail!("port {port} on {host} is occupied; stop what listens there, or choose another with --port")
+                bail!(
+                    "port {port} on {host} is occupied; stop what listens there, or choose another with --port"
+                )
             }
             Err(error) => return Err(error).with_context(|| format!("cannot listen on {address}")),
         }

@@ -34,7 +34,11 @@ pub(super) async fn serve(shell: &Arc<Shell>, stream: TcpStream, peer: SocketAdd
     }
 }
 
-async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(shell: &Arc<Shell>, stream: S, peer: SocketAddr) {
+async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    shell: &Arc<Shell>,
+    stream: S,
+    peer: SocketAddr,
+) {
     let builder = builder();
     let service = service_fn(|request: Request<Incoming>| {
         let shell = Arc::clone(shell);

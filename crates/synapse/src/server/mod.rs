@@ -17,8 +17,8 @@ use anyhow::Context;
 use synapse_gateway::{gateway::Gateway, tasks};
 use tokio::{net::TcpListener, sync::watch};
 
-pub(crate) use cores::count as cores_count;
 use cores::Cores;
+pub(crate) use cores::count as cores_count;
 use shell::Shell;
 use tls::Certificates;
 

@@ -101,7 +101,9 @@ mod tests {
 
     #[test]
     fn no_second_spelling_leads_to_a_route() {
-        for path in ["//v1/models", "/v1/models/", "/V1/models", "/v1/../v1/models", "/v1/chat/completions/", ""] {
+        for path in
+            ["//v1/models", "/v1/models/", "/V1/models", "/v1/../v1/models", "/v1/chat/completions/", ""]
+        {
             assert_eq!(find(path), None, "{path}");
         }
     }

@@ -84,7 +84,9 @@ impl Shell {
         let server = &live.snapshot.server;
         let address = caller::address(peer, request.headers(), &server.trusted_proxies);
         let origin = cors::allowed_origin(request.headers(), &server.cors_origins);
-        if let Some(origin) = origin.clone().filter(|_| cors::is_preflight(request.method(), request.headers())) {
+        if let Some(origin) =
+            origin.clone().filter(|_| cors::is_preflight(request.method(), request.headers()))
+        {
             let mut reply = Response::new(ReplyBody::whole(Bytes::new()));
             *reply.status_mut() = StatusCode::NO_CONTENT;
             cors::allow_preflight(reply.headers_mut(), origin);
@@ -120,7 +122,8 @@ impl Shell {
             _ => method == Method::GET || method == Method::HEAD,
         };
         if !fits {
-            let fault = Fault::new(FaultKind::MethodNotAllowed, format!("This path takes {}.", route.methods()));
+            let fault =
+                Fault::new(FaultKind::MethodNotAllowed, format!("This path takes {}.", route.methods()));
             return self.refuse(&fault.param(route.methods()), id, address);
         }
         match route {
@@ -164,9 +167,13 @@ impl Shell {
 }
 
 fn check_head(request: &Request<Incoming>) -> Result<(), Fault> {
-    let size: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let size: usize =
+        request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     if size > MAX_HEAD {
-        return Err(Fault::new(FaultKind::HeadersTooLarge, format!("The headers are larger than {MAX_HEAD} bytes.")));
+        return Err(Fault::new(
+            FaultKind::HeadersTooLarge,
+            format!("The headers are larger than {MAX_HEAD} bytes."),
+        ));
     }
     let length = request.uri().path_and_query().map_or(0, |p| p.as_str().len());
     if length > MAX_URI {

@@ -133,15 +133,19 @@ fn fallbacks(models: &[raw::Model], check: &mut Check<'_>) {
                     }
                 }
                 None if incomplete => {}
-                None => {
-                    // What discovery will find is not known here, and a typo must not wait for an outage.
-                    let problem = check.problem(&at, "there is no model of this name");
-                    let problem =
-                        problem.hint("a model found by discovery needs an entry under `models`, too");
-                    check.problems.push(problem.nearest(fallback, targets.names()));
-                }
+                None => unknown_fallback(&at, fallback, &targets, check),
             }
         }
+    }
+}
+
+/// Discovery may find a model of this name later; but a typo must not wait for an outage.
+fn unknown_fallback(at: &str, fallback: &str, targets: &Targets<'_>, check: &mut Check<'_>) {
+    let problem = check.problem(at, "there is no model of this name").nearest(fallback, targets.names());
+    if problem.hint.is_some() {
+        check.problems.push(problem);
+    } else {
+        check.warn(at, "is no model of this file; it helps only while a backend lists it");
     }
 }
 
