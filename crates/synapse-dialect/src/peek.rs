@@ -21,11 +21,11 @@ pub fn usage(json: &[u8]) -> Option<Usage> {
     None
 }
 
-/// The last non-null `finish_reason` in `json`.
-pub fn finish_reason(json: &[u8]) -> Option<&str> {
+/// Every `finish_reason` in `json` that is not null.
+pub fn finish_reasons(json: &[u8]) -> impl Iterator<Item = &str> {
     const KEY: &[u8] = b"\"finish_reason\"";
     let hits = memmem::find_iter(json, KEY);
-    hits.filter_map(|at| short_string(value_after(json, at + KEY.len())?)).last()
+    hits.filter_map(|at| short_string(value_after(json, at + KEY.len())?))
 }
 
 /// Whether `json` has a key `error` whose value is not `null`. A hit must be confirmed by parsing.
@@ -95,10 +95,10 @@ mod tests {
     }
 
     #[test]
-    fn the_last_finish_reason_that_is_not_null_counts() {
-        let json = br#"{"finish_reason":null} {"finish_reason": "stop"} {"finish_reason":null}"#;
-        assert_eq!(finish_reason(json), Some("stop"));
-        assert_eq!(finish_reason(br#"{"finish_reason":null}"#), None);
+    fn finish_reasons_that_are_not_null_are_found() {
+        let json = br#"{"finish_reason":null} {"finish_reason": "stop"} {"finish_reason":"length"}"#;
+        assert_eq!(finish_reasons(json).collect::<Vec<_>>(), ["stop", "length"]);
+        assert_eq!(finish_reasons(br#"{"finish_reason":null}"#).next(), None);
     }
 
     #[test]

@@ -14,6 +14,9 @@ use crate::{
     audit::Record, backend::http::HOP_HEADER, gateway::Gateway, phase, respond, stream::body::ReplyBody,
 };
 
+/// The longest chain of gateways that makes sense.
+const MAX_HOPS: usize = 8;
+
 /// A request as the listener hands it over.
 pub struct Inbound {
     /// The request.
@@ -34,10 +37,8 @@ pub async fn handle(gateway: &Arc<Gateway>, inbound: Inbound) -> Response<ReplyB
     let actor = Actor { address: inbound.address, ..Actor::default() };
     let mut record = gateway.journal.open(inbound.id.clone(), inbound.route, actor);
     let open = gateway.drain.enter();
-    let id = inbound.id.clone();
-    let mut response =
+    let response =
         run(gateway, inbound, &mut record).await.unwrap_or_else(|fault| refuse(&fault, &mut record));
-    respond::tag(response.headers_mut(), &id);
     let status = response.status().as_u16();
     record.end(|end| end.status = status);
     response.map(|body| body.attach(record, Some(open)))
@@ -65,7 +66,8 @@ fn check_open(gateway: &Gateway, headers: &hyper::HeaderMap) -> Result<(), Fault
     if gateway.drain.is_draining() {
         return Err(Fault::new(FaultKind::ShuttingDown, "The gateway is going down. Try again."));
     }
-    if headers.get_all(HOP_HEADER).iter().any(|hop| hop.as_bytes() == gateway.instance().as_bytes()) {
+    let hops = || headers.get_all(HOP_HEADER).iter();
+    if hops().count() > MAX_HOPS || hops().any(|hop| hop.as_bytes() == gateway.instance().as_bytes()) {
         return Err(Fault::new(
             FaultKind::LoopDetected,
             "The request has passed this gateway before: the address of one of its backends leads back to it.",

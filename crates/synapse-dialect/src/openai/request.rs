@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use synapse_core::{
     error::{Fault, FaultKind},
     operation::Operation,
@@ -20,6 +21,8 @@ pub struct Shape {
     pub wants_usage: bool,
     /// Whether the engine keeps something of the request, so that it must not be sent twice.
     pub has_side_effects: bool,
+    /// How many choices a complete reply has: `n`, for each prompt.
+    pub choices: u32,
 }
 
 #[derive(Deserialize)]
@@ -60,6 +63,7 @@ pub fn read(operation: Operation, body: &[u8]) -> Result<Shape, Fault> {
         stream,
         wants_usage: options.and_then(|o| o.include_usage).unwrap_or(false),
         has_side_effects: has_side_effects(operation, &object),
+        choices: choices(operation, &object)?,
     })
 }
 
@@ -90,6 +94,17 @@ fn check_messages(object: &Object<'_>) -> Result<(), Fault> {
         Some(at) => Err(invalid(&format!("messages[{at}].role"), "must not be empty")),
         None => Ok(()),
     }
+}
+
+fn choices(operation: Operation, object: &Object<'_>) -> Result<u32, Fault> {
+    let n = field::<u32>(object, "n", "a whole number")?.unwrap_or(1).max(1);
+    if operation != Operation::Completion {
+        return Ok(n);
+    }
+    // A list of texts or of token lists is a batch; a list of tokens is one prompt.
+    let batch = object.read::<Vec<&RawValue>>("prompt").ok().flatten().unwrap_or_default();
+    let prompts = batch.iter().filter(|p| p.get().starts_with(['"', '['])).count();
+    Ok(n.saturating_mul(prompts.max(1) as u32))
 }
 
 /// The Responses API stores by default, and background work goes on after the reply.
@@ -196,6 +211,14 @@ mod tests {
         assert_eq!(refusal(chat, options), ("invalid_field", "stream_options".into()));
         assert_eq!(refusal(Operation::Embeddings, r#"{"model":"m"}"#).1, "input");
         assert_eq!(refusal(Operation::Rerank, r#"{"model":"m","query":"q"}"#).1, "documents");
+    }
+
+    #[test]
+    fn a_complete_reply_has_n_choices_for_each_prompt() {
+        let count = |body: &str| read(Operation::Completion, body.as_bytes()).expect("a request").choices;
+        assert_eq!(count(r#"{"model":"m","prompt":"a"}"#), 1);
+        assert_eq!(count(r#"{"model":"m","prompt":["a","b"],"n":2}"#), 4);
+        assert_eq!(count(r#"{"model":"m","prompt":[1,2,3],"n":2}"#), 2);
     }
 
     #[test]

@@ -104,15 +104,19 @@ pub enum Progress {
 pub struct Observer {
     operation: Operation,
     hide_usage: bool,
+    /// Choices that have not finished.
+    open_choices: u32,
     progress: Progress,
     usage: Option<Usage>,
     finish_reason: Option<String>,
 }
 
 impl Observer {
-    /// `hide_usage`: the usage chunk was asked for by the gateway, not by the caller.
-    pub fn new(operation: Operation, hide_usage: bool) -> Self {
-        Self { operation, hide_usage, progress: Progress::Open, usage: None, finish_reason: None }
+    /// `hide_usage`: the usage chunk was asked for by the gateway, not by the caller. `choices`: how
+    /// many have to finish.
+    pub fn new(operation: Operation, hide_usage: bool, choices: u32) -> Self {
+        let progress = Progress::Open;
+        Self { operation, hide_usage, open_choices: choices, progress, usage: None, finish_reason: None }
     }
 
     /// How the stream stands.
@@ -158,6 +162,9 @@ impl Observer {
 
     /// Looks at a run of whole events; gives what the caller is to see of it.
     pub fn observe(&mut self, run: Bytes) -> Bytes {
+        if matches!(self.progress, Progress::Failed(_)) {
+            return Bytes::new();
+        }
         let suspected = peek::may_have_error(&run) || memmem::find(&run, b"event: error").is_some();
         if suspected && let Some((before, message)) = self.find_error(&run) {
             self.progress = Progress::Failed(message);
@@ -167,9 +174,12 @@ impl Observer {
             self.observe_responses(&run);
             return run;
         }
-        if let Some(reason) = peek::finish_reason(&run) {
+        for reason in peek::finish_reasons(&run) {
+            self.open_choices = self.open_choices.saturating_sub(1);
+            if self.open_choices == 0 {
+                self.progress = Progress::Finished;
+            }
             self.finish_reason = Some(reason.to_owned());
-            self.progress = Progress::Finished;
         }
         let usage = peek::usage(&run);
         self.usage = usage.or(self.usage);
@@ -274,23 +284,23 @@ mod tests {
 
     #[test]
     fn the_usage_chunk_is_dropped_unless_the_caller_asked() {
-        let mut hiding = Observer::new(Operation::Chat, true);
+        let mut hiding = Observer::new(Operation::Chat, true, 1);
         assert_eq!(hiding.observe(run(&[DELTA, STOP, USAGE, DONE])), run(&[DELTA, STOP, DONE]));
         assert_eq!(hiding.usage().map(|u| u.output_tokens), Some(1));
         assert_eq!(hiding.progress(), &Progress::Done);
-        let mut showing = Observer::new(Operation::Chat, false);
+        let mut showing = Observer::new(Operation::Chat, false, 1);
         assert_eq!(showing.observe(run(&[USAGE])), run(&[USAGE]));
     }
 
     #[test]
     fn usage_beside_choices_is_kept() {
         let both = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":2,\"completion_tokens\":1}}\n\n";
-        assert_eq!(Observer::new(Operation::Chat, true).observe(run(&[both])), run(&[both]));
+        assert_eq!(Observer::new(Operation::Chat, true, 1).observe(run(&[both])), run(&[both]));
     }
 
     #[test]
     fn an_end_before_a_finish_reason_is_no_end() {
-        let mut observer = Observer::new(Operation::Chat, true);
+        let mut observer = Observer::new(Operation::Chat, true, 1);
         observer.observe(run(&[DELTA]));
         assert!(!observer.may_end());
         observer.observe(run(&[STOP]));
@@ -299,8 +309,25 @@ mod tests {
     }
 
     #[test]
+    fn every_choice_has_to_finish() {
+        let mut observer = Observer::new(Operation::Chat, true, 2);
+        observer.observe(run(&[DELTA, STOP]));
+        assert!(!observer.may_end());
+        observer.observe(run(&[STOP]));
+        assert!(observer.may_end());
+    }
+
+    #[test]
+    fn an_end_marker_after_an_error_does_not_mend_the_stream() {
+        let mut observer = Observer::new(Operation::Chat, true, 1);
+        observer.observe(run(&[DELTA, "data: {\"error\":{\"message\":\"boom\"}}\n\n"]));
+        assert!(observer.observe(run(&[DONE])).is_empty());
+        assert!(!observer.may_end());
+    }
+
+    #[test]
     fn an_error_in_the_middle_ends_what_the_caller_sees() {
-        let mut observer = Observer::new(Operation::Chat, true);
+        let mut observer = Observer::new(Operation::Chat, true, 1);
         let seen =
             observer.observe(run(&[DELTA, "data: {\"error\":{\"message\":\"out of memory\"}}\n\n", DONE]));
         assert_eq!(seen, run(&[DELTA]));
@@ -310,7 +337,7 @@ mod tests {
     #[test]
     fn text_that_talks_of_errors_and_done_is_only_text() {
         let tricky = "data: {\"choices\":[{\"delta\":{\"content\":\"\\\"error\\\": {} [DONE] \\\"finish_reason\\\":\\\"stop\\\"\"},\"finish_reason\":null}]}\n\n";
-        let mut observer = Observer::new(Operation::Chat, true);
+        let mut observer = Observer::new(Operation::Chat, true, 1);
         assert_eq!(observer.observe(run(&[tricky])), run(&[tricky]));
         assert_eq!(observer.progress(), &Progress::Open);
     }
@@ -319,7 +346,7 @@ mod tests {
     fn a_responses_stream_ends_with_its_own_event() {
         let created = "event: response.created\ndata: {\"type\":\"response.created\"}\n\n";
         assert_eq!(classify(Operation::Responses, created.as_bytes()), EventKind::Preamble);
-        let mut observer = Observer::new(Operation::Responses, false);
+        let mut observer = Observer::new(Operation::Responses, false, 1);
         observer.observe(run(&["data: {\"type\":\"response.output_text.delta\",\"delta\":\"x\"}\n\n"]));
         assert!(!observer.may_end());
         observer.observe(run(&["data: {\"type\":\"response.completed\",\"response\":{\"usage\":{\"input_tokens\":4,\"output_tokens\":2}}}\n\n"]));

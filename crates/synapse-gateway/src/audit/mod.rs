@@ -273,7 +273,7 @@ fn access_line(record: &RequestRecord) {
         input_tokens = usage.map(|u| u.input_tokens),
         output_tokens = usage.map(|u| u.output_tokens),
         duration_ms = ms(record.duration),
-        first_token_ms = record.first_token.map(ms),
+        first_token_ms = record.first_token.filter(|_| record.target.stream).map(ms),
         bytes_in = record.bytes.0,
         bytes_out = record.bytes.1,
         "request"

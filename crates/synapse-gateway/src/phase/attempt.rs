@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{bind::Bound, refusal};
 use crate::{
     audit::Record,
-    backend::{BackendError, FailedAt, UpstreamCall, UpstreamReply},
+    backend::{BackendError, FailedAt, UpstreamCall, UpstreamReply, http::HOP_HEADER},
     gateway::{Gateway, Live},
     metrics::{AttemptLabels, FallbackLabels, Label},
     route::{
@@ -138,7 +138,7 @@ impl Attempts {
                 Err(failed) => failed,
             };
             let again = self.may_retry(&failed, deadline);
-            last = Some(failed.fault);
+            last = Some(with_earliest_return(failed.fault, last));
             if !again {
                 break;
             }
@@ -235,6 +235,7 @@ impl Attempts {
         let context = stream::Context {
             operation: self.bound.call.operation,
             hide_usage: !self.bound.call.shape.wants_usage,
+            choices: self.bound.call.shape.choices,
             timeouts: choice.candidate.timeouts,
             deadline,
         };
@@ -255,6 +256,9 @@ impl Attempts {
             if let Some(value) = call.headers.get(name) {
                 headers.insert(HeaderName::from_static(name), value.clone());
             }
+        }
+        for hop in call.headers.get_all(HOP_HEADER) {
+            headers.append(HOP_HEADER, hop.clone());
         }
         headers.insert(crate::respond::REQUEST_ID, self.request_id.clone());
         UpstreamCall {
@@ -316,6 +320,14 @@ fn failed_call(error: BackendError) -> Failed {
         }
     };
     Failed { fault: fault.source(error), untouched }
+}
+
+/// Of several backends that say when to come back, the earliest counts.
+fn with_earliest_return(mut fault: Fault, before: Option<Fault>) -> Fault {
+    if let Some(earlier) = before.and_then(|b| b.retry_after) {
+        fault.retry_after = fault.retry_after.map(|wait| wait.min(earlier));
+    }
+    fault
 }
 
 /// The first fail-over is immediate; later ones spread out, 25–250 ms.

@@ -202,6 +202,7 @@ async fn receive_form(
         stream: find("stream").is_some_and(|f| f.value == "true"),
         wants_usage: true,
         has_side_effects: false,
+        choices: 1,
     };
     let size = spool.size;
     Ok((shape, CallBody::Form { pieces: spool.finish().await?, model: model.range.clone() }, size))

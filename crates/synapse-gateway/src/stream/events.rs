@@ -69,7 +69,7 @@ impl EventFlow {
     ) -> Result<Self, Fault> {
         let mut framer = Framer::new(MAX_EVENT);
         let mut held = BytesMut::new();
-        let mut observer = Observer::new(context.operation, context.hide_usage);
+        let mut observer = Observer::new(context.operation, context.hide_usage, context.choices);
         loop {
             let Some(frame) = upstream.frame().await else {
                 return Err(Fault::new(
@@ -124,8 +124,10 @@ impl EventFlow {
             return Poll::Ready(None);
         }
         let mut out = Coalesced::from(std::mem::take(&mut self.held));
-        if self.observer.progress() == &Progress::Done && !out.is_empty() {
-            self.finish();
+        if !out.is_empty()
+            && let Some(last) = self.conclude_run()
+        {
+            out.push(last);
             return Poll::Ready(Some(out.take()));
         }
         while out.len() < MAX_WRITE {
@@ -221,6 +223,8 @@ impl EventFlow {
         loop {
             return match self.upstream.as_mut().poll_frame(cx) {
                 Poll::Ready(None) => Poll::Ready(Step::End),
+                // Nothing is missing but the end marker.
+                Poll::Ready(Some(Err(_))) if self.observer.may_end() => Poll::Ready(Step::End),
                 Poll::Ready(Some(Err(error))) => Poll::Ready(broken(&error)),
                 Poll::Ready(Some(Ok(frame))) => {
                     let Ok(data) = frame.into_data() else { continue };

@@ -6,8 +6,6 @@ mod events;
 mod pending;
 mod raw;
 
-use std::time::Duration;
-
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::{HeaderMap, header::CONTENT_TYPE};
@@ -41,6 +39,8 @@ pub(crate) struct Context {
     pub(crate) operation: Operation,
     /// Whether the usage chunk was asked for by the gateway, not by the caller.
     pub(crate) hide_usage: bool,
+    /// How many choices a complete reply has.
+    pub(crate) choices: u32,
     pub(crate) timeouts: Timeouts,
     pub(crate) deadline: Instant,
 }
@@ -111,7 +111,7 @@ const fn expects_json(operation: Operation) -> bool {
 async fn begin_json(context: &Context, mut body: ReplyStream) -> Result<Source, Fault> {
     let mut whole = BytesMut::new();
     loop {
-        let frame = tokio::time::timeout(context.timeouts.idle.max(Duration::from_secs(1)), body.frame());
+        let frame = tokio::time::timeout(context.timeouts.idle, body.frame());
         // A plain reply may take its time before the first byte, but not in the middle.
         let frame = if whole.is_empty() { Ok(frame.into_inner().await) } else { frame.await };
         match frame {
@@ -135,7 +135,7 @@ async fn begin_json(context: &Context, mut body: ReplyStream) -> Result<Source, 
         return Err(Fault::new(FaultKind::UpstreamInvalidResponse, "The engine's answer is not JSON."));
     }
     let usage = peek::usage(&bytes);
-    let finish_reason = peek::finish_reason(&bytes).map(str::to_owned);
+    let finish_reason = peek::finish_reasons(&bytes).last().map(str::to_owned);
     Ok(Source::Whole(Whole { bytes, usage, finish_reason }))
 }
 

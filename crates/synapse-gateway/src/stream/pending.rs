@@ -88,7 +88,7 @@ impl PendingFlow {
             Err(fault) => fault,
         };
         self.fault = Some(fault.kind);
-        let event = Observer::new(self.operation, false).error_event(fault.kind, &fault.message);
+        let event = Observer::new(self.operation, false, 1).error_event(fault.kind, &fault.message);
         Poll::Ready(Some(event))
     }
 }

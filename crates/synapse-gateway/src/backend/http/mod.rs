@@ -74,7 +74,7 @@ impl HttpBackend {
 
     fn add_own_headers(&self, headers: &mut HeaderMap) {
         headers.insert(HOST, self.host.clone());
-        headers.insert(HOP_HEADER, self.hop.clone());
+        headers.append(HOP_HEADER, self.hop.clone());
         if let Some(authorization) = &self.authorization {
             headers.insert(AUTHORIZATION, authorization.clone());
         }
