@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Runs a command while the engines and the gateway are up; where they listen is in its environment (E2E_…).
 
-    .e2e/sdk/bin/python e2e/with_stack.py node --test
+    .e2e/sdk/bin/python e2e/with_stack.py node --test e2e/node/
 """
 
 import os
