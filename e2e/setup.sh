@@ -33,3 +33,14 @@ if ! cmp -s e2e/node/package-lock.json e2e/node/node_modules/installed.json; the
   npm ci --prefix e2e/node --loglevel error --no-audit --no-fund >/dev/null
   cp e2e/node/package-lock.json e2e/node/node_modules/installed.json
 fi
+
+# The official Python client's own tests come with its source package; e2e/conformance.py runs them.
+if [ -n "${OPENAI_SPEC:-}" ] && ! cmp -s e2e/requirements/sdk.txt .e2e/openai-python/installed.txt; then
+  package=$(grep '^openai==' e2e/requirements/sdk.txt)
+  echo "Installing the tests of $package …" >&2
+  rm -rf .e2e/openai-python && mkdir -p .e2e/openai-python
+  .e2e/sdk/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-binary openai \
+    --dest .e2e/openai-python "$package"
+  tar -xzf .e2e/openai-python/*.tar.gz --strip-components 1 -C .e2e/openai-python
+  cp e2e/requirements/sdk.txt .e2e/openai-python/installed.txt
+fi

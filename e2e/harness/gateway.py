@@ -25,7 +25,7 @@ def backend(engine, kind="llama-cpp"):
 class Gateway(Server):
     ready_path = "/readyz"
 
-    def __init__(self, name, backends, models):
+    def __init__(self, name, backends, models, api_key=API_KEY):
         self.folder = tempfile.TemporaryDirectory(prefix="synapse-e2e-")
         self.config = Path(self.folder.name, "synapse.yaml")
         metrics = {"host": "127.0.0.1", "port": free_port()}
@@ -39,7 +39,7 @@ class Gateway(Server):
 
         def command(port):
             words = [binary(), "serve", "--config", self.config, "--host", "127.0.0.1", "--port", port]
-            return [*words, "--api-auth-key", API_KEY]
+            return [*words, "--api-auth-key", api_key]
 
         super().__init__(name, command)
 

@@ -1,0 +1,81 @@
+#!/usr/bin/env python
+"""Runs the official Python client's own API tests against the gateway, with a mock as the engine that checks every
+request against OpenAI's API description. So it shows that what the client sends is still valid when it leaves the
+gateway, and that what comes back is still what the client expects.
+
+The description is not part of this repository: OPENAI_SPEC names the file. Without it nothing runs. With E2E_DIRECT=1
+the tests go straight to the mock.
+
+    OPENAI_SPEC=openapi.yml .e2e/sdk/bin/python e2e/conformance.py
+"""
+
+import os
+import re
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+from harness.gateway import Gateway, backend
+from harness.process import INSTALLED, ROOT, Server
+
+SDK = INSTALLED / "openai-python"
+CLIENT_KEY = "My API Key"  # the key in the client's tests
+
+FOLDER = "tests/api_resources"
+FILES = [
+    *("chat/test_completions.py", "test_completions.py", "test_embeddings.py", "test_models.py", "test_responses.py"),
+    *("test_moderations.py", "test_images.py"),
+    *("audio/test_speech.py", "audio/test_transcriptions.py", "audio/test_translations.py"),
+]
+# The tests in them that are about what the gateway offers. Where only `all_params` are taken, the others name no model,
+# and a gateway could not tell where to send them.
+SELECTION = """
+    (test_completions or test_embeddings or test_speech or test_transcriptions or test_translations) and create
+    or (test_responses or test_moderations) and create and all_params
+    or test_images and generate and all_params
+    or test_models and (retrieve or list)
+"""
+
+
+class Mock(Server):
+    """Steady, a mock server made from an OpenAPI document; it refuses what the document does not allow."""
+
+    ready_path = "/models"
+
+    def __init__(self, spec):
+        program = ROOT / "e2e/node/node_modules/@stdy/cli-linux-x64/bin/steady"
+        styles = [f"--validator-{place}-{kind}-format=brackets" for place in ("query", "form") for kind in ("array", "object")]
+        super().__init__("steady", lambda port: [program, "--host", "127.0.0.1", "--port", port, *styles, spec])
+
+
+def gateway_before(mock):
+    sources = "\n".join((SDK / FOLDER / file).read_text() for file in FILES)
+    names = sorted(set(re.findall(r'model="([^"]+)"', sources)))
+    models = [{"name": name, "deployments": [{"backend": mock.name, "model": name}]} for name in names]
+    upstream = {**backend(mock, "openai"), "url": mock.url}
+    return Gateway("gateway-conformance", [upstream], models, api_key=CLIENT_KEY)
+
+
+def run_tests(base_url):
+    command = [sys.executable, "-m", "pytest", "-o", "addopts=", "-q", "-p", "no:cacheprovider", "-n", "2"]
+    command += ["-k", " ".join(SELECTION.split()), *(f"{FOLDER}/{file}" for file in FILES)]
+    print("The tests of openai-python:", flush=True)
+    return subprocess.run(command, cwd=SDK, env={**os.environ, "TEST_API_BASE_URL": base_url}).returncode
+
+
+def main():
+    spec = os.environ.get("OPENAI_SPEC")
+    if not spec:
+        print("SKIPPED: openai-python's own tests (OPENAI_SPEC names no description of OpenAI's API).")
+        return 0
+    with ExitStack() as running:
+        mock = running.enter_context(Mock(Path(spec).resolve()))
+        if os.environ.get("E2E_DIRECT") == "1":
+            return run_tests(mock.url)
+        gateway = running.enter_context(gateway_before(mock))
+        return run_tests(f"{gateway.url}/v1")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
