@@ -1,4 +1,3 @@
-#!/usr/bin/env python
 """Runs the official Python client's own API tests against the gateway, with a mock as the engine that checks every
 request against OpenAI's API description. So it shows that what the client sends is still valid when it leaves the
 gateway, and that what comes back is still what the client expects.
@@ -24,9 +23,16 @@ CLIENT_KEY = "My API Key"  # the key in the client's tests
 
 FOLDER = "tests/api_resources"
 FILES = [
-    *("chat/test_completions.py", "test_completions.py", "test_embeddings.py", "test_models.py", "test_responses.py"),
-    *("test_moderations.py", "test_images.py"),
-    *("audio/test_speech.py", "audio/test_transcriptions.py", "audio/test_translations.py"),
+    "chat/test_completions.py",
+    "test_completions.py",
+    "test_embeddings.py",
+    "test_models.py",
+    "test_responses.py",
+    "test_moderations.py",
+    "test_images.py",
+    "audio/test_speech.py",
+    "audio/test_transcriptions.py",
+    "audio/test_translations.py",
 ]
 # The tests in them that are about what the gateway offers. Where only `all_params` are taken, the others name no model,
 # and a gateway could not tell where to send them.
@@ -45,8 +51,10 @@ class Mock(Server):
 
     def __init__(self, spec):
         program = ROOT / "e2e/node/node_modules/@stdy/cli-linux-x64/bin/steady"
-        styles = [f"--validator-{place}-{kind}-format=brackets" for place in ("query", "form") for kind in ("array", "object")]
-        super().__init__("steady", lambda port: [program, "--host", "127.0.0.1", "--port", port, *styles, spec])
+        parts = ("query-array", "query-object", "form-array", "form-object")
+        styles = [f"--validator-{part}-format=brackets" for part in parts]
+        options = ["--host", "127.0.0.1", *styles]
+        super().__init__("steady", lambda port: [program, *options, "--port", port, spec])
 
 
 def gateway_before(mock):
@@ -61,7 +69,8 @@ def run_tests(base_url):
     command = [sys.executable, "-m", "pytest", "-o", "addopts=", "-q", "-p", "no:cacheprovider", "-n", "2"]
     command += ["-k", " ".join(SELECTION.split()), *(f"{FOLDER}/{file}" for file in FILES)]
     print("The tests of openai-python:", flush=True)
-    return subprocess.run(command, cwd=SDK, env={**os.environ, "TEST_API_BASE_URL": base_url}).returncode
+    environment = {**os.environ, "TEST_API_BASE_URL": base_url}
+    return subprocess.run(command, check=False, cwd=SDK, env=environment).returncode
 
 
 def main():

@@ -1,7 +1,8 @@
-#!/usr/bin/env python
-"""Runs a command while the engines and the gateway are up; where they listen is in its environment (E2E_…).
+"""Runs a command while the engines and the gateway are up, and ends with its status.
 
     .e2e/sdk/bin/python e2e/with_stack.py node --test e2e/node/
+
+Where they listen is in the command's environment (`Stack.environment`).
 """
 
 import os
@@ -11,5 +12,6 @@ import sys
 from harness.stack import Stack
 
 with Stack() as stack:
-    status = subprocess.run(sys.argv[1:], env={**os.environ, **stack.environment()}).returncode
+    environment = {**os.environ, **stack.environment()}
+    status = subprocess.run(sys.argv[1:], check=False, env=environment).returncode
 sys.exit(status)

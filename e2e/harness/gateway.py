@@ -46,7 +46,8 @@ class Gateway(Server):
     def manage(self, *words):
         """Runs a management command beside the running gateway and returns its JSON document."""
         command = [binary(), *words, "--config", self.config, "--json"]
-        return json.loads(subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout)
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=60)
+        return json.loads(done.stdout)
 
     def stop(self):
         super().stop()

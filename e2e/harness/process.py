@@ -40,10 +40,12 @@ class Server:
         self.log = LOGS / f"{name}.log"
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        # A developer's own settings must not reach the gateway under test.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("SYNAPSE_")}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [str(word) for word in command(self.port)],
-                env={**os.environ, **(environment or {})},
+                env=inherited | (environment or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -15,6 +15,7 @@ with one, and so decides which script is played:
 
 import json
 import sys
+from itertools import pairwise
 
 GREETING = "Hello from a real server."
 ANSWER = "It is sunny in Paris."
@@ -44,10 +45,10 @@ TEMPLATE = """\
 def scripts():
     """Start token → the pieces to say, and whether to begin again after the last."""
     call = json.dumps({"name": TOOL, "arguments": TOOL_ARGUMENTS})
-    numbers = [f" {word}" for word in "one two three four five six seven eight nine ten".split()]
+    numbers = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
     return {
         "<greet>": (["Hello", " from", " a", " real", " server."], False),
-        "<count>": (numbers, True),
+        "<count>": ([f" {number}" for number in numbers], True),
         "<call>": (["<tool_call>", *thirds(f"\n{call}\n"), "</tool_call>"], False),
         "<answer>": (["It", " is", " sunny", " in", " Paris."], False),
     }
@@ -74,7 +75,7 @@ def vocabulary():
     for start, (pieces, circular) in scripts().items():
         chain = range(len(tokens), len(tokens) + len(pieces))
         tokens += pieces
-        links |= dict(zip([tokens.index(start), *chain], chain))
+        links |= dict(pairwise([tokens.index(start), *chain]))
         links[chain[-1]] = chain[0] if circular else end
     if len(set(tokens)) != len(tokens):
         raise ValueError("every piece of every script must be unique, and longer than one byte")
@@ -117,7 +118,8 @@ def write(path):
     kind = gguf.TokenType
     kinds = [kind.CONTROL] * control + [kind.NORMAL] * 256
     model.add_token_types(kinds + [kind.USER_DEFINED] * (count - pieces_from))
-    model.add_token_merges([f"{tokens[control]} {tokens[control]}"])  # the format wants one; nothing ever merges
+    # The format wants a merge; this one never happens.
+    model.add_token_merges([f"{tokens[control]} {tokens[control]}"])
     model.add_eos_token_id(0)
     model.add_bos_token_id(0)
     model.add_add_bos_token(False)

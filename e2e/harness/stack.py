@@ -7,8 +7,10 @@ from .engines import EmbeddingServer, LlamaServer
 from .gateway import API_KEY, Gateway, backend
 from .process import free_port
 
-PUPPET = "acme/puppet-1b"  # the scripted model, under a name with a slash
-FRAGILE = "acme/fragile"  # lives on an engine that is down, and falls back to the puppet
+# The scripted model, under a name with a slash.
+PUPPET = "acme/puppet-1b"
+# Lives on an engine that is down, and falls back to the puppet.
+FRAGILE = "acme/fragile"
 GEMMA = "gemma"
 EMBEDDER = "multilingual-e5-small"
 
@@ -32,11 +34,14 @@ class Stack(ExitStack):
         return [backend(self.puppet), backend(self.gemma), backend(self.embedder, "openai"), absent]
 
     def models(self):
+        def on(backend, model):
+            return [{"backend": backend, "model": model}]
+
         return [
-            {"name": PUPPET, "aliases": ["default"], "deployments": [{"backend": "puppet", "model": "scripted"}]},
-            {"name": FRAGILE, "deployments": [{"backend": "absent", "model": "scripted"}], "fallbacks": [PUPPET]},
-            {"name": GEMMA, "deployments": [{"backend": "gemma", "model": "gemma"}]},
-            {"name": EMBEDDER, "deployments": [{"backend": "embedder", "model": "multilingual-e5-small-q4"}]},
+            {"name": PUPPET, "aliases": ["default"], "deployments": on("puppet", "scripted")},
+            {"name": FRAGILE, "deployments": on("absent", "scripted"), "fallbacks": [PUPPET]},
+            {"name": GEMMA, "deployments": on("gemma", "gemma")},
+            {"name": EMBEDDER, "deployments": on("embedder", "multilingual-e5-small-q4")},
         ]
 
     def base_url(self, model):

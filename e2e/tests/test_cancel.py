@@ -6,7 +6,8 @@ from harness.process import wait_until
 from harness.stack import GEMMA
 
 TOKENS = 3500
-REQUEST = {"model": GEMMA, "prompt": "Once upon a time", "max_tokens": TOKENS, "extra_body": {"ignore_eos": True}}
+ENDLESS = {"ignore_eos": True}
+REQUEST = {"model": GEMMA, "prompt": "Once upon a time", "max_tokens": TOKENS, "extra_body": ENDLESS}
 
 
 @pytest.fixture

@@ -30,7 +30,8 @@ def test_a_reply_stops_at_max_tokens(client_for):
 
 
 def test_log_probabilities_survive(client_for):
-    reply = client_for(PUPPET).chat.completions.create(model=PUPPET, messages=ASK, logprobs=True, top_logprobs=2)
+    request = {"model": PUPPET, "messages": ASK, "logprobs": True, "top_logprobs": 2}
+    reply = client_for(PUPPET).chat.completions.create(**request)
     first = reply.choices[0].logprobs.content[0]
     assert first.token == "Hello"
     assert len(first.top_logprobs) == 2
@@ -56,6 +57,7 @@ def test_many_callers_at_once_each_get_their_own_reply(stack):
 
 def test_a_real_model_continues_a_text(client_for):
     prompt = "The capital of France is"
-    reply = client_for(GEMMA).completions.create(model=GEMMA, prompt=prompt, max_tokens=24, temperature=0)
+    request = {"model": GEMMA, "prompt": prompt, "max_tokens": 24, "temperature": 0}
+    reply = client_for(GEMMA).completions.create(**request)
     assert "France" in reply.choices[0].text
     assert reply.usage.completion_tokens == 24

@@ -5,7 +5,8 @@ from samples import cosine
 
 
 def test_related_words_lie_closer_together(client_for):
-    reply = client_for(EMBEDDER).embeddings.create(model=EMBEDDER, input=["cat", "kitten", "quarterly revenue"])
+    words = ["cat", "kitten", "quarterly revenue"]
+    reply = client_for(EMBEDDER).embeddings.create(model=EMBEDDER, input=words)
     assert [item.index for item in reply.data] == [0, 1, 2]
     cat, kitten, revenue = (item.embedding for item in reply.data)
     assert cosine(cat, kitten) > cosine(cat, revenue)

@@ -16,6 +16,7 @@ from samples import ASK, ASK_TO_COUNT
 pytestmark = pytest.mark.gateway_only
 
 MODEL = "doubled"
+LONG_STORY = {"model": MODEL, "prompt": "Once upon a time", "max_tokens": 3500}
 
 
 def gateway_for(engines, served):
@@ -51,9 +52,10 @@ def test_killing_one_of_two_engines_under_load_fails_no_request():
 
 
 def events_of_a_stream_whose_engine_dies(engine, gateway):
-    body = {"model": MODEL, "prompt": "Once upon a time", "max_tokens": 3500, "stream": True, "ignore_eos": True}
+    url = f"{gateway.url}/v1/completions"
+    body = {**LONG_STORY, "stream": True, "ignore_eos": True}
     headers = {"Authorization": f"Bearer {API_KEY}"}
-    with httpx.stream("POST", f"{gateway.url}/v1/completions", json=body, headers=headers, timeout=60) as reply:
+    with httpx.stream("POST", url, json=body, headers=headers, timeout=60) as reply:
         for line in reply.iter_lines():
             if line.startswith("data: "):
                 engine.kill()
@@ -71,8 +73,8 @@ def test_an_engine_that_dies_in_mid_reply_ends_the_stream_with_an_error():
 
 def test_the_official_client_raises_when_an_engine_dies_in_mid_reply():
     with LlamaServer("doomed-2", "gemma", slots=1) as engine, gateway_for([engine], "gemma") as gateway:
-        options = {"model": MODEL, "prompt": "Once upon a time", "max_tokens": 3500, "extra_body": {"ignore_eos": True}}
-        stream = client(gateway).completions.create(**options, stream=True)
+        endless = {"ignore_eos": True}
+        stream = client(gateway).completions.create(**LONG_STORY, stream=True, extra_body=endless)
         assert next(stream).choices[0].text
         engine.kill()
         with pytest.raises(openai.APIError) as caught:

@@ -32,7 +32,8 @@ def test_a_bound_tool_is_called_and_its_result_answered(chat):
     asked = armed.invoke([question])
     (call,) = asked.tool_calls
     assert (call["name"], call["args"]) == (TOOL, TOOL_ARGUMENTS)
-    assert armed.invoke([question, asked, ToolMessage("sunny", tool_call_id=call["id"])]).content == ANSWER
+    result = ToolMessage("sunny", tool_call_id=call["id"])
+    assert armed.invoke([question, asked, result]).content == ANSWER
 
 
 def test_embeddings_keep_their_order(stack):

@@ -7,26 +7,27 @@ from harness.stack import GEMMA, PUPPET
 from samples import ASK
 
 
+def chat_stream(client_for, **options):
+    return client_for(PUPPET).chat.completions.create(model=PUPPET, messages=ASK, stream=True, **options)
+
+
 def test_a_stream_spells_out_the_reply(client_for):
-    chunks = list(client_for(PUPPET).chat.completions.create(model=PUPPET, messages=ASK, stream=True))
-    words = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices[0].delta.content]
+    choices = [chunk.choices[0] for chunk in chat_stream(client_for)]
+    words = [choice.delta.content for choice in choices if choice.delta.content]
     assert "".join(words) == GREETING
     assert len(words) == 5
-    assert [chunk.choices[0].finish_reason for chunk in chunks][-1] == "stop"
+    assert choices[-1].finish_reason == "stop"
 
 
 def test_usage_comes_last_when_it_is_asked_for(client_for):
-    options = {"include_usage": True}
-    stream = client_for(PUPPET).chat.completions.create(model=PUPPET, messages=ASK, stream=True, stream_options=options)
-    *before, last = stream
+    *before, last = chat_stream(client_for, stream_options={"include_usage": True})
     assert not any(chunk.usage for chunk in before)
     assert last.choices == []
     assert last.usage.completion_tokens == 6
 
 
 def test_usage_stays_away_when_nobody_asked(client_for):
-    chunks = list(client_for(PUPPET).chat.completions.create(model=PUPPET, messages=ASK, stream=True))
-    assert all(chunk.usage is None and len(chunk.choices) == 1 for chunk in chunks)
+    assert all(chunk.usage is None and len(chunk.choices) == 1 for chunk in chat_stream(client_for))
 
 
 def test_the_bytes_are_server_sent_events_that_end_with_done(stack):
@@ -41,9 +42,7 @@ def test_the_bytes_are_server_sent_events_that_end_with_done(stack):
 
 
 def test_a_real_model_streams_what_it_says_at_once(client_for):
-    def ask(stream):
-        prompt = "Water boils at"
-        options = {"model": GEMMA, "prompt": prompt, "max_tokens": 16, "temperature": 0, "stream": stream}
-        return client_for(GEMMA).completions.create(**options)
-
-    assert "".join(chunk.choices[0].text for chunk in ask(stream=True)) == ask(stream=False).choices[0].text
+    request = {"model": GEMMA, "prompt": "Water boils at", "max_tokens": 16, "temperature": 0}
+    client = client_for(GEMMA)
+    streamed = "".join(chunk.choices[0].text for chunk in client.completions.create(**request, stream=True))
+    assert streamed == client.completions.create(**request).choices[0].text

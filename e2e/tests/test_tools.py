@@ -27,7 +27,8 @@ def test_the_arguments_of_a_streamed_call_arrive_in_pieces(client_for, choice):
     assert deltas[0].id
     assert [delta.function.name for delta in deltas if delta.function.name] == [TOOL]
     assert len(deltas) > 1
-    assert json.loads("".join(delta.function.arguments or "" for delta in deltas)) == TOOL_ARGUMENTS
+    arguments = "".join(delta.function.arguments or "" for delta in deltas)
+    assert json.loads(arguments) == TOOL_ARGUMENTS
     assert chunks[-1].choices[0].finish_reason == "tool_calls"
 
 
