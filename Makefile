@@ -8,7 +8,7 @@ SDK := .e2e/sdk/bin/python
 .PHONY: help run build test e2e lint fmt coverage bench prove setup lock advisories clean ensure
 
 help: ## List the tasks
-	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ensure ## Build and start a gateway with a simulated engine: a first reply without any model
 	cargo build --release --locked

@@ -2,6 +2,7 @@
 
 import openai
 import pytest
+from harness.process import wait_until
 from harness.stack import PUPPET
 from samples import ASK
 
@@ -31,10 +32,20 @@ def test_an_unknown_model_is_404(client_for):
     assert error.request_id
 
 
+def is_known(client):
+    try:
+        client.models.list()
+    except openai.PermissionDeniedError:
+        return False
+    return True
+
+
 def test_a_key_bound_to_one_model_is_refused_another(stack, client_for):
     stack.gateway.manage("team", "create", "e2e")
     key = stack.gateway.manage("key", "create", "--team", "e2e", "--model", "gemma*")["key"]
-    error = refusal(openai.PermissionDeniedError, client_for(PUPPET, api_key=key))
+    client = client_for(PUPPET, api_key=key)
+    wait_until(lambda: is_known(client), "the gateway's notice of a new key")
+    error = refusal(openai.PermissionDeniedError, client)
     assert (error.type, error.code) == ("permission_error", "model_not_allowed")
 
 
