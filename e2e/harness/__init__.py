@@ -1,0 +1,1 @@
+"""Starts real engines and the gateway for a test run, and stops them."""
