@@ -14,7 +14,10 @@ API_KEY = "e2e-static-key"
 
 
 def binary():
-    return Path(os.environ.get("SYNAPSE_BIN", ROOT / "target/debug/synapse")).resolve()
+    path = Path(os.environ.get("SYNAPSE_BIN", ROOT / "target/debug/synapse")).resolve()
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: build it with `cargo build`, or name another in SYNAPSE_BIN")
+    return path
 
 
 def backend(engine, kind="llama-cpp"):

@@ -21,13 +21,20 @@ class Stack(ExitStack):
 
     def __enter__(self):
         super().__enter__()
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def start(self):
         self.direct = os.environ.get("E2E_DIRECT") == "1"
         self.puppet = self.enter_context(LlamaServer("puppet", "scripted"))
         self.gemma = self.enter_context(LlamaServer("gemma", "gemma", slots=1))
         self.embedder = self.enter_context(EmbeddingServer("embedder"))
         if not self.direct:
             self.gateway = self.enter_context(Gateway("gateway", self.backends(), self.models()))
-        return self
 
     def backends(self):
         absent = {"name": "absent", "type": "llama-cpp", "url": f"http://127.0.0.1:{free_port()}/v1"}
