@@ -54,6 +54,9 @@ pub struct Target {
     pub operation: Option<Operation>,
     /// The public model name.
     pub model: Option<ModelName>,
+    /// The pattern that led to the model, where a caller chose the rest of its name. Metrics carry it
+    /// instead of the name, which is not bounded.
+    pub pattern: Option<ModelName>,
     /// The backend that served, or that failed last.
     pub backend: Option<BackendId>,
     /// How many backends were tried.

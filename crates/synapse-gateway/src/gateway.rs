@@ -155,6 +155,9 @@ impl Gateway {
         }
         for gone in old.fleet.iter().filter(|b| !kept.iter().any(|k| Arc::ptr_eq(k, b))) {
             gone.retire();
+            if kept.iter().all(|k| k.id() != gone.id()) {
+                self.metrics.forget_backend(gone.id().as_str(), &gone.models.load());
+            }
         }
         let fleet = Arc::new(Fleet::new(kept));
         let catalog = Catalog::build(&snapshot, &fleet);

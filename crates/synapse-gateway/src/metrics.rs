@@ -8,6 +8,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use crate::route::fleet::ListedModel;
+
 /// A label's value that is cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Label(pub Arc<str>);
@@ -182,6 +184,20 @@ impl Metrics {
         r.register("model_state", "1 for the state a model is in", self.model_state.clone());
         r.register("audit_records", "Records closed, by outcome", self.records.clone());
         r.register("config_reloads", "Configuration reloads", self.reloads.clone());
+    }
+
+    /// Drops the series of a backend that has left the fleet.
+    pub fn forget_backend(&self, id: &str, models: &[ListedModel]) {
+        let label = BackendLabel { backend: Label::from(id) };
+        for family in [&self.in_flight, &self.backend_up, &self.queue_depth, &self.breaker] {
+            family.remove(&label);
+        }
+        self.kv_usage.remove(&label);
+        for (model, state) in models.iter().flat_map(|m| [(m, "loaded"), (m, "unloaded")]) {
+            let backend = label.backend.clone();
+            let model = Label::from(model.id.as_str());
+            self.model_state.remove(&ModelStateLabels { backend, model, state });
+        }
     }
 
     /// The metrics in the OpenMetrics text format.

@@ -70,7 +70,7 @@ impl Journal {
         let operation = record.target.operation.map_or("", |o| o.name());
         // Only names that exist may become labels: anything else would let callers fill memory.
         let backend = label(record.target.backend.as_ref().map(|b| b.as_str()));
-        let model = match &record.target.model {
+        let model = match record.target.pattern.as_ref().or(record.target.model.as_ref()) {
             Some(model) if !backend.0.is_empty() => Label::from(model.as_str()),
             _ => label(None),
         };

@@ -163,7 +163,7 @@ impl Attempts {
         let backend = choice.candidate.endpoint.backend.id().clone();
         if let Some(from) = self.last_backend.replace(backend.clone()) {
             let labels = FallbackLabels {
-                model: Label::from(self.bound.route.model.as_str()),
+                model: Label::from(self.bound.route.label()),
                 from: Label::from(from.as_str()),
                 to: Label::from(backend.as_str()),
             };
@@ -241,7 +241,7 @@ impl Attempts {
         };
         let gaps =
             self.gateway.metrics.inter_token.get_or_create_owned(&crate::metrics::ModelBackendLabels {
-                model: Label::from(choice.route.model.as_str()),
+                model: Label::from(choice.route.label()),
                 backend: Label::from(backend.id().as_str()),
             });
         let source = stream::begin(&context, &head.headers, reply.body, &self.gateway.drain, gaps).await;

@@ -31,6 +31,9 @@ pub fn bind(live: &Live, call: Call, record: &mut Record) -> Result<Bound, Fault
         let message = format!("The model `{model}` does not exist. GET /v1/models lists those that do.");
         Fault::new(FaultKind::ModelNotFound, message).param("model")
     })?;
-    record.target(|target| target.model = Some(route.model.clone()));
+    record.target(|target| {
+        target.model = Some(route.model.clone());
+        target.pattern.clone_from(&route.pattern);
+    });
     Ok(Bound { call, route })
 }

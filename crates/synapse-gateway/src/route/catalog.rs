@@ -31,10 +31,19 @@ pub struct Candidate {
 pub struct Route {
     /// The public name.
     pub model: ModelName,
+    /// The pattern that the name matched, unless it is a name of its own.
+    pub pattern: Option<ModelName>,
     /// Sorted by order.
     pub candidates: Vec<Candidate>,
     /// Public names to try when all of these failed.
     pub fallbacks: Vec<String>,
+}
+
+impl Route {
+    /// The name for metrics: from a bounded set, whatever callers ask for.
+    pub fn label(&self) -> &str {
+        self.pattern.as_ref().unwrap_or(&self.model).as_str()
+    }
 }
 
 /// Every public name.
@@ -69,7 +78,8 @@ impl Catalog {
             }
             catalog.list(&id, shared_fields(&places));
             let candidates = places.iter().map(|(endpoint, _)| discovered(endpoint)).collect();
-            let route = Route { model: ModelName::from(id.as_str()), candidates, fallbacks: Vec::new() };
+            let model = ModelName::from(id.as_str());
+            let route = Route { model, pattern: None, candidates, fallbacks: Vec::new() };
             catalog.routes.insert(id, Arc::new(route));
         }
         catalog.listing.sort_by(|a, b| a.0.cmp(&b.0));
@@ -87,7 +97,8 @@ impl Catalog {
         }
         self.patterns.iter().find_map(|(spec, glob)| {
             let captured = glob.capture(name)?;
-            Some(Arc::new(route_of(spec, name, captured, fleet)))
+            let pattern = Some(ModelName::from(glob.as_str()));
+            Some(Arc::new(Route { pattern, ..route_of(spec, name, captured, fleet) }))
         })
     }
 
@@ -125,7 +136,7 @@ fn route_of(spec: &ModelSpec, name: &str, captured: &str, fleet: &Fleet) -> Rout
         })
         .collect();
     candidates.sort_by_key(|candidate| candidate.order);
-    Route { model: ModelName::from(name), candidates, fallbacks: spec.fallbacks.clone() }
+    Route { model: ModelName::from(name), pattern: None, candidates, fallbacks: spec.fallbacks.clone() }
 }
 
 fn discovered(endpoint: &Arc<Endpoint>) -> Candidate {
