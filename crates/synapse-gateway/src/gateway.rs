@@ -17,7 +17,7 @@ use synapse_core::{
 use tokio::sync::Notify;
 
 use crate::{
-    audit::Journal,
+    audit::{Journal, RecordSink},
     backend::http::{HttpBackend, TlsSetup},
     discover,
     drain::Drain,
@@ -63,11 +63,16 @@ pub struct Gateway {
 
 impl Gateway {
     /// A gateway with this configuration; must be called within the runtime that is to watch the
-    /// backends. `instance` marks requests that have passed this gateway.
+    /// backends. `instance` marks requests that have passed this gateway; `sink` takes the records of
+    /// closed requests.
     ///
     /// # Errors
     /// When a backend's credential or CA file cannot be used.
-    pub fn new(snapshot: Arc<Snapshot>, instance: &str) -> Result<Arc<Self>, BackendFault> {
+    pub fn new(
+        snapshot: Arc<Snapshot>,
+        instance: &str,
+        sink: Arc<dyn RecordSink>,
+    ) -> Result<Arc<Self>, BackendFault> {
         let metrics = Arc::new(Metrics::new());
         let empty =
             Live { snapshot: Arc::clone(&snapshot), fleet: Arc::default(), catalog: Catalog::default() };
@@ -81,7 +86,7 @@ impl Gateway {
             tls: TlsSetup::default(),
             instance: instance.into(),
             budget: RetryBudget::new(Instant::now()),
-            journal: Journal::new(Arc::clone(&metrics)),
+            journal: Journal::new(Arc::clone(&metrics), sink),
             metrics,
             drain: Arc::default(),
         });
@@ -122,7 +127,6 @@ impl Gateway {
     /// When a backend cannot be set up; then nothing has changed.
     pub fn apply(self: &Arc<Self>, snapshot: Arc<Snapshot>) -> Result<(), BackendFault> {
         let _change = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.journal.set_access_log(snapshot.logs.access);
         self.replace(snapshot)
     }
 

@@ -95,6 +95,8 @@ pub struct Metrics {
     pub model_state: Family<ModelStateLabels, Gauge>,
     /// `synapse_audit_records_total`
     pub records: Family<StatusLabel, Counter>,
+    /// `synapse_log_events_dropped_total`
+    pub log_dropped: Counter,
     /// `synapse_config_reloads_total`
     pub reloads: Family<ResultLabel, Counter>,
 }
@@ -146,6 +148,7 @@ impl Metrics {
             model_state: Family::default(),
             records: Family::default(),
             reloads: Family::default(),
+            log_dropped: Counter::default(),
         };
         m.register();
         m
@@ -183,6 +186,7 @@ impl Metrics {
         r.register("breaker_state", "0 closed, 1 half-open, 2 open", self.breaker.clone());
         r.register("model_state", "1 for the state a model is in", self.model_state.clone());
         r.register("audit_records", "Records closed, by outcome", self.records.clone());
+        r.register("log_events_dropped", "Log lines that nobody took in time", self.log_dropped.clone());
         r.register("config_reloads", "Configuration reloads", self.reloads.clone());
     }
 

@@ -26,7 +26,7 @@ use crate::{
     reload::Reloader,
     server::{self, Server, tls::Certificates},
     settings::Settings,
-    telemetry,
+    telemetry::{self, Telemetry},
 };
 
 /// The model of the demo's engine.
@@ -42,8 +42,20 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Runs the gateway until a signal ends it.
 pub(crate) async fn serve(settings: Settings, demo: bool) -> anyhow::Result<ExitCode> {
     let text = settings.text()?;
-    let mut snapshot = settings.snapshot(&text)?;
-    let log_level = telemetry::init(&snapshot.logs)?;
+    let snapshot = settings.snapshot(&text)?;
+    let telemetry = Arc::new(telemetry::init(&snapshot.logs)?);
+    let served = run(settings, text, snapshot, &telemetry, demo).await;
+    telemetry.writer.flush();
+    served
+}
+
+async fn run(
+    settings: Settings,
+    text: String,
+    mut snapshot: Snapshot,
+    telemetry: &Arc<Telemetry>,
+    demo: bool,
+) -> anyhow::Result<ExitCode> {
     for warning in &snapshot.warnings {
         tracing::warn!("{warning}");
     }
@@ -57,7 +69,8 @@ pub(crate) async fn serve(settings: Settings, demo: bool) -> anyhow::Result<Exit
     let metrics = bind_metrics(&snapshot)?;
 
     set_shards(server::cores_count());
-    let gateway = Gateway::new(Arc::new(snapshot), &folder.instance_id().simple().to_string())?;
+    let instance = folder.instance_id().simple().to_string();
+    let gateway = Gateway::new(Arc::new(snapshot), &instance, Arc::clone(&telemetry.access_log) as _)?;
     let keys = Arc::new(KeyKeeper::new(store, Arc::clone(&gateway), demo)?);
     keys.load().await?;
     let key_to_show = match gateway.live().snapshot.auth.mode {
@@ -80,7 +93,7 @@ pub(crate) async fn serve(settings: Settings, demo: bool) -> anyhow::Result<Exit
         gateway: Arc::clone(&gateway),
         keys,
         certificates,
-        log_level,
+        telemetry: Arc::clone(telemetry),
         extend,
         seen: text,
     };

@@ -1,9 +1,11 @@
 //! The `synapse` binary: reads the command line, runs the command, reports how it went.
 
+mod access_log;
 mod banner;
 mod cli;
 mod compose;
 mod keys;
+mod logs;
 mod reload;
 mod server;
 mod settings;

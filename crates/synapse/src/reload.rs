@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use synapse_core::config::snapshot::Snapshot;
 use synapse_gateway::{gateway::Gateway, metrics::ResultLabel};
 
-use crate::{keys::KeyKeeper, server::tls::Certificates, settings::Settings, telemetry::LogLevel};
+use crate::{keys::KeyKeeper, server::tls::Certificates, settings::Settings, telemetry::Telemetry};
 
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -16,7 +16,7 @@ pub(crate) struct Reloader {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) keys: Arc<KeyKeeper>,
     pub(crate) certificates: Option<Arc<Certificates>>,
-    pub(crate) log_level: LogLevel,
+    pub(crate) telemetry: Arc<Telemetry>,
     /// What the composition adds to every configuration, such as the demo's engine.
     pub(crate) extend: Box<dyn Fn(&mut Snapshot) + Send + Sync>,
     /// The text that is in force, or that was refused last.
@@ -30,6 +30,7 @@ impl Reloader {
         let mut unreadable = false;
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
+            self.count_dropped_lines();
             let now = self.certificates.as_ref().map(|c| c.stamp());
             if now != stamp {
                 stamp = now;
@@ -50,6 +51,11 @@ impl Reloader {
                 Err(_) => {}
             }
         }
+    }
+
+    fn count_dropped_lines(&self) {
+        let counter = &self.gateway.metrics.log_dropped;
+        counter.inc_by(self.telemetry.writer.dropped().saturating_sub(counter.get()));
     }
 
     fn reload_certificates(&self) {
@@ -83,7 +89,7 @@ impl Reloader {
     async fn try_apply(&self, text: &str) -> anyhow::Result<()> {
         let mut snapshot = self.settings.snapshot(text)?;
         (self.extend)(&mut snapshot);
-        self.log_level.set(&snapshot.logs.level)?;
+        self.telemetry.apply(&snapshot.logs)?;
         let old = self.gateway.live();
         warn_of_restart(&old.snapshot, &snapshot);
         for warning in &snapshot.warnings {

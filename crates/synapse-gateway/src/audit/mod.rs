@@ -2,10 +2,7 @@
 //! body, on error, or when the caller leaves. Closing never waits and never fails.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -22,21 +19,22 @@ use crate::metrics::{
     TokenLabels,
 };
 
-/// Where records go.
+/// Takes closed records. It must neither wait nor fail: the caller's last bytes wait for it.
+pub trait RecordSink: Send + Sync {
+    /// Takes one.
+    fn accept(&self, record: &RequestRecord);
+}
+
+/// Where records go: into the metrics, and to a sink.
 pub struct Journal {
     metrics: Arc<Metrics>,
-    access_log: AtomicBool,
+    sink: Arc<dyn RecordSink>,
 }
 
 impl Journal {
-    /// A journal that counts, and writes one log line per request while told to.
-    pub fn new(metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { metrics, access_log: AtomicBool::new(true) })
-    }
-
-    /// Switches the access log.
-    pub fn set_access_log(&self, on: bool) {
-        self.access_log.store(on, Ordering::Relaxed);
+    /// A journal that counts, and hands records on.
+    pub fn new(metrics: Arc<Metrics>, sink: Arc<dyn RecordSink>) -> Arc<Self> {
+        Arc::new(Self { metrics, sink })
     }
 
     /// Opens the record of a request.
@@ -59,9 +57,7 @@ impl Journal {
 
     fn close(&self, record: &RequestRecord) {
         self.count(record);
-        if self.access_log.load(Ordering::Relaxed) {
-            access_line(record);
-        }
+        self.sink.accept(record);
     }
 
     fn count(&self, record: &RequestRecord) {
@@ -249,33 +245,4 @@ impl Drop for Record {
         }
         self.write(!panicked);
     }
-}
-
-/// One line per request; fields that do not apply are left out.
-fn access_line(record: &RequestRecord) {
-    let ms = |d: Duration| (d.as_secs_f64() * 1e4).round() / 10.0;
-    let usage = record.usage;
-    tracing::info!(
-        target: "synapse::access",
-        request_id = record.id.as_str(),
-        route = record.route,
-        status = record.status,
-        outcome = record.outcome.name(),
-        code = record.code,
-        team = record.actor.team.as_ref().map(|t| t.as_str()),
-        key = record.actor.key.as_ref().map(|k| k.as_str()),
-        address = record.actor.address.map(tracing::field::display),
-        model = record.target.model.as_ref().map(|m| m.as_str()),
-        backend = record.target.backend.as_ref().map(|b| b.as_str()),
-        attempts = (record.target.attempts > 0).then_some(record.target.attempts),
-        stream = record.target.stream.then_some(true),
-        finish_reason = record.finish_reason.as_deref(),
-        input_tokens = usage.map(|u| u.input_tokens),
-        output_tokens = usage.map(|u| u.output_tokens),
-        duration_ms = ms(record.duration),
-        first_token_ms = record.first_token.filter(|_| record.target.stream).map(ms),
-        bytes_in = record.bytes.0,
-        bytes_out = record.bytes.1,
-        "request"
-    );
 }
