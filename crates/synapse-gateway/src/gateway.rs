@@ -25,7 +25,7 @@ use crate::{
     route::{
         budget::RetryBudget,
         catalog::Catalog,
-        fleet::{BackendHandle, Fleet},
+        fleet::{BackendHandle, Fleet, Health},
     },
 };
 
@@ -130,14 +130,32 @@ impl Gateway {
         self.replace(snapshot)
     }
 
-    /// Sets the engines found on this machine.
+    /// Sets the engines found on this machine. One that was found before stays until its health
+    /// checks fail: it may only have been too busy to answer.
     ///
     /// # Errors
     /// As [`Self::apply`].
     pub fn set_local(self: &Arc<Self>, found: Vec<Arc<BackendSpec>>) -> Result<(), BackendFault> {
         let _change = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        *self.local.lock().unwrap_or_else(PoisonError::into_inner) = found;
-        self.replace(Arc::clone(&self.live().snapshot))
+        let live = self.live();
+        let mut found = found;
+        {
+            let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
+            let lives = |spec: &&Arc<BackendSpec>| {
+                live.fleet.get(&spec.id).is_some_and(|backend| backend.health() != Health::Down)
+            };
+            let missed =
+                local.iter().filter(|known| found.iter().all(|spec| spec.id != known.id)).filter(lives);
+            found.extend(missed.cloned().collect::<Vec<_>>());
+            let same = |spec: &Arc<BackendSpec>| {
+                local.iter().any(|known| same_backend(known, spec) && known.id == spec.id)
+            };
+            if found.len() == local.len() && found.iter().all(same) {
+                return Ok(());
+            }
+            *local = found;
+        }
+        self.replace(Arc::clone(&live.snapshot))
     }
 
     fn replace(self: &Arc<Self>, snapshot: Arc<Snapshot>) -> Result<(), BackendFault> {

@@ -26,15 +26,8 @@ use crate::{
 };
 
 /// What of a caller's headers an engine may see. Credentials and cookies never do.
-const FORWARDED: [&str; 7] = [
-    "content-type",
-    "accept",
-    "user-agent",
-    "openai-beta",
-    "openai-organization",
-    "traceparent",
-    "tracestate",
-];
+const FORWARDED: [&str; 6] =
+    ["content-type", "accept", "user-agent", "openai-beta", "traceparent", "tracestate"];
 /// The largest error body that is read.
 const MAX_REFUSAL: usize = 64 * 1024;
 

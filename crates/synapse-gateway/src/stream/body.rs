@@ -48,6 +48,13 @@ impl ReplyBody {
         self
     }
 
+    /// The same reply without its content, as an answer to HEAD.
+    #[must_use]
+    pub fn without_content(mut self) -> Self {
+        self.source = Bytestream::Whole(None);
+        self
+    }
+
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
         match &mut self.source {
             Bytestream::Whole(bytes) => Poll::Ready(bytes.take().filter(|b| !b.is_empty()).map(Ok)),

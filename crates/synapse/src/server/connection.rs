@@ -1,6 +1,6 @@
 //! One connection: TLS if configured, then HTTP/1.1 or HTTP/2, whichever the peer speaks.
 
-use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::{
@@ -12,10 +12,13 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::shell::Shell;
+use super::{
+    patience::{Busy, BusyBody, Patience},
+    shell::Shell,
+};
 
-/// How long a peer may take for a request's head, and for the TLS handshake.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a peer may take for the TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The buffer that a head must fit into, in bytes.
 const MAX_BUFFER: usize = 64 * 1024;
 
@@ -27,7 +30,7 @@ pub(super) async fn serve(shell: &Arc<Shell>, stream: TcpStream, peer: SocketAdd
         return;
     }
     let Some(certificates) = shell.certificates() else { return speak(shell, stream, peer).await };
-    match tokio::time::timeout(HEAD_TIMEOUT, certificates.acceptor().accept(stream)).await {
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, certificates.acceptor().accept(stream)).await {
         Ok(Ok(stream)) => speak(shell, stream, peer).await,
         Ok(Err(error)) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
         Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
@@ -40,9 +43,14 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     peer: SocketAddr,
 ) {
     let builder = builder();
+    let busy = Busy::default();
+    let stream = Patience::new(stream, busy.clone());
     let service = service_fn(|request: Request<Incoming>| {
-        let shell = Arc::clone(shell);
-        async move { shell.answer(request, peer.ip()).await }
+        let (shell, busy) = (Arc::clone(shell), busy.begin());
+        async move {
+            let Ok(reply) = shell.answer(request, peer.ip()).await;
+            Ok::<_, Infallible>(reply.map(|body| BusyBody::new(body, busy)))
+        }
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut closing = shell.closing();
@@ -66,8 +74,8 @@ fn builder() -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        // `Patience` does better.
+        .header_read_timeout(None)
         .max_buf_size(MAX_BUFFER)
         // Switches write back-pressure off where it is on.
         .pipeline_flush(false);

@@ -7,6 +7,7 @@ mod connection;
 mod cores;
 mod cors;
 pub(crate) mod metrics;
+mod patience;
 mod routes;
 mod shell;
 pub(crate) mod tls;

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
-    body::Incoming,
-    header::{CONTENT_TYPE, HeaderValue},
+    body::{Body, Incoming},
+    header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue},
 };
 use serde_json::{Value, json};
 use synapse_core::{
@@ -92,10 +92,16 @@ impl Shell {
             cors::allow_preflight(reply.headers_mut(), origin);
             return reply;
         }
+        let head_only = request.method() == Method::HEAD;
         let asked_by_gateway = request.headers().contains_key(HOP_HEADER);
         let mut reply = self.route(request, id, address).await;
         if let Some(origin) = origin {
             cors::allow(reply.headers_mut(), origin);
+        }
+        if head_only {
+            let length = reply.body().size_hint().exact();
+            reply.headers_mut().extend(length.map(|n| (CONTENT_LENGTH, HeaderValue::from(n))));
+            reply = reply.map(ReplyBody::without_content);
         }
         if asked_by_gateway && let Ok(instance) = HeaderValue::from_str(self.gateway.instance()) {
             reply.headers_mut().insert(INSTANCE_HEADER, instance);

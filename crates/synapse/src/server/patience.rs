@@ -1,0 +1,247 @@
+//! How long a connection may be silent: briefly before its first request and within a request's head,
+//! longer between requests, not limited here while a request is being served. hyper has one timer
+//! for all of these, and none before the first byte.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep},
+};
+
+/// For the first byte, and for a whole head once it has begun.
+const HEAD: Duration = Duration::from_secs(10);
+/// Between requests. Longer than what common clients keep a connection for, so that the client is
+/// the one who closes.
+const BETWEEN: Duration = Duration::from_secs(90);
+const H2_PREFACE: &[u8] = b"PRI * ";
+
+/// Requests that a connection is serving.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Busy(Arc<AtomicUsize>);
+
+impl Busy {
+    /// Counts a request until the guard is dropped.
+    pub(super) fn begin(&self) -> BusyGuard {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        BusyGuard(self.clone())
+    }
+
+    fn is_busy(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct BusyGuard(Busy);
+
+impl Drop for BusyGuard {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A body that keeps its connection busy until it is dropped.
+pub(super) struct BusyBody<B> {
+    body: B,
+    _busy: BusyGuard,
+}
+
+impl<B> BusyBody<B> {
+    pub(super) fn new(body: B, busy: BusyGuard) -> Self {
+        Self { body, _busy: busy }
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for BusyBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// No byte has come yet.
+    Fresh,
+    /// A head has begun.
+    Head,
+    /// A request is being served.
+    Serving,
+    /// Waiting for the next request.
+    Between,
+    /// HTTP/2 has pings of its own.
+    Multiplexed,
+}
+
+/// A stream that ends when its peer is silent for too long.
+pub(super) struct Patience<S> {
+    stream: S,
+    busy: Busy,
+    phase: Phase,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl<S> Patience<S> {
+    pub(super) fn new(stream: S, busy: Busy) -> Self {
+        Self { stream, busy, phase: Phase::Fresh, timer: Box::pin(tokio::time::sleep(HEAD)) }
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        match phase {
+            Phase::Head => self.timer.as_mut().reset(Instant::now() + HEAD),
+            Phase::Between => self.timer.as_mut().reset(Instant::now() + BETWEEN),
+            Phase::Fresh | Phase::Serving | Phase::Multiplexed => {}
+        }
+    }
+
+    /// Requests begin and end behind this stream's back.
+    fn follow_requests(&mut self) {
+        match (self.phase, self.busy.is_busy()) {
+            (Phase::Fresh | Phase::Head | Phase::Between, true) => self.enter(Phase::Serving),
+            (Phase::Serving, false) => self.enter(Phase::Between),
+            _ => {}
+        }
+    }
+
+    fn note_bytes(&mut self, read: &[u8]) {
+        match self.phase {
+            Phase::Fresh if read.starts_with(H2_PREFACE) => self.enter(Phase::Multiplexed),
+            Phase::Fresh | Phase::Between => self.enter(Phase::Head),
+            Phase::Head | Phase::Serving | Phase::Multiplexed => {}
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Patience<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.follow_requests();
+        let before = buffer.filled().len();
+        match Pin::new(&mut self.stream).poll_read(cx, buffer) {
+            Poll::Ready(done) => {
+                self.note_bytes(&buffer.filled()[before..]);
+                Poll::Ready(done)
+            }
+            Poll::Pending if matches!(self.phase, Phase::Serving | Phase::Multiplexed) => Poll::Pending,
+            Poll::Pending => {
+                let silent = self.timer.as_mut().poll(cx);
+                silent.map(|()| {
+                    Err(io::Error::new(io::ErrorKind::TimedOut, "the peer was silent for too long"))
+                })
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    fn stream() -> (Patience<DuplexStream>, DuplexStream, Busy) {
+        let (ours, theirs) = duplex(1024);
+        let busy = Busy::default();
+        (Patience::new(ours, busy.clone()), theirs, busy)
+    }
+
+    async fn seconds_until_cut(stream: &mut Patience<DuplexStream>) -> u64 {
+        let began = Instant::now();
+        while stream.read_u8().await.is_ok() {}
+        began.elapsed().as_secs()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_newcomer_and_a_dripping_head_are_cut() {
+        let (mut silent, _theirs, _busy) = stream();
+        assert_eq!(seconds_until_cut(&mut silent).await, 10);
+
+        let (mut dripping, mut theirs, _busy) = stream();
+        let drip = async {
+            while theirs.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(3)).await;
+            }
+        };
+        tokio::select! {
+            () = drip => panic!("the peer was not cut"),
+            seconds = seconds_until_cut(&mut dripping) => assert_eq!(seconds, 10),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn between_requests_there_is_more_time_and_within_one_it_is_not_limited_here() {
+        let (mut stream, mut theirs, busy) = stream();
+        theirs.write_all(b"G").await.expect("written");
+        assert_eq!(stream.read_u8().await.expect("a byte"), b'G');
+        let serving = busy.begin();
+        let waited = tokio::time::timeout(Duration::from_secs(3600), stream.read_u8()).await;
+        assert!(waited.is_err(), "a request may take its time");
+        drop(serving);
+        assert_eq!(seconds_until_cut(&mut stream).await, 90);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn http2_is_left_to_its_pings() {
+        let (mut stream, mut theirs, _busy) = stream();
+        theirs.write_all(b"PRI * HTTP/2.0\r\n").await.expect("written");
+        let mut preface = [0; 16];
+        stream.read_exact(&mut preface).await.expect("the preface");
+        assert!(tokio::time::timeout(Duration::from_secs(3600), stream.read_u8()).await.is_err());
+    }
+}
