@@ -107,6 +107,8 @@ fault_kinds! {
     UpstreamRateLimited = "rate_limit_exceeded", "rate_limit_error", Upstream, ElsewhereOnly;
     /// The engine refuses our own credential.
     UpstreamAuth = "upstream_auth_error", "upstream_error", Gateway, ElsewhereOnly;
+    /// The engine does not offer this operation.
+    UpstreamUnsupported = "upstream_unsupported", "upstream_error", Upstream, ElsewhereOnly;
     /// The engine failed.
     Upstream = "upstream_error", "upstream_error", Upstream, ElsewhereOnly;
     /// The engine's reply is not what its API promises.

@@ -10,6 +10,9 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
+/// Keys of one object. Finding one is a linear search.
+const MAX_KEYS: usize = 256;
+
 /// Why a body is not a JSON object that can be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
@@ -150,6 +153,9 @@ impl<'de> Visitor<'de> for FieldsVisitor {
             if fields.iter().any(|(known, _)| *known == key) {
                 return Err(A::Error::custom(format_args!("the key {key:?} stands twice")));
             }
+            if fields.len() == MAX_KEYS {
+                return Err(A::Error::custom(format_args!("the object has more than {MAX_KEYS} keys")));
+            }
             fields.push((key, map.next_value()?));
         }
         Ok(Fields(fields))
@@ -225,6 +231,12 @@ mod tests {
             assert!(Object::parse(bad.as_bytes()).is_err(), "{bad}");
         }
         assert!(matches!(Object::parse(b"{\"a\":\"\xff\"}"), Err(ObjectError::Encoding(6))));
+    }
+
+    #[test]
+    fn an_object_of_very_many_keys_is_refused() {
+        let keys: Vec<String> = (0..1000).map(|n| format!("\"k{n}\":0")).collect();
+        assert!(Object::parse(format!("{{{}}}", keys.join(",")).as_bytes()).is_err());
     }
 
     #[test]

@@ -28,11 +28,12 @@ pub fn finish_reasons(json: &[u8]) -> impl Iterator<Item = &str> {
     hits.filter_map(|at| short_string(value_after(json, at + KEY.len())?))
 }
 
-/// Whether `json` has a key `error` whose value is not `null`. A hit must be confirmed by parsing.
+/// Whether `json` may report an error: `"error"` as a key whose value is not `null`, or as a value, or
+/// a failed response. A hit must be confirmed by parsing.
 pub fn may_have_error(json: &[u8]) -> bool {
-    const KEY: &[u8] = b"\"error\"";
-    memmem::find_iter(json, KEY)
-        .any(|at| value_after(json, at + KEY.len()).is_some_and(|v| !v.starts_with(b"null")))
+    const WORD: &[u8] = b"\"error\"";
+    let suspicious = |at: usize| !value_after(json, at + WORD.len()).is_some_and(|v| v.starts_with(b"null"));
+    memmem::find_iter(json, WORD).any(suspicious) || memmem::find(json, b"\"response.failed\"").is_some()
 }
 
 /// What follows `:` after a key.
@@ -104,6 +105,7 @@ mod tests {
     #[test]
     fn an_error_is_suspected_only_where_it_is_not_null() {
         assert!(may_have_error(br#"{"error": {"message":"x"}}"#));
+        assert!(may_have_error(br#"{"object":"error","message":"x"}"#));
         assert!(!may_have_error(br#"{"error":null,"content":"\"error\":1"}"#));
     }
 }

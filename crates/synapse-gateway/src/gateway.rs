@@ -11,7 +11,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use synapse_core::{
-    config::snapshot::{BackendSpec, Snapshot},
+    config::snapshot::{BackendSpec, BaseUrl, Discovery, Snapshot},
     principal::KeyTable,
 };
 use tokio::sync::Notify;
@@ -48,7 +48,7 @@ pub struct Gateway {
     /// Serialises changes of `live`; requests never touch it.
     changing: Mutex<()>,
     listing_changed: Arc<Notify>,
-    has_state: AtomicBool,
+    stores_reachable: AtomicBool,
     tls: TlsSetup,
     instance: Arc<str>,
     /// Retries as a share of traffic.
@@ -82,7 +82,7 @@ impl Gateway {
             local: Mutex::default(),
             changing: Mutex::default(),
             listing_changed: Arc::default(),
-            has_state: AtomicBool::new(false),
+            stores_reachable: AtomicBool::new(false),
             tls: TlsSetup::default(),
             instance: instance.into(),
             budget: RetryBudget::new(Instant::now()),
@@ -112,12 +112,18 @@ impl Gateway {
     /// Replaces the keys.
     pub fn set_keys(&self, keys: KeyTable) {
         self.keys.store(Arc::new(keys));
-        self.has_state.store(true, Ordering::Relaxed);
+        self.set_stores_reachable(true);
     }
 
-    /// Whether keys have been loaded and the gateway is not going down.
+    /// Says whether the stores can be reached. Without them the gateway goes on with what it knows,
+    /// but is not ready.
+    pub fn set_stores_reachable(&self, reachable: bool) {
+        self.stores_reachable.store(reachable, Ordering::Relaxed);
+    }
+
+    /// Whether the stores can be reached and the gateway is not going down.
     pub fn is_ready(&self) -> bool {
-        self.has_state.load(Ordering::Relaxed) && !self.drain.is_draining()
+        self.stores_reachable.load(Ordering::Relaxed) && !self.drain.is_draining()
     }
 
     /// Puts a new configuration in force. Backends that did not change keep their state and their
@@ -128,6 +134,16 @@ impl Gateway {
     pub fn apply(self: &Arc<Self>, snapshot: Arc<Snapshot>) -> Result<(), BackendFault> {
         let _change = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         self.replace(snapshot)
+    }
+
+    /// Forgets the engines found on this machine.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub fn forget_local(self: &Arc<Self>) -> Result<(), BackendFault> {
+        let _change = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let forgotten = std::mem::take(&mut *self.local.lock().unwrap_or_else(PoisonError::into_inner));
+        if forgotten.is_empty() { Ok(()) } else { self.replace(Arc::clone(&self.live().snapshot)) }
     }
 
     /// Sets the engines found on this machine. One that was found before stays until its health
@@ -163,12 +179,21 @@ impl Gateway {
         let local = self.local.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut kept = Vec::new();
         let mut fresh = Vec::new();
-        for spec in snapshot.backends.iter().chain(&local) {
+        // What is configured is not found a second time.
+        let configured = |found: &&Arc<BackendSpec>| {
+            let same =
+                |b: &Arc<BackendSpec>| b.id == found.id || (is_here(&b.url) && b.url.port == found.url.port);
+            snapshot.backends.iter().any(same)
+        };
+        for spec in snapshot.backends.iter().chain(local.iter().filter(|found| !configured(found))) {
             let known = old.fleet.get(&spec.id).filter(|known| same_backend(&known.spec, spec));
             let handle = match known {
-                Some(handle) => Arc::clone(handle),
+                Some(handle) => {
+                    handle.set_pace(snapshot.discovery);
+                    Arc::clone(handle)
+                }
                 None => {
-                    let handle = self.open_backend(spec)?;
+                    let handle = self.open_backend(spec, snapshot.discovery)?;
                     fresh.push(Arc::clone(&handle));
                     handle
                 }
@@ -185,16 +210,19 @@ impl Gateway {
         let catalog = Catalog::build(&snapshot, &fleet);
         self.live.store(Arc::new(Live { snapshot, fleet, catalog }));
         for handle in fresh {
-            let settings = self.live().snapshot.discovery;
-            discover::watch(&handle, settings, Arc::clone(&self.metrics), Arc::clone(&self.listing_changed));
+            discover::watch(&handle, Arc::clone(&self.metrics), Arc::clone(&self.listing_changed));
         }
         Ok(())
     }
 
-    fn open_backend(&self, spec: &Arc<BackendSpec>) -> Result<Arc<BackendHandle>, BackendFault> {
+    fn open_backend(
+        &self,
+        spec: &Arc<BackendSpec>,
+        pace: Discovery,
+    ) -> Result<Arc<BackendHandle>, BackendFault> {
         let transport = HttpBackend::new(spec, &self.tls, &self.instance)
             .map_err(|source| BackendFault { backend: spec.id.to_string(), source })?;
-        Ok(BackendHandle::new(Arc::clone(spec), Arc::new(transport), &self.metrics))
+        Ok(BackendHandle::new(Arc::clone(spec), Arc::new(transport), pace, &self.metrics))
     }
 
     /// Keeps the catalogue in step with what backends list; runs for as long as the gateway.
@@ -216,6 +244,11 @@ impl Gateway {
 pub struct BackendFault {
     backend: String,
     source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// Whether an address is this machine's own.
+fn is_here(url: &BaseUrl) -> bool {
+    url.host == "localhost" || url.host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// Whether a backend can go on as it is under a new configuration.

@@ -26,9 +26,11 @@ pub fn report(live: &Live) -> Value {
             }),
         );
     }
+    let total = live.fleet.iter().count();
     let status = match (up, down) {
-        (_, 0) => "healthy",
-        (0, _) => "unhealthy",
+        (0, 1..) => "unhealthy",
+        (up, _) if up == total && total > 0 => "healthy",
+        // Some are down, not yet known, or there are none at all.
         _ => "degraded",
     };
     json!({ "status": status, "backends": Value::Object(backends) })

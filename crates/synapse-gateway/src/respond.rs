@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::{
     HeaderMap, Response, StatusCode,
-    header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
+    header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use synapse_core::{
     error::{Fault, FaultKind},
@@ -38,9 +38,11 @@ pub const fn status(kind: FaultKind) -> StatusCode {
         K::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         K::UpstreamRateLimited => StatusCode::TOO_MANY_REQUESTS,
         K::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-        K::UpstreamAuth | K::Upstream | K::UpstreamInvalidResponse | K::UpstreamTruncated => {
-            StatusCode::BAD_GATEWAY
-        }
+        K::UpstreamAuth
+        | K::UpstreamUnsupported
+        | K::Upstream
+        | K::UpstreamInvalidResponse
+        | K::UpstreamTruncated => StatusCode::BAD_GATEWAY,
         K::NoBackendAvailable | K::CircuitOpen | K::Overloaded | K::ShuttingDown => {
             StatusCode::SERVICE_UNAVAILABLE
         }
@@ -61,15 +63,8 @@ pub fn fault(fault: &Fault) -> Response<Bytes> {
     *response.status_mut() = code;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    match fault.kind {
-        FaultKind::MissingApiKey | FaultKind::ConflictingCredentials => {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        FaultKind::MethodNotAllowed => {
-            let allow = fault.param.as_deref().and_then(|methods| HeaderValue::from_str(methods).ok());
-            headers.insert(ALLOW, allow.unwrap_or(HeaderValue::from_static("POST")));
-        }
-        _ => {}
+    if matches!(fault.kind, FaultKind::MissingApiKey | FaultKind::ConflictingCredentials) {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     let wait =
         fault.retry_after.or((code == StatusCode::SERVICE_UNAVAILABLE).then_some(Duration::from_secs(1)));

@@ -1,6 +1,6 @@
 //! The composition root: builds the gateway from its parts, runs it, and takes it down in order.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use secrecy::ExposeSecret;
@@ -87,7 +87,8 @@ async fn run(
     tasks.extend(
         metrics.map(|l| tasks::spawn("metrics listener", server::metrics::serve(l, Arc::clone(&gateway)))),
     );
-    tasks.extend(look_for_local_engines(&gateway).await?);
+    let own = server.addresses().iter().map(SocketAddr::port).collect();
+    tasks.push(look_for_local_engines(&gateway, own).await?);
     let reloader = Reloader {
         settings,
         gateway: Arc::clone(&gateway),
@@ -164,22 +165,26 @@ async fn start_demo() -> anyhow::Result<(Option<TaskGuard>, Extension)> {
 }
 
 /// Finds engines on this machine, now and from time to time, where the configuration wants that.
-async fn look_for_local_engines(gateway: &Arc<Gateway>) -> anyhow::Result<Option<TaskGuard>> {
-    if !gateway.live().snapshot.discovery.local {
-        return Ok(None);
+async fn look_for_local_engines(gateway: &Arc<Gateway>, own: Vec<u16>) -> anyhow::Result<TaskGuard> {
+    if gateway.live().snapshot.discovery.local {
+        gateway.set_local(local::scan(gateway.instance(), &own).await)?;
     }
-    gateway.set_local(local::scan(gateway.instance()).await)?;
     let gateway = Arc::clone(gateway);
     let watch = async move {
         loop {
             tokio::time::sleep(SCAN_EVERY).await;
-            let found = local::scan(gateway.instance()).await;
-            if let Err(error) = gateway.set_local(found) {
+            let changed = if gateway.live().snapshot.discovery.local {
+                let found = local::scan(gateway.instance(), &own).await;
+                gateway.set_local(found)
+            } else {
+                gateway.forget_local()
+            };
+            if let Err(error) = changed {
                 tracing::warn!(%error, "an engine on this machine cannot be used");
             }
         }
     };
-    Ok(Some(tasks::spawn("local engines", watch)))
+    Ok(tasks::spawn("local engines", watch))
 }
 
 async fn wait_for_signal() -> anyhow::Result<()> {
@@ -216,5 +221,6 @@ async fn take_down(gateway: &Gateway, server: &mut Server) {
         gateway.drain.expire();
         let _all_said = tokio::time::timeout(LAST_WORDS, server.closed()).await;
     }
+    server.stop();
     tracing::info!("down");
 }

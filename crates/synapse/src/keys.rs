@@ -18,6 +18,7 @@ use synapse_core::{
 };
 use synapse_gateway::gateway::Gateway;
 use synapse_store::sqlite::SqliteStore;
+use tokio::sync::Mutex;
 
 /// Between two looks at the store.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -30,13 +31,16 @@ pub(crate) struct KeyKeeper {
     gateway: Arc<Gateway>,
     /// A key that lives as long as this process.
     passing: Option<ApiKey>,
+    /// The store's mark of what is in force; loading holds it, so that an older reading cannot come
+    /// after a newer one.
+    loaded: Mutex<Option<i64>>,
 }
 
 impl KeyKeeper {
     /// A keeper; `demo` adds a key that ends with this process.
     pub(crate) fn new(store: SqliteStore, gateway: Arc<Gateway>, demo: bool) -> anyhow::Result<Self> {
         let passing = demo.then(ApiKey::generate).transpose().context("no randomness for a key")?;
-        Ok(Self { store, gateway, passing })
+        Ok(Self { store, gateway, passing, loaded: Mutex::default() })
     }
 
     /// The key to show to whoever starts the gateway: the passing one, or, where there is no key at
@@ -67,6 +71,23 @@ impl KeyKeeper {
 
     /// Reads all keys and puts them in force.
     pub(crate) async fn load(&self) -> anyhow::Result<()> {
+        let mut loaded = self.loaded.lock().await;
+        // A change during the reading shows as another mark at the next look.
+        let mark = self.store.change_mark().await?;
+        self.read().await?;
+        *loaded = Some(mark);
+        Ok(())
+    }
+
+    /// The same, with the watcher to try again if it fails: the configuration's own keys have changed.
+    pub(crate) async fn refresh(&self) {
+        if let Err(error) = self.load().await {
+            *self.loaded.lock().await = None;
+            tracing::error!(error = format!("{error:#}"), "the keys cannot be read anew; trying again");
+        }
+    }
+
+    async fn read(&self) -> anyhow::Result<()> {
         let mut table = self.store.load_key_table().await?;
         for key in &self.gateway.live().snapshot.auth.static_keys {
             table.insert_fixed(principal_of(key), SecretHash::of(key.secret.expose_secret()));
@@ -87,11 +108,11 @@ impl KeyKeeper {
 
     /// Looks for changes for as long as the gateway runs.
     pub(crate) async fn watch(self: Arc<Self>) {
-        let mut seen = None;
         let mut failing = false;
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            let looked = self.look(&mut seen).await;
+            let looked = self.look().await;
+            self.gateway.set_stores_reachable(looked.is_ok());
             match looked {
                 Ok(()) => failing = false,
                 // Said once; the keys in memory stay in force.
@@ -104,13 +125,10 @@ impl KeyKeeper {
         }
     }
 
-    async fn look(&self, seen: &mut Option<i64>) -> anyhow::Result<()> {
+    async fn look(&self) -> anyhow::Result<()> {
         let mark = self.store.change_mark().await?;
-        if seen.is_none_or(|known| known != mark) {
-            self.load().await?;
-            *seen = Some(mark);
-        }
-        Ok(())
+        let known = *self.loaded.lock().await;
+        if known == Some(mark) { Ok(()) } else { self.load().await }
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use secrecy::ExposeSecret;
 use synapse_core::config::snapshot::Snapshot;
 use synapse_gateway::{gateway::Gateway, metrics::ResultLabel};
 
@@ -28,6 +29,7 @@ impl Reloader {
     pub(crate) async fn watch(mut self) {
         let mut stamp = self.certificates.as_ref().map(|c| c.stamp());
         let mut unreadable = false;
+        let mut settling: Option<String> = None;
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             self.count_dropped_lines();
@@ -37,11 +39,13 @@ impl Reloader {
                 self.reload_certificates();
             }
             match self.settings.text() {
-                Ok(text) if text != self.seen => {
+                // Whoever writes it may not have finished: only what stands still counts.
+                Ok(text) if text != self.seen && settling.as_ref() == Some(&text) => {
                     self.apply(&text).await;
                     self.seen = text;
-                    unreadable = false;
+                    (settling, unreadable) = (None, false);
                 }
+                Ok(text) if text != self.seen => settling = Some(text),
                 Ok(_) => unreadable = false,
                 // An editor may be replacing it just now; say it once.
                 Err(error) if !unreadable => {
@@ -87,17 +91,25 @@ impl Reloader {
     }
 
     async fn try_apply(&self, text: &str) -> anyhow::Result<()> {
+        anyhow::ensure!(!text.trim().is_empty(), "the file is empty");
         let mut snapshot = self.settings.snapshot(text)?;
         (self.extend)(&mut snapshot);
-        self.telemetry.apply(&snapshot.logs)?;
         let old = self.gateway.live();
         warn_of_restart(&old.snapshot, &snapshot);
         for warning in &snapshot.warnings {
             tracing::warn!("{warning}");
         }
+        let logs = snapshot.logs.clone();
+        self.telemetry.check(&logs)?;
         self.gateway.apply(Arc::new(snapshot))?;
-        self.keys.load().await
+        self.telemetry.apply(&logs)?;
+        self.keys.refresh().await;
+        Ok(())
     }
+}
+
+fn database_url(snapshot: &Snapshot) -> Option<&str> {
+    snapshot.database_url.as_ref().map(ExposeSecret::expose_secret)
 }
 
 /// What a running process cannot change.
@@ -107,6 +119,7 @@ fn warn_of_restart(old: &Snapshot, new: &Snapshot) {
         ("server.port", old.server.port != new.server.port),
         ("server.tls", old.server.tls != new.server.tls),
         ("server.metrics", old.server.metrics != new.server.metrics),
+        ("database", database_url(old) != database_url(new)),
         ("data_dir", old.data_dir != new.data_dir),
         ("logs.format", old.logs.format != new.logs.format),
     ];

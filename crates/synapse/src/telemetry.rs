@@ -22,6 +22,11 @@ pub(crate) struct Telemetry {
 }
 
 impl Telemetry {
+    /// Whether other settings could be put in force.
+    pub(crate) fn check(&self, logs: &Logs) -> anyhow::Result<()> {
+        filter(&logs.level).map(drop)
+    }
+
     /// Puts other settings in force; the format stays.
     pub(crate) fn apply(&self, logs: &Logs) -> anyhow::Result<()> {
         self.level.reload(filter(&logs.level)?).context("the log level cannot be changed")?;

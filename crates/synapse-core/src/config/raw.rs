@@ -275,7 +275,7 @@ pub(super) struct Timeouts {
     /// For a connection, TLS included, in seconds. Default: 5.
     #[schemars(range(min = 0.001, max = 86_400))]
     pub(super) connect_s: Option<f64>,
-    /// For the first content of a stream, or the head of a plain reply, in seconds. Default: 60.
+    /// For the first content of a stream, in seconds; a plain reply has all of `total_s`. Default: 60.
     #[schemars(range(min = 0.001, max = 86_400))]
     pub(super) first_token_s: Option<f64>,
     /// Between two pieces of a stream, in seconds. Default: 60.

@@ -236,7 +236,7 @@ impl fmt::Debug for BaseUrl {
 pub struct Timeouts {
     /// For a connection, TLS included.
     pub connect: Duration,
-    /// For the first content of a stream, or the head of a plain reply.
+    /// For the first content of a stream; a plain reply has all of `total`.
     pub first_token: Duration,
     /// Between two pieces of a stream.
     pub idle: Duration,

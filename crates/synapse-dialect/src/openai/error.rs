@@ -1,5 +1,7 @@
 //! Errors in OpenAI's envelope: writing ours, and reading the many shapes that engines send.
 
+use std::net::{IpAddr, SocketAddr};
+
 use bytes::Bytes;
 use serde_json::{Value, json};
 use synapse_core::error::FaultKind;
@@ -41,11 +43,7 @@ pub fn read(body: &[u8]) -> EngineError {
 
 /// Removes what a caller must not see: addresses of engines, control characters, excess length.
 pub fn sanitise(message: &str) -> String {
-    let words = message.split_whitespace().map(|word| {
-        let address = word.contains("://") || word.parse::<std::net::SocketAddr>().is_ok();
-        let ip = word.trim_matches(|c: char| !c.is_ascii_hexdigit()).parse::<std::net::IpAddr>().is_ok();
-        if address || (ip && word.contains(['.', ':'])) { "[address]" } else { word }
-    });
+    let words = message.split_whitespace().map(|word| if is_address(word) { "[address]" } else { word });
     let mut clean = String::new();
     for word in words {
         if clean.len() + word.len() > MAX_MESSAGE {
@@ -58,6 +56,30 @@ pub fn sanitise(message: &str) -> String {
         clean.extend(word.chars().filter(|c| !c.is_control()));
     }
     clean
+}
+
+/// Whether a word names a place on the network: a URL, an IP address, or a host with a port.
+fn is_address(word: &str) -> bool {
+    if word.contains("://") {
+        return true;
+    }
+    let inner = word.trim_matches(|c: char| !c.is_ascii_alphanumeric() && c != '[' && c != ']');
+    if inner.parse::<SocketAddr>().is_ok() {
+        return true;
+    }
+    let bare = inner.trim_matches(['[', ']']);
+    if bare.contains(['.', ':']) && bare.parse::<IpAddr>().is_ok() {
+        return true;
+    }
+    // `key=host:port` as well.
+    let place = inner.rsplit(['=', '@', '"', '\'']).next().unwrap_or(inner);
+    let Some((host, port)) = place.rsplit_once(':') else { return false };
+    let is_port = port.len() >= 2 && port.parse::<u16>().is_ok_and(|port| port > 0);
+    let is_host = host.parse::<IpAddr>().is_ok()
+        || host == "localhost"
+        || (host.contains(|c: char| c.is_ascii_alphabetic()) && host.contains('.'))
+        || (port.len() >= 4 && host.contains(|c: char| c.is_ascii_alphabetic()));
+    is_port && is_host
 }
 
 /// The envelope of an error reply.
@@ -103,6 +125,13 @@ mod tests {
             sanitise("dial http://10.0.0.5:8000/v1\u{1b}[31m failed (10.0.0.5), 10.1.2.3:80 too"),
             "dial [address] failed [address] [address] too"
         );
+        assert_eq!(
+            sanitise(
+                "dial tcp 10.0.0.5:8000: connect: gpu-1.internal:8000, addr=gpu-1:8000 [::1]:80 refused"
+            ),
+            "dial tcp [address] connect: [address] [address] [address] refused"
+        );
+        assert_eq!(sanitise("model llama3.1:8b needs 3:1"), "model llama3.1:8b needs 3:1");
         assert_eq!(sanitise("at 12:30, 3.5 of 4096 tokens"), "at 12:30, 3.5 of 4096 tokens");
         assert!(sanitise(&"word ".repeat(5000)).len() < 1100);
     }

@@ -44,12 +44,8 @@ pub fn read(operation: Operation, body: &[u8]) -> Result<Shape, Fault> {
     if options.is_some() && !stream {
         return Err(invalid("stream_options", "is only allowed when `stream` is true"));
     }
-    let model = match field::<String>(&object, "model", "a string")? {
-        Some(model) if !model.is_empty() => model,
-        // OpenAI lets a moderation go without a model.
-        None if operation == Operation::Moderation => String::new(),
-        _ => return Err(missing("model")),
-    };
+    let model = field::<String>(&object, "model", "a string")?.ok_or_else(|| missing("model"))?;
+    check_model_name(&model)?;
     for key in required(operation) {
         if object.get(key).is_none_or(|value| value == "null") {
             return Err(missing(key));
@@ -65,6 +61,23 @@ pub fn read(operation: Operation, body: &[u8]) -> Result<Shape, Fault> {
         has_side_effects: has_side_effects(operation, &object),
         choices: choices(operation, &object)?,
     })
+}
+
+/// The longest model name, in bytes.
+const MAX_MODEL: usize = 256;
+
+/// Checks a model's name before it goes into messages, records and logs.
+///
+/// # Errors
+/// `missing_field` or `invalid_field`.
+pub fn check_model_name(model: &str) -> Result<(), Fault> {
+    if model.is_empty() {
+        return Err(missing("model"));
+    }
+    if model.len() > MAX_MODEL || model.chars().any(char::is_control) {
+        return Err(invalid("model", "must be at most 256 bytes long, without control characters"));
+    }
+    Ok(())
 }
 
 /// The fields without which an operation makes no sense.
@@ -102,9 +115,12 @@ fn choices(operation: Operation, object: &Object<'_>) -> Result<u32, Fault> {
         return Ok(n);
     }
     // A list of texts or of token lists is a batch; a list of tokens is one prompt.
+    let inner = object.get("prompt").and_then(|prompt| prompt.strip_prefix('[')).map(str::trim_start);
+    if !inner.is_some_and(|first| first.starts_with(['"', '['])) {
+        return Ok(n);
+    }
     let batch = object.read::<Vec<&RawValue>>("prompt").ok().flatten().unwrap_or_default();
-    let prompts = batch.iter().filter(|p| p.get().starts_with(['"', '['])).count();
-    Ok(n.saturating_mul(prompts.max(1) as u32))
+    Ok(n.saturating_mul(batch.len().max(1) as u32))
 }
 
 /// The Responses API stores by default, and background work goes on after the reply.
@@ -202,6 +218,8 @@ mod tests {
         assert_eq!(refusal(chat, "{").0, "invalid_json");
         assert_eq!(refusal(chat, r#"{"messages":[{"role":"user"}]}"#), ("missing_field", "model".into()));
         assert_eq!(refusal(chat, r#"{"model":"m"}"#), ("missing_field", "messages".into()));
+        assert_eq!(refusal(chat, r#"{"model":"a\nb"}"#), ("invalid_field", "model".into()));
+        assert_eq!(refusal(chat, &format!(r#"{{"model":"{}"}}"#, "m".repeat(257))).0, "invalid_field");
         assert_eq!(refusal(chat, r#"{"model":7,"messages":[]}"#), ("invalid_field", "model".into()));
         assert_eq!(refusal(chat, r#"{"model":"m","messages":[]}"#), ("invalid_field", "messages".into()));
         assert_eq!(refusal(chat, r#"{"model":"m","messages":[{"role":""}]}"#).1, "messages[0].role");

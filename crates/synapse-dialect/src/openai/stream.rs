@@ -150,12 +150,15 @@ impl Observer {
         }
     }
 
+    /// Whether the engine has said that the reply is whole.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.progress, Progress::Finished | Progress::Done)
+    }
+
     /// Whether an end of the connection now is an end of the reply, too.
     pub fn may_end(&self) -> bool {
         match self.operation {
-            Operation::Chat | Operation::Completion | Operation::Responses => {
-                matches!(self.progress, Progress::Finished | Progress::Done)
-            }
+            Operation::Chat | Operation::Completion | Operation::Responses => self.is_whole(),
             _ => !matches!(self.progress, Progress::Failed(_)),
         }
     }
@@ -165,7 +168,9 @@ impl Observer {
         if matches!(self.progress, Progress::Failed(_)) {
             return Bytes::new();
         }
-        let suspected = peek::may_have_error(&run) || memmem::find(&run, b"event: error").is_some();
+        let named =
+            [&b"event: error"[..], b"event:error"].iter().any(|name| memmem::find(&run, name).is_some());
+        let suspected = named || peek::may_have_error(&run);
         if suspected && let Some((before, message)) = self.find_error(&run) {
             self.progress = Progress::Failed(message);
             return run.slice(..before);
@@ -190,8 +195,16 @@ impl Observer {
     }
 
     fn observe_responses(&mut self, run: &[u8]) {
-        let ends = [&b"\"response.completed\""[..], b"\"response.incomplete\""];
-        if ends.iter().any(|end| memmem::find(run, end).is_some()) {
+        const ENDS: [&str; 2] = ["response.completed", "response.incomplete"];
+        if ENDS.iter().all(|end| memmem::find(run, end.as_bytes()).is_none()) {
+            return;
+        }
+        let is_end = |event: &[u8]| {
+            let data = sse::Event::parse(event).data.unwrap_or_default();
+            let json = serde_json::from_slice::<Value>(&data).unwrap_or_default();
+            json["type"].as_str().is_some_and(|kind| ENDS.contains(&kind))
+        };
+        if sse::events(run).any(is_end) {
             self.usage = peek::usage(run).or(self.usage);
             self.progress = Progress::Done;
         }
@@ -306,6 +319,27 @@ mod tests {
         observer.observe(run(&[STOP]));
         assert!(observer.may_end());
         assert_eq!(observer.finish_reason(), Some("stop"));
+    }
+
+    #[test]
+    fn a_flat_error_ends_what_the_caller_sees_as_well() {
+        for error in [
+            "data: {\"object\":\"error\",\"message\":\"boom\"}\n\n",
+            "event:error\ndata: {\"message\":\"boom\"}\n\n",
+        ] {
+            let mut observer = Observer::new(Operation::Chat, true, 1);
+            assert_eq!(observer.observe(run(&[DELTA, error, DONE])), run(&[DELTA]));
+            assert_eq!(observer.progress(), &Progress::Failed("boom".into()), "{error}");
+        }
+    }
+
+    #[test]
+    fn text_that_names_the_last_event_does_not_end_a_response() {
+        let mut observer = Observer::new(Operation::Responses, false, 1);
+        observer.observe(run(&[
+            "data: {\"type\":\"response.output_text.delta\",\"delta\":\"response.completed\"}\n\n",
+        ]));
+        assert_eq!(observer.progress(), &Progress::Open);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! body, on error, or when the caller leaves. Closing never waits and never fails.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use synapse_core::{
     audit::{Actor, Outcome, RequestRecord, Target},
     error::{Blame, FaultKind},
-    id::RequestId,
+    id::{BackendId, RequestId},
     usage::Usage,
 };
 
@@ -51,6 +51,7 @@ impl Journal {
             upstream: Duration::ZERO,
             first_token: None,
             bytes: (0, 0),
+            trail: Arc::default(),
         };
         Record { journal: Arc::clone(self), started, draft: Some(Box::new(draft)) }
     }
@@ -127,6 +128,18 @@ struct Draft {
     upstream: Duration,
     first_token: Option<Duration>,
     bytes: (u64, u64),
+    trail: Arc<Trail>,
+}
+
+/// What attempts leave behind while nobody holds the record.
+#[derive(Default)]
+pub struct Trail(Mutex<Option<(BackendId, u32)>>);
+
+impl Trail {
+    /// The `attempt`th attempt begins, at `backend`.
+    pub fn mark(&self, backend: BackendId, attempt: u32) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((backend, attempt));
+    }
 }
 
 /// An open record. Dropping it closes it as cancelled: then the caller has left.
@@ -168,6 +181,11 @@ impl Record {
         }
     }
 
+    /// Where attempts leave word of themselves.
+    pub fn trail(&self) -> Arc<Trail> {
+        self.draft.as_deref().map(|d| Arc::clone(&d.trail)).unwrap_or_default()
+    }
+
     /// Adds time spent waiting for an engine.
     pub fn waited_upstream(&mut self, time: Duration) {
         if let Some(draft) = self.draft() {
@@ -203,7 +221,13 @@ impl Record {
     }
 
     fn write(&mut self, cancelled: bool) {
-        let Some(draft) = self.draft.take() else { return };
+        let Some(mut draft) = self.draft.take() else { return };
+        if let Some((backend, attempts)) = draft.trail.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        {
+            draft.target.backend = Some(backend);
+            draft.target.attempts = attempts;
+        }
+        let cancelled = cancelled || draft.end.fault == Some(FaultKind::ClientClosedRequest);
         let outcome = match draft.end.fault {
             _ if cancelled => Outcome::Cancelled,
             None => Outcome::Completed,

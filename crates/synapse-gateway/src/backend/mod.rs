@@ -82,8 +82,6 @@ pub enum FailedAt {
 pub struct BackendError {
     /// How far it got.
     pub at: FailedAt,
-    /// Whether time ran out.
-    pub timed_out: bool,
     /// For logs only: it may name addresses.
     pub detail: Box<dyn std::error::Error + Send + Sync>,
 }
@@ -91,12 +89,7 @@ pub struct BackendError {
 impl BackendError {
     /// A failure at this stage.
     pub fn new(at: FailedAt, detail: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self { at, timed_out: false, detail: detail.into() }
-    }
-
-    /// The same for want of time.
-    pub fn timeout(at: FailedAt, what: &'static str) -> Self {
-        Self { at, timed_out: true, detail: what.into() }
+        Self { at, detail: detail.into() }
     }
 }
 

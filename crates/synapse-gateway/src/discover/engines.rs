@@ -143,6 +143,10 @@ async fn llama_load(probe: &Probe) -> Option<Load> {
             ..queue(&m, "llamacpp:requests_processing", "llamacpp:requests_deferred")
         });
     }
+    // Asking for slots would wake it.
+    if props["is_sleeping"] == true {
+        return Some(Load { slots, ..Load::default() });
+    }
     let busy = match probe.json(probe.root("/slots")).await {
         Ok(Value::Array(list)) => list.iter().filter(|slot| slot["is_processing"] == true).count() as u32,
         _ => 0,

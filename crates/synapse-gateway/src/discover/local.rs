@@ -33,9 +33,10 @@ pub const USUAL: [(u16, EngineKind, &str); 6] = [
     (1234, EngineKind::OpenAi, "lm-studio"),
 ];
 
-/// Asks all usual ports at once; the engines that answered, in the order of the ports.
-pub async fn scan(instance: &str) -> Vec<Arc<BackendSpec>> {
-    let asked = USUAL.map(|(port, kind, name)| identify(port, kind, name, instance));
+/// Asks all usual ports but `own` at once; the engines that answered, in the order of the ports.
+pub async fn scan(instance: &str, own: &[u16]) -> Vec<Arc<BackendSpec>> {
+    let others = USUAL.into_iter().filter(|(port, ..)| !own.contains(port));
+    let asked = others.map(|(port, kind, name)| identify(port, kind, name, instance));
     futures_util::future::join_all(asked).await.into_iter().flatten().map(Arc::new).collect()
 }
 

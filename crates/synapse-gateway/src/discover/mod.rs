@@ -8,14 +8,13 @@ mod signals;
 
 use std::{sync::Arc, time::Instant};
 
-use synapse_core::config::snapshot::Discovery;
 use tokio::sync::Notify;
 
 use crate::{
     metrics::{BackendLabel, Label, Metrics, ModelStateLabels},
     route::{
         breaker::State,
-        fleet::{BackendHandle, Health},
+        fleet::{BackendHandle, Health, Load},
     },
     tasks,
 };
@@ -28,11 +27,10 @@ const FORGET_AFTER: u32 = 2;
 
 /// Starts watching a backend; it ends with the handle's retirement. `changed` is told when the
 /// catalogue should be built anew.
-pub fn watch(handle: &Arc<BackendHandle>, settings: Discovery, metrics: Arc<Metrics>, changed: Arc<Notify>) {
+pub fn watch(handle: &Arc<BackendHandle>, metrics: Arc<Metrics>, changed: Arc<Notify>) {
     let watcher = Watcher {
         probe: Probe::new(handle),
         handle: Arc::downgrade(handle),
-        settings,
         metrics,
         changed,
         failed_checks: 0,
@@ -45,7 +43,6 @@ pub fn watch(handle: &Arc<BackendHandle>, settings: Discovery, metrics: Arc<Metr
 struct Watcher {
     probe: Probe,
     handle: std::sync::Weak<BackendHandle>,
-    settings: Discovery,
     metrics: Arc<Metrics>,
     changed: Arc<Notify>,
     failed_checks: u32,
@@ -58,19 +55,22 @@ impl Watcher {
         loop {
             let Some(handle) = self.handle.upgrade() else { return };
             self.look(&handle).await;
+            let pause = handle.pace().health_every;
             drop(handle);
-            tokio::time::sleep(self.settings.health_every).await;
+            tokio::time::sleep(pause).await;
         }
     }
 
     async fn look(&mut self, handle: &Arc<BackendHandle>) {
         let came_up = self.check_health(handle).await;
-        if handle.health() != Health::Down
-            && let Some(load) = engines::load(&self.probe).await
-        {
-            handle.set_load(load);
-        }
-        let due = self.listed_at.is_none_or(|at| at.elapsed() >= self.settings.models_every);
+        // What cannot be read any more is not remembered: it would weigh on every choice.
+        let up = handle.health() != Health::Down;
+        handle.set_load(if up {
+            engines::load(&self.probe).await.unwrap_or_default()
+        } else {
+            Load::default()
+        });
+        let due = self.listed_at.is_none_or(|at| at.elapsed() >= handle.pace().models_every);
         if came_up || due || self.failed_listings > 0 {
             self.list_models(handle).await;
         }

@@ -4,16 +4,19 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use hyper::{HeaderMap, Method, header::HeaderName};
+use hyper::{
+    HeaderMap, Method,
+    header::{CONTENT_TYPE, HeaderName, HeaderValue},
+};
 use synapse_core::{
-    error::{Fault, FaultKind},
+    error::{Fault, FaultKind, Retry},
     id::{BackendId, ModelName},
 };
 use tokio::time::Instant;
 
 use super::{bind::Bound, refusal};
 use crate::{
-    audit::Record,
+    audit::{Record, Trail},
     backend::{BackendError, FailedAt, UpstreamCall, UpstreamReply, http::HOP_HEADER},
     gateway::{Gateway, Live},
     metrics::{AttemptLabels, FallbackLabels, Label},
@@ -54,14 +57,10 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// Notes in the record who served.
+    /// Notes in the record how long engines took.
     pub(crate) fn note(&self, record: &mut Record) {
         if let Some(served) = &self.served {
             record.waited_upstream(served.waited);
-            record.target(|target| {
-                target.backend = Some(served.backend.clone());
-                target.attempts = served.attempts;
-            });
         }
     }
 
@@ -82,8 +81,18 @@ impl Outcome {
 /// A failed attempt.
 struct Failed {
     fault: Fault,
-    /// Whether nothing reached the backend.
-    untouched: bool,
+    reached: Reached,
+}
+
+/// What an attempt left behind at its backend.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reached {
+    /// Nothing: it was never reached.
+    Nothing,
+    /// Nothing: it refused.
+    Refused,
+    /// Perhaps something.
+    Unknown,
 }
 
 /// Tries backends until one has begun to reply. Owns what it needs, since it may outlive the phase
@@ -93,14 +102,21 @@ pub(super) struct Attempts {
     live: Arc<Live>,
     bound: Bound,
     plan: Plan,
-    request_id: hyper::header::HeaderValue,
+    request_id: HeaderValue,
+    trail: Arc<Trail>,
     tried: u32,
     waited: Duration,
     last_backend: Option<BackendId>,
 }
 
 impl Attempts {
-    pub(super) fn new(gateway: Arc<Gateway>, live: Arc<Live>, bound: Bound, request_id: &str) -> Self {
+    pub(super) fn new(
+        gateway: Arc<Gateway>,
+        live: Arc<Live>,
+        bound: Bound,
+        request_id: &str,
+        trail: Arc<Trail>,
+    ) -> Self {
         let principal = bound.call.caller.principal();
         let plan = Plan::new(
             Arc::clone(&bound.route),
@@ -109,9 +125,18 @@ impl Attempts {
             &live.fleet,
             live.snapshot.routing.strategy,
         );
-        let request_id = hyper::header::HeaderValue::from_str(request_id)
-            .unwrap_or(hyper::header::HeaderValue::from_static("-"));
-        Self { gateway, live, bound, plan, request_id, tried: 0, waited: Duration::ZERO, last_backend: None }
+        let request_id = HeaderValue::from_str(request_id).unwrap_or(HeaderValue::from_static("-"));
+        Self {
+            gateway,
+            live,
+            bound,
+            plan,
+            request_id,
+            trail,
+            tried: 0,
+            waited: Duration::ZERO,
+            last_backend: None,
+        }
     }
 
     /// The first reply that has begun, or why there is none.
@@ -120,9 +145,15 @@ impl Attempts {
         self.gateway.budget.deposit(began.into_std(), self.live.snapshot.routing.retry_budget);
         let mut last = None;
         let mut deadline = None;
-        while let Some(choice) = self.plan.next_choice() {
-            let Some(lease) = choice.candidate.endpoint.lease(self.live.snapshot.routing.breaker) else {
-                continue;
+        let mut next = self.plan.next_choice();
+        while let Some(choice) = next {
+            let lease = match choice.candidate.endpoint.lease(self.live.snapshot.routing.breaker) {
+                Ok(lease) => lease,
+                Err(why) => {
+                    self.plan.note_refused(&choice, why);
+                    next = self.plan.next_choice();
+                    continue;
+                }
             };
             let deadline = *deadline.get_or_insert(began + choice.candidate.timeouts.total);
             self.begin(&choice);
@@ -130,7 +161,8 @@ impl Attempts {
                 Ok(begun) => return self.outcome(Ok(begun)),
                 Err(failed) => failed,
             };
-            let again = self.may_retry(&failed, deadline);
+            next = self.plan.next_choice();
+            let again = next.is_some() && self.may_retry(&failed, deadline);
             last = Some(with_earliest_return(failed.fault, last));
             if !again {
                 break;
@@ -154,6 +186,7 @@ impl Attempts {
     fn begin(&mut self, choice: &Choice) {
         self.tried += 1;
         let backend = choice.candidate.endpoint.backend.id().clone();
+        self.trail.mark(backend.clone(), self.tried);
         if let Some(from) = self.last_backend.replace(backend.clone()) {
             let labels = FallbackLabels {
                 model: Label::from(self.bound.route.label()),
@@ -167,18 +200,20 @@ impl Attempts {
     /// Whether another backend may be asked. What reached an engine is only sent again if the
     /// engine keeps nothing of it, and within the budget.
     fn may_retry(&self, failed: &Failed, deadline: Instant) -> bool {
-        use synapse_core::error::Retry;
-        if failed.fault.kind.retry() != Retry::ElsewhereOnly && !elsewhere_may_know_better(failed.fault.kind)
-        {
+        let kind = failed.fault.kind;
+        // A backend that does not know a model says nothing of the next one.
+        let elsewhere = kind.retry() == Retry::ElsewhereOnly || kind == FaultKind::ModelNotFound;
+        if !elsewhere && failed.reached != Reached::Nothing {
             return false;
         }
         if self.tried > self.live.snapshot.routing.retries || Instant::now() >= deadline {
             return false;
         }
-        if failed.untouched {
-            return true;
+        match failed.reached {
+            Reached::Nothing => true,
+            Reached::Unknown if self.bound.call.shape.has_side_effects => false,
+            Reached::Refused | Reached::Unknown => self.gateway.budget.withdraw(std::time::Instant::now()),
         }
-        !self.bound.call.shape.has_side_effects && self.gateway.budget.withdraw(std::time::Instant::now())
     }
 
     /// One attempt at one backend, until content has begun.
@@ -192,14 +227,19 @@ impl Attempts {
         let first_token = began + choice.candidate.timeouts.first_token;
         let patience = if self.bound.call.shape.stream { deadline.min(first_token) } else { deadline };
         let begun = tokio::time::timeout_at(patience, self.begin_reply(choice, deadline)).await;
-        let result = begun.unwrap_or_else(|_| Err(Failed { fault: self.out_of_time(), untouched: false }));
+        let result =
+            begun.unwrap_or_else(|_| Err(Failed { fault: self.out_of_time(), reached: Reached::Unknown }));
         self.waited += began.elapsed();
         let outcome = result.as_ref().map_or_else(|failed| failed.fault.kind.code(), |_| "success");
         let backend = Label::from(choice.candidate.endpoint.backend.id().as_str());
         self.gateway.metrics.attempts.get_or_create(&AttemptLabels { backend, outcome }).inc();
         match result {
             Ok((head, source)) => {
-                lease.first_token(began.elapsed());
+                lease.first_content();
+                // A plain reply takes as long as its whole text; that is no measure.
+                if self.bound.call.shape.stream {
+                    lease.first_token(began.elapsed());
+                }
                 Ok((head, source.with_lease(lease)))
             }
             Err(failed) => {
@@ -238,7 +278,7 @@ impl Attempts {
                 backend: Label::from(backend.id().as_str()),
             });
         let source = stream::begin(&context, &head.headers, reply.body, &self.gateway.drain, gaps).await;
-        source.map(|source| (head, source)).map_err(|fault| Failed { fault, untouched: false })
+        source.map(|source| (head, source)).map_err(|fault| Failed { fault, reached: Reached::Unknown })
     }
 
     fn upstream_call(&self, choice: &Choice) -> UpstreamCall {
@@ -253,6 +293,7 @@ impl Attempts {
         for hop in call.headers.get_all(HOP_HEADER) {
             headers.append(HOP_HEADER, hop.clone());
         }
+        headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
         headers.insert(crate::respond::REQUEST_ID, self.request_id.clone());
         UpstreamCall {
             method: Method::POST,
@@ -266,10 +307,13 @@ impl Attempts {
 
     /// Reads why the engine refused.
     async fn refused(&self, reply: UpstreamReply) -> Failed {
+        let status = reply.status;
         let body = stream::read_at_most(reply.body, MAX_REFUSAL).await.unwrap_or_else(|_| Bytes::new());
-        let fault = refusal::of(reply.status, &reply.headers, &body, &self.bound.call.shape.model)
+        let fault = refusal::of(status, &reply.headers, &body, &self.bound.call.shape.model)
             .unwrap_or_else(|| Fault::new(FaultKind::Upstream, "The engine failed to serve the request."));
-        Failed { fault, untouched: false }
+        // An engine that refuses outright has kept nothing.
+        let outright = matches!(status.as_u16(), 401..=405 | 429 | 501 | 503);
+        Failed { fault, reached: if outright { Reached::Refused } else { Reached::Unknown } }
     }
 
     fn log_failure(&self, choice: &Choice, failed: &Failed) {
@@ -285,16 +329,13 @@ impl Attempts {
     }
 }
 
-/// A backend that does not know a model, or that refuses our key, says nothing of the next one.
-fn elsewhere_may_know_better(kind: FaultKind) -> bool {
-    matches!(kind, FaultKind::ModelNotFound | FaultKind::NoBackendAvailable)
-}
-
 /// What an attempt's fault says about its backend.
 fn report(lease: &mut Lease, fault: &Fault) {
     match fault.kind {
         // A proper answer to a bad request.
-        FaultKind::UpstreamRejected | FaultKind::ModelNotFound => lease.success(),
+        FaultKind::UpstreamRejected | FaultKind::ModelNotFound | FaultKind::UpstreamUnsupported => {
+            lease.success()
+        }
         FaultKind::UpstreamRateLimited => {
             lease.cool_down(fault.retry_after.unwrap_or(Duration::from_secs(1)))
         }
@@ -303,7 +344,7 @@ fn report(lease: &mut Lease, fault: &Fault) {
 }
 
 fn failed_call(error: BackendError) -> Failed {
-    let untouched = error.at == FailedAt::Connect;
+    let reached = if error.at == FailedAt::Connect { Reached::Nothing } else { Reached::Unknown };
     let fault = match error.at {
         FailedAt::Connect => {
             Fault::new(FaultKind::NoBackendAvailable, "No backend of this model can be reached now.")
@@ -312,7 +353,7 @@ fn failed_call(error: BackendError) -> Failed {
             Fault::new(FaultKind::Upstream, "The engine closed the connection without an answer.")
         }
     };
-    Failed { fault: fault.source(error), untouched }
+    Failed { fault: fault.source(error), reached }
 }
 
 /// Of several backends that say when to come back, the earliest counts.

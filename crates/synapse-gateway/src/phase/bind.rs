@@ -20,9 +20,6 @@ pub struct Bound {
 /// `model_not_found` for one that nobody serves.
 pub fn bind(live: &Live, call: Call, record: &mut Record) -> Result<Bound, Fault> {
     let model = call.shape.model.as_str();
-    if model.is_empty() {
-        return Err(Fault::new(FaultKind::MissingField, "The field `model` is required.").param("model"));
-    }
     if !call.caller.principal().allows_model(model) {
         let message = format!("This API key may not use the model `{model}`.");
         return Err(Fault::new(FaultKind::ModelNotAllowed, message).param("model"));

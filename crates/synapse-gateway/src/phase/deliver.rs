@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use hyper::{
-    HeaderMap, Response, StatusCode,
+    HeaderMap, Response,
     header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, HeaderName, HeaderValue},
 };
 use synapse_core::{error::Fault, id::RequestId};
@@ -43,7 +43,7 @@ pub async fn deliver(
 ) -> Result<Response<ReplyBody>, Fault> {
     let reveal = live.snapshot.server.reveal_backend;
     let (streamed, operation) = (bound.call.shape.stream, bound.call.operation);
-    let attempts = Attempts::new(Arc::clone(gateway), live, bound, id.as_str());
+    let attempts = Attempts::new(Arc::clone(gateway), live, bound, id.as_str(), record.trail());
     if !streamed {
         return finish(Box::pin(attempts.run()).await, reveal, record);
     }
@@ -52,7 +52,7 @@ pub async fn deliver(
         biased;
         outcome = &mut pending => finish(outcome, reveal, record),
         () = tokio::time::sleep(EARLY_HEAD) => {
-            let flow = PendingFlow::new(pending, operation);
+            let flow = PendingFlow::new(pending, operation, &gateway.drain);
             let mut response = Response::new(ReplyBody::new(Bytestream::Pending(Box::new(flow))));
             stream_headers(response.headers_mut());
             Ok(response)
@@ -76,7 +76,7 @@ fn finish(outcome: Outcome, reveal: bool, record: &mut Record) -> Result<Respons
         Source::Raw(flow) => Bytestream::Raw(flow),
     };
     let mut response = Response::new(ReplyBody::new(stream));
-    *response.status_mut() = if head.status == StatusCode::OK { StatusCode::OK } else { head.status };
+    *response.status_mut() = head.status;
     let headers = response.headers_mut();
     // What else an engine sends (cookies, hop-by-hop, its own limits) is not the caller's business.
     for name in [CONTENT_TYPE, CONTENT_DISPOSITION] {

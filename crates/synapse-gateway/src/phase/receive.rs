@@ -119,8 +119,19 @@ fn too_large(limit: u64) -> Fault {
     Fault::new(FaultKind::BodyTooLarge, format!("The body is larger than the limit of {limit} bytes."))
 }
 
+/// A body that breaks off, or whose framing is wrong.
 fn broken(error: hyper::Error) -> Fault {
-    Fault::new(FaultKind::ClientClosedRequest, "The body ended before it was complete.").source(error)
+    let left = error.is_incomplete_message() || error.is_closed() || error.is_canceled();
+    let lost = std::error::Error::source(&error).and_then(|e| e.downcast_ref::<std::io::Error>());
+    let malformed = lost.is_some_and(|io| {
+        matches!(io.kind(), std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData)
+    });
+    let (kind, message) = if malformed || (!left && lost.is_none()) {
+        (FaultKind::InvalidField, "The body is not framed as HTTP demands.")
+    } else {
+        (FaultKind::ClientClosedRequest, "The body ended before it was complete.")
+    };
+    Fault::new(kind, message).source(error)
 }
 
 /// The next piece of a body that may not pause for long.
@@ -193,10 +204,16 @@ async fn receive_form(
         spool.push(piece).await?;
     }
     let fields = scanner.finish().map_err(malformed)?;
+    // Of two fields of one name, an engine may take the other one.
+    if let Some(twice) = FIELDS.iter().find(|name| fields.iter().filter(|f| f.name == **name).count() > 1) {
+        let message = format!("The form field `{twice}` stands twice.");
+        return Err(Fault::new(FaultKind::InvalidField, message).param(*twice));
+    }
     let find = |name: &str| fields.iter().find(|f: &&Field| f.name == name);
-    let model = find("model").filter(|f| !f.value.is_empty()).ok_or_else(|| {
+    let model = find("model").ok_or_else(|| {
         Fault::new(FaultKind::MissingField, "The form field `model` is required.").param("model")
     })?;
+    request::check_model_name(&model.value)?;
     let shape = Shape {
         model: model.value.clone(),
         stream: find("stream").is_some_and(|f| f.value == "true"),

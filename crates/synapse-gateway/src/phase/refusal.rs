@@ -26,6 +26,10 @@ pub(super) fn of(status: StatusCode, headers: &HeaderMap, body: &[u8], model: &s
             format!("No backend serves the model `{model}` at this route now."),
         )
         .param("model"),
+        405 | 501 => Fault::new(
+            FaultKind::UpstreamUnsupported,
+            format!("No backend of the model `{model}` offers this operation."),
+        ),
         408 | 504 => Fault::new(FaultKind::UpstreamTimeout, "The engine did not answer in time."),
         429 => {
             Fault::new(FaultKind::UpstreamRateLimited, "Every backend of this model is at its rate limit.")
@@ -33,9 +37,11 @@ pub(super) fn of(status: StatusCode, headers: &HeaderMap, body: &[u8], model: &s
         300..=399 => Fault::new(FaultKind::UpstreamInvalidResponse, "The engine answered with a redirect."),
         _ => Fault::new(FaultKind::Upstream, "The engine failed to serve the request."),
     };
-    let detail = format!("the engine answered {status}: {}", said.message);
-    let fault = fault.source(detail);
-    Some(match retry_after(headers) {
+    // Engines echo what they were sent: their words are not for the usual log.
+    tracing::debug!(%status, said = said.message, "an engine refused");
+    let fault = fault.source(format!("the engine answered {status}"));
+    let wait = retry_after(headers).or((status.as_u16() == 429).then_some(Duration::from_secs(1)));
+    Some(match wait {
         Some(wait) => fault.retry_after(wait),
         None => fault,
     })

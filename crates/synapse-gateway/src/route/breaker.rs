@@ -1,5 +1,6 @@
 //! A circuit breaker: after a row of failures a backend's model is left alone for a while, then one
-//! request probes it.
+//! request probes it. Apart from that, a backend may ask to be left alone (`Retry-After`); when
+//! that time is over, it is simply back.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -17,23 +18,45 @@ pub enum State {
     Open,
 }
 
+/// The right to send one request; it comes back with the request's fate.
+#[derive(Clone, Copy, Debug)]
+pub struct Pass {
+    /// Which period of the breaker it was given in. What began before the breaker opened says
+    /// nothing about what came after.
+    period: u64,
+    probe: bool,
+}
+
 #[derive(Debug, Default)]
 struct Inner {
+    period: u64,
     consecutive: u32,
     open_until: Option<Instant>,
     probing: bool,
+    cool_until: Option<Instant>,
+}
+
+impl Inner {
+    fn state(&self, now: Instant) -> State {
+        match (self.cool_until, self.open_until) {
+            (Some(cool), _) if now < cool => State::Open,
+            (_, None) => State::Closed,
+            (_, Some(until)) if now < until || self.probing => State::Open,
+            (_, Some(_)) => State::HalfOpen,
+        }
+    }
+
+    fn open(&mut self, until: Instant) {
+        self.open_until = Some(until);
+        self.probing = false;
+        self.period += 1;
+    }
 }
 
 /// Guards one model at one backend.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Breaker {
     inner: Mutex<Inner>,
-}
-
-impl Default for Breaker {
-    fn default() -> Self {
-        Self { inner: Mutex::new(Inner::default()) }
-    }
 }
 
 impl Breaker {
@@ -43,53 +66,74 @@ impl Breaker {
 
     /// What it would let through at `now`.
     pub fn state(&self, now: Instant) -> State {
+        self.lock().state(now)
+    }
+
+    /// When it will let something through again, if it does not now.
+    pub fn opens_again(&self) -> Option<Instant> {
         let inner = self.lock();
-        match inner.open_until {
-            None => State::Closed,
-            Some(until) if now < until || inner.probing => State::Open,
-            Some(_) => State::HalfOpen,
-        }
+        inner.open_until.max(inner.cool_until)
     }
 
-    /// Asks to pass; whoever passes must report with [`Self::success`], [`Self::failure`] or
+    /// Asks to pass; the pass must come back with [`Self::success`], [`Self::failure`] or
     /// [`Self::abandon`].
-    pub fn try_pass(&self, now: Instant) -> bool {
+    pub fn try_pass(&self, now: Instant) -> Option<Pass> {
         let mut inner = self.lock();
-        match inner.open_until {
-            None => true,
-            Some(until) if now < until || inner.probing => false,
-            Some(_) => {
-                inner.probing = true;
-                true
-            }
+        let probe = match inner.state(now) {
+            State::Open => return None,
+            State::HalfOpen => true,
+            State::Closed => false,
+        };
+        inner.probing |= probe;
+        Some(Pass { period: inner.period, probe })
+    }
+
+    /// A request has begun to be answered. That is enough to let others pass again; but until one
+    /// has ended well, a single failure opens the breaker anew.
+    pub fn first_content(&self, pass: Pass, limit: u32) {
+        let mut inner = self.lock();
+        if pass.probe && pass.period == inner.period {
+            inner.open_until = None;
+            inner.probing = false;
+            inner.consecutive = limit.saturating_sub(1);
         }
     }
 
-    /// A request succeeded.
-    pub fn success(&self) {
-        *self.lock() = Inner::default();
+    /// A request ended well.
+    pub fn success(&self, pass: Pass) {
+        let mut inner = self.lock();
+        if pass.period == inner.period {
+            inner.open_until = None;
+            inner.probing = false;
+            inner.consecutive = 0;
+        }
     }
 
     /// A request failed; the `limit`th in a row opens the breaker for `open_for`.
-    pub fn failure(&self, now: Instant, limit: u32, open_for: Duration) {
+    pub fn failure(&self, pass: Pass, now: Instant, limit: u32, open_for: Duration) {
         let mut inner = self.lock();
+        if pass.period != inner.period {
+            return;
+        }
         inner.consecutive = inner.consecutive.saturating_add(1);
         if inner.probing || inner.consecutive >= limit.max(1) {
-            inner.open_until = Some(now + open_for);
-            inner.probing = false;
+            inner.open(now + open_for);
         }
     }
 
-    /// Leaves the backend alone until `until`, as it asked for.
-    pub fn cool_down(&self, until: Instant) {
+    /// The backend asks to be left alone until `until`.
+    pub fn cool_down(&self, pass: Pass, until: Instant) {
+        self.abandon(pass);
         let mut inner = self.lock();
-        inner.probing = false;
-        inner.open_until = inner.open_until.max(Some(until));
+        inner.cool_until = inner.cool_until.max(Some(until));
     }
 
     /// A request ended without saying anything about the backend.
-    pub fn abandon(&self) {
-        self.lock().probing = false;
+    pub fn abandon(&self, pass: Pass) {
+        let mut inner = self.lock();
+        if pass.probe && pass.period == inner.period {
+            inner.probing = false;
+        }
     }
 }
 
@@ -99,53 +143,74 @@ mod tests {
 
     const OPEN: Duration = Duration::from_secs(30);
 
-    fn failed(breaker: &Breaker, now: Instant, times: u32) {
+    fn pass(breaker: &Breaker, now: Instant) -> Pass {
+        breaker.try_pass(now).expect("a pass")
+    }
+
+    fn fail(breaker: &Breaker, now: Instant, times: u32) {
         for _ in 0..times {
-            breaker.failure(now, 5, OPEN);
+            breaker.failure(pass(breaker, now), now, 5, OPEN);
         }
     }
 
     #[test]
     fn a_row_of_failures_opens_it_and_a_success_breaks_the_row() {
         let (breaker, now) = (Breaker::default(), Instant::now());
-        failed(&breaker, now, 4);
-        breaker.success();
-        failed(&breaker, now, 4);
+        fail(&breaker, now, 4);
+        breaker.success(pass(&breaker, now));
+        fail(&breaker, now, 4);
         assert_eq!(breaker.state(now), State::Closed);
-        failed(&breaker, now, 1);
+        fail(&breaker, now, 1);
         assert_eq!(breaker.state(now), State::Open);
-        assert!(!breaker.try_pass(now));
+        assert!(breaker.try_pass(now).is_none());
+        assert_eq!(breaker.opens_again(), Some(now + OPEN));
     }
 
     #[test]
     fn after_its_time_exactly_one_request_probes() {
         let (breaker, now) = (Breaker::default(), Instant::now());
-        failed(&breaker, now, 5);
+        fail(&breaker, now, 5);
         let later = now + OPEN;
-        assert_eq!(breaker.state(later), State::HalfOpen);
-        assert!(breaker.try_pass(later));
-        assert!(!breaker.try_pass(later));
-        breaker.failure(later, 5, OPEN);
-        assert!(!breaker.try_pass(later + OPEN / 2), "one failed probe opens it again");
-        assert!(breaker.try_pass(later + OPEN));
-        breaker.success();
+        let probe = pass(&breaker, later);
+        assert!(breaker.try_pass(later).is_none());
+        breaker.failure(probe, later, 5, OPEN);
+        assert!(breaker.try_pass(later + OPEN / 2).is_none(), "one failed probe opens it again");
+        breaker.success(pass(&breaker, later + OPEN));
         assert_eq!(breaker.state(later), State::Closed);
     }
 
     #[test]
-    fn a_probe_that_tells_nothing_leaves_the_next_one_a_chance() {
+    fn a_probe_that_begins_to_answer_lets_others_pass_but_one_failure_opens_it_again() {
         let (breaker, now) = (Breaker::default(), Instant::now());
-        failed(&breaker, now, 5);
-        assert!(breaker.try_pass(now + OPEN));
-        breaker.abandon();
-        assert!(breaker.try_pass(now + OPEN));
+        fail(&breaker, now, 5);
+        let probe = pass(&breaker, now + OPEN);
+        breaker.first_content(probe, 5);
+        assert_eq!(breaker.state(now + OPEN), State::Closed);
+        fail(&breaker, now + OPEN, 1);
+        assert_eq!(breaker.state(now + OPEN), State::Open);
     }
 
     #[test]
-    fn a_cool_down_lasts_as_long_as_it_was_asked_for() {
+    fn what_began_before_it_opened_changes_nothing() {
         let (breaker, now) = (Breaker::default(), Instant::now());
-        breaker.cool_down(now + OPEN);
-        assert!(!breaker.try_pass(now + OPEN / 2));
-        assert!(breaker.try_pass(now + OPEN));
+        let (early, late) = (pass(&breaker, now), pass(&breaker, now));
+        fail(&breaker, now, 5);
+        breaker.success(early);
+        assert_eq!(breaker.state(now), State::Open);
+        let probe = pass(&breaker, now + OPEN);
+        breaker.abandon(late);
+        assert!(breaker.try_pass(now + OPEN).is_none(), "the probe is still under way");
+        breaker.abandon(probe);
+        assert!(breaker.try_pass(now + OPEN).is_some());
+    }
+
+    #[test]
+    fn a_cool_down_ends_without_a_probe() {
+        let (breaker, now) = (Breaker::default(), Instant::now());
+        let running = pass(&breaker, now);
+        breaker.cool_down(pass(&breaker, now), now + OPEN);
+        breaker.success(running);
+        assert!(breaker.try_pass(now + OPEN / 2).is_none(), "an older success does not cut it short");
+        assert_eq!(breaker.state(now + OPEN), State::Closed);
     }
 }

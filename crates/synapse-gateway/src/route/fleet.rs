@@ -12,7 +12,10 @@ use std::{
 use arc_swap::ArcSwap;
 use prometheus_client::metrics::gauge::Gauge;
 use serde_json::{Map, Value};
-use synapse_core::{config::snapshot::BackendSpec, id::BackendId};
+use synapse_core::{
+    config::snapshot::{BackendSpec, Discovery},
+    id::BackendId,
+};
 
 use super::endpoint::Endpoint;
 use crate::{
@@ -85,13 +88,20 @@ pub struct BackendHandle {
     in_flight: AtomicU32,
     in_flight_gauge: Gauge,
     discovered: AtomicBool,
+    retired: AtomicBool,
     endpoints: Mutex<HashMap<String, Arc<Endpoint>>>,
     prober: Mutex<Option<TaskGuard>>,
+    pace: Mutex<Discovery>,
 }
 
 impl BackendHandle {
     /// A backend of which nothing is known yet.
-    pub fn new(spec: Arc<BackendSpec>, transport: Arc<dyn Backend>, metrics: &Metrics) -> Arc<Self> {
+    pub fn new(
+        spec: Arc<BackendSpec>,
+        transport: Arc<dyn Backend>,
+        pace: Discovery,
+        metrics: &Metrics,
+    ) -> Arc<Self> {
         let label = BackendLabel { backend: Label::from(spec.id.as_str()) };
         Arc::new(Self {
             transport,
@@ -102,8 +112,10 @@ impl BackendHandle {
             in_flight: AtomicU32::new(0),
             in_flight_gauge: metrics.in_flight.get_or_create_owned(&label),
             discovered: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
             endpoints: Mutex::default(),
             prober: Mutex::default(),
+            pace: Mutex::new(pace),
             spec,
         })
     }
@@ -127,11 +139,6 @@ impl BackendHandle {
         let before = self.health();
         self.health.store(health as u8, Ordering::Relaxed);
         before
-    }
-
-    /// Whether its models have been listed at least once.
-    pub fn is_discovered(&self) -> bool {
-        self.discovered.load(Ordering::Relaxed)
     }
 
     /// Notes what it serves; whether that differs from before.
@@ -165,9 +172,15 @@ impl BackendHandle {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    pub(super) fn enter(&self) {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.in_flight_gauge.inc();
+    /// Counts one more request, if the limit allows it.
+    pub(super) fn try_enter(&self) -> bool {
+        let limit = self.spec.max_in_flight.unwrap_or(u32::MAX);
+        let one_more = |count: u32| (count < limit).then_some(count + 1);
+        let entered = self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok();
+        if entered {
+            self.in_flight_gauge.inc();
+        }
+        entered
     }
 
     pub(super) fn leave(&self) {
@@ -182,8 +195,9 @@ impl BackendHandle {
             return Arc::clone(endpoint);
         }
         let endpoint = Arc::new(Endpoint::new(Arc::clone(self), model.into()));
-        // Behind a pattern (`openai/*`) callers choose the names: what they make up is not kept.
-        if endpoints.len() >= MAX_ENDPOINTS {
+        // Behind a pattern (`openai/*`) callers choose the names: beyond the bound, what they make up is
+        // not kept. Nor is anything kept once the backend has left the fleet: it would keep itself.
+        if endpoints.len() >= MAX_ENDPOINTS || self.retired.load(Ordering::Relaxed) {
             return endpoint;
         }
         endpoints.insert(model.to_owned(), Arc::clone(&endpoint));
@@ -195,6 +209,16 @@ impl BackendHandle {
         self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
+    /// How often it is looked at.
+    pub fn pace(&self) -> Discovery {
+        *self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets how often it is looked at.
+    pub fn set_pace(&self, pace: Discovery) {
+        *self.pace.lock().unwrap_or_else(PoisonError::into_inner) = pace;
+    }
+
     /// Hands over the task that watches it; it stops when the backend leaves the fleet.
     pub fn set_prober(&self, guard: TaskGuard) {
         *self.prober.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
@@ -202,6 +226,7 @@ impl BackendHandle {
 
     /// Ends the watching, and breaks the circle of references with its endpoints.
     pub fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
         *self.prober.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }

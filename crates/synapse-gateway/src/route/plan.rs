@@ -19,7 +19,7 @@ use synapse_core::{
 use super::{
     breaker::State,
     catalog::{Candidate, Catalog, Route},
-    endpoint::Endpoint,
+    endpoint::{Endpoint, Refused},
     fleet::{Fleet, Health},
 };
 
@@ -46,11 +46,12 @@ pub struct Choice {
 /// What is left to try for one request.
 pub struct Plan {
     routes: Vec<Arc<Route>>,
-    at: usize,
     tried: Vec<Arc<Endpoint>>,
     strategy: Strategy,
     /// The best standing among those left out, to tell the caller why nothing is left.
     left_out: Option<Standing>,
+    /// When the first of them will take requests again.
+    comes_back: Option<Instant>,
 }
 
 impl Plan {
@@ -70,43 +71,62 @@ impl Plan {
                 routes.push(fallback);
             }
         }
-        Self { routes, at: 0, tried: Vec::new(), strategy, left_out: None }
+        Self { routes, tried: Vec::new(), strategy, left_out: None, comes_back: None }
     }
 
-    /// The next place to try.
+    /// The next place to try: whatever seems well, fallbacks included, before what seems dead.
     pub fn next_choice(&mut self) -> Option<Choice> {
-        while let Some(route) = self.routes.get(self.at) {
-            let route = Arc::clone(route);
-            if let Some(candidate) = self.pick(&route.candidates) {
-                self.tried.push(Arc::clone(&candidate.endpoint));
-                return Some(Choice { route, candidate });
+        for acceptable in [Standing::Ready, Standing::Down] {
+            for at in 0..self.routes.len() {
+                let route = Arc::clone(&self.routes[at]);
+                if let Some(candidate) = self.pick(&route.candidates, acceptable) {
+                    self.tried.push(Arc::clone(&candidate.endpoint));
+                    return Some(Choice { route, candidate });
+                }
             }
-            self.at += 1;
         }
         None
     }
 
+    /// A place that had seemed ready took no more when it was asked.
+    pub fn note_refused(&mut self, choice: &Choice, why: Refused) {
+        let standing = match why {
+            Refused::Full => Standing::Full,
+            Refused::Open => Standing::Open,
+        };
+        self.leave_out(standing, &choice.candidate.endpoint);
+    }
+
+    fn leave_out(&mut self, standing: Standing, endpoint: &Endpoint) {
+        self.left_out = Some(self.left_out.map_or(standing, |known| known.min(standing)));
+        if let Some(at) = endpoint.breaker.opens_again() {
+            self.comes_back = Some(self.comes_back.map_or(at, |known| known.min(at)));
+        }
+    }
+
     /// The best group of untried candidates, and one of it by the strategy.
-    fn pick(&mut self, candidates: &[Candidate]) -> Option<Candidate> {
+    fn pick(&mut self, candidates: &[Candidate], acceptable: Standing) -> Option<Candidate> {
         let now = Instant::now();
-        let untried = |c: &&Candidate| !self.tried.iter().any(|t| Arc::ptr_eq(t, &c.endpoint));
+        let tried = &self.tried;
+        let untried = |c: &&Candidate| !tried.iter().any(|t| Arc::ptr_eq(t, &c.endpoint));
         let mut ranked: Vec<(Standing, &Candidate)> =
             candidates.iter().filter(untried).map(|c| (standing(c, now), c)).collect();
-        for (standing, _) in &ranked {
+        for (standing, candidate) in &ranked {
             if *standing > Standing::Down {
-                self.left_out = Some(self.left_out.map_or(*standing, |known| known.min(*standing)));
+                self.leave_out(*standing, &candidate.endpoint);
             }
         }
-        ranked.retain(|(standing, _)| *standing <= Standing::Down);
-        let best = ranked.iter().map(|(standing, c)| (*standing, c.order)).min()?;
-        ranked.retain(|(standing, c)| (*standing, c.order) == best);
+        ranked.retain(|(standing, _)| *standing == acceptable);
+        let first = ranked.iter().map(|(_, c)| c.order).min()?;
+        ranked.retain(|(_, c)| c.order == first);
         let group: Vec<&Candidate> = ranked.into_iter().map(|(_, c)| c).collect();
         choose(&group, self.strategy).cloned()
     }
 
     /// Why nothing was left before the first attempt.
     pub fn exhausted(&self, model: &str) -> Fault {
-        let wait = Duration::from_secs(1);
+        let back = self.comes_back.map(|at| at.saturating_duration_since(Instant::now()));
+        let wait = back.unwrap_or_default().max(Duration::from_secs(1));
         match self.left_out {
             Some(Standing::Full) => Fault::new(
                 FaultKind::Overloaded,
@@ -152,7 +172,7 @@ fn choose<'c>(group: &[&'c Candidate], strategy: Strategy) -> Option<&'c Candida
             let first = (random % group.len() as u64) as usize;
             let step = 1 + ((random >> 32) % (group.len() as u64 - 1)) as usize;
             let (a, b) = (group[first], group[(first + step) % group.len()]);
-            Some(if a.endpoint.cost(a.weight) <= b.endpoint.cost(b.weight) { a } else { b })
+            Some(if a.endpoint.is_cheaper(a.weight, &b.endpoint, b.weight) { a } else { b })
         }
     }
 }

@@ -73,6 +73,22 @@ impl ReplyBody {
         }
     }
 
+    /// Whether the caller has all there is to have, even if the end is still to be signalled.
+    fn is_over(&self) -> bool {
+        match &self.source {
+            Bytestream::Events(flow) => flow.is_over(),
+            Bytestream::Whole(_) | Bytestream::Raw(_) | Bytestream::Pending(_) => self.is_done(),
+        }
+    }
+
+    /// Whether what goes out is content, not only a sign of life.
+    fn has_content(&self) -> bool {
+        match &self.source {
+            Bytestream::Pending(flow) => flow.has_begun(),
+            Bytestream::Whole(_) | Bytestream::Events(_) | Bytestream::Raw(_) => true,
+        }
+    }
+
     fn close(&mut self) {
         let Some(mut record) = self.record.take() else { return };
         let fill = |end: &mut End| match &self.source {
@@ -97,11 +113,14 @@ impl Body for ReplyBody {
         let next = ready!(self.poll_source(cx));
         match &next {
             Some(Ok(bytes)) => {
+                let content = self.has_content();
                 if let Some(record) = &mut self.record {
-                    record.first_content();
+                    if content {
+                        record.first_content();
+                    }
                     record.sent(bytes.len() as u64);
                 }
-                if self.is_done() {
+                if self.is_over() {
                     self.close();
                 }
             }

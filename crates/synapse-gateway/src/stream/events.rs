@@ -22,7 +22,7 @@ use synapse_dialect::{
 };
 use tokio::time::{Instant, Sleep};
 
-use super::{Context, MAX_EVENT, truncated};
+use super::{Context, max_event, truncated};
 use crate::{
     audit::End,
     backend::{BackendError, ReplyStream},
@@ -30,10 +30,14 @@ use crate::{
     route::endpoint::Lease,
 };
 
+/// After the last event, the engine has this long to end its reply properly, so that its connection
+/// can be used again.
+const LINGER: Duration = Duration::from_millis(50);
 /// What is ready is sent together, up to this size: one write instead of many.
 const MAX_WRITE: usize = 32 * 1024;
 
-type Expiry = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Resolves when a drain's grace period is over.
+pub(super) type Expiry = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A stream of events that has begun.
 pub(crate) struct EventFlow {
@@ -67,7 +71,8 @@ impl EventFlow {
         drain: &Drain,
         gaps: Histogram,
     ) -> Result<Self, Fault> {
-        let mut framer = Framer::new(MAX_EVENT);
+        let limit = max_event(context.operation);
+        let mut framer = Framer::new(limit);
         let mut held = BytesMut::new();
         let mut observer = Observer::new(context.operation, context.hide_usage, context.choices);
         loop {
@@ -85,7 +90,7 @@ impl EventFlow {
             if content {
                 break;
             }
-            if held.len() > MAX_EVENT {
+            if held.len() > limit {
                 return Err(invalid("The engine sent no content in a long stream."));
             }
         }
@@ -121,7 +126,11 @@ impl EventFlow {
     /// The next bytes for the caller.
     pub(crate) fn poll_bytes(&mut self, cx: &mut TaskContext<'_>) -> Poll<Option<Bytes>> {
         if self.ended {
-            return Poll::Ready(None);
+            return self.poll_linger(cx).map(|()| None);
+        }
+        if Instant::now() >= self.deadline {
+            let message = "The request took longer than is allowed.";
+            return Poll::Ready(Some(self.break_off(FaultKind::UpstreamTimeout, message)));
         }
         let mut out = Coalesced::from(std::mem::take(&mut self.held));
         if !out.is_empty()
@@ -152,10 +161,29 @@ impl EventFlow {
             }
         }
         if out.is_empty() {
-            return Poll::Ready(None);
+            return self.poll_linger(cx).map(|()| None);
         }
         self.note_gap();
         Poll::Ready(Some(out.take()))
+    }
+
+    /// Whether the reply is over, well or not; at most the engine's own end is still to come.
+    pub(crate) const fn is_over(&self) -> bool {
+        self.ended
+    }
+
+    /// Waits a moment for the engine's end. What it may still send is of no interest.
+    fn poll_linger(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
+        if self.fault.is_some() {
+            return Poll::Ready(());
+        }
+        loop {
+            match self.upstream.as_mut().poll_frame(cx) {
+                Poll::Ready(Some(Ok(_))) if self.idle.as_mut().poll(cx).is_pending() => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return self.idle.as_mut().poll(cx),
+            }
+        }
     }
 
     fn note_gap(&mut self) {
@@ -205,6 +233,7 @@ impl EventFlow {
 
     fn finish(&mut self) {
         self.ended = true;
+        self.idle.as_mut().reset(Instant::now() + LINGER);
         if let Some(mut lease) = self.lease.take() {
             lease.success();
         }
@@ -224,7 +253,7 @@ impl EventFlow {
             return match self.upstream.as_mut().poll_frame(cx) {
                 Poll::Ready(None) => Poll::Ready(Step::End),
                 // Nothing is missing but the end marker.
-                Poll::Ready(Some(Err(_))) if self.observer.may_end() => Poll::Ready(Step::End),
+                Poll::Ready(Some(Err(_))) if self.observer.is_whole() => Poll::Ready(Step::End),
                 Poll::Ready(Some(Err(error))) => Poll::Ready(broken(&error)),
                 Poll::Ready(Some(Ok(frame))) => {
                     let Ok(data) = frame.into_data() else { continue };
@@ -249,12 +278,6 @@ impl EventFlow {
             return Poll::Ready(Step::Broken(
                 FaultKind::UpstreamTimeout,
                 "The engine stopped in the middle.",
-            ));
-        }
-        if Instant::now() >= self.deadline {
-            return Poll::Ready(Step::Broken(
-                FaultKind::UpstreamTimeout,
-                "The request took longer than is allowed.",
             ));
         }
         if self.expiry.as_mut().poll(cx).is_ready() {

@@ -31,8 +31,14 @@ pub(crate) use raw::RawFlow;
 /// Replies up to this size are read whole before the first byte goes out, so that one that breaks
 /// can be replaced.
 const MAX_BUFFERED: usize = 4 * 1024 * 1024;
-/// The longest single event of a stream.
-pub(crate) const MAX_EVENT: usize = 1024 * 1024;
+
+/// The longest single event of a stream, in bytes. Pictures and whole responses come in one event.
+const fn max_event(operation: Operation) -> usize {
+    match operation {
+        Operation::Responses | Operation::Image | Operation::Speech => 16 * 1024 * 1024,
+        _ => 1024 * 1024,
+    }
+}
 
 /// What a reply's handling depends on.
 pub(crate) struct Context {
@@ -97,7 +103,11 @@ pub(crate) async fn begin(
         return Err(Fault::new(FaultKind::UpstreamInvalidResponse, "The engine's answer is not JSON.")
             .source(format!("content type `{kind}`")));
     }
-    if json { begin_json(context, body).await } else { RawFlow::begin(context, body, BytesMut::new()).await }
+    if json {
+        begin_json(context, body, drain).await
+    } else {
+        RawFlow::begin(context, body, BytesMut::new(), drain).await
+    }
 }
 
 /// Speech answers with sound, transcriptions also with text or subtitles.
@@ -108,7 +118,7 @@ const fn expects_json(operation: Operation) -> bool {
     )
 }
 
-async fn begin_json(context: &Context, mut body: ReplyStream) -> Result<Source, Fault> {
+async fn begin_json(context: &Context, mut body: ReplyStream, drain: &Drain) -> Result<Source, Fault> {
     let mut whole = BytesMut::new();
     loop {
         let frame = tokio::time::timeout(context.timeouts.idle, body.frame());
@@ -127,7 +137,7 @@ async fn begin_json(context: &Context, mut body: ReplyStream) -> Result<Source, 
             }
         }
         if whole.len() > MAX_BUFFERED {
-            return RawFlow::begin(context, body, whole).await;
+            return RawFlow::begin(context, body, whole, drain).await;
         }
     }
     let bytes = whole.freeze();

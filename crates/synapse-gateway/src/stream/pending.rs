@@ -16,9 +16,13 @@ use synapse_core::{
 use synapse_dialect::openai::stream::Observer;
 use tokio::time::{Instant, Sleep};
 
-use super::{EventFlow, Source};
+use super::{
+    EventFlow, Source,
+    events::{Expiry, expiry},
+};
 use crate::{
     audit::{End, Record},
+    drain::Drain,
     phase::attempt::Outcome,
 };
 
@@ -33,14 +37,22 @@ pub(crate) struct PendingFlow {
     attempts: Option<PendingReply>,
     begun: Option<Box<EventFlow>>,
     keep_alive: Pin<Box<Sleep>>,
+    expiry: Expiry,
     operation: Operation,
     fault: Option<FaultKind>,
 }
 
 impl PendingFlow {
-    pub(crate) fn new(attempts: PendingReply, operation: Operation) -> Self {
+    pub(crate) fn new(attempts: PendingReply, operation: Operation, drain: &Drain) -> Self {
         let keep_alive = Box::pin(tokio::time::sleep(Duration::ZERO));
-        Self { attempts: Some(attempts), begun: None, keep_alive, operation, fault: None }
+        Self {
+            attempts: Some(attempts),
+            begun: None,
+            keep_alive,
+            expiry: expiry(drain),
+            operation,
+            fault: None,
+        }
     }
 
     /// What is known at the end.
@@ -70,6 +82,10 @@ impl PendingFlow {
                 self.conclude(outcome, cx)
             }
             Poll::Pending => {
+                if self.expiry.as_mut().poll(cx).is_ready() {
+                    self.attempts = None;
+                    return self.fail(&Fault::new(FaultKind::ShuttingDown, "The gateway is going down."));
+                }
                 if self.keep_alive.as_mut().poll(cx).is_pending() {
                     return Poll::Pending;
                 }
@@ -87,8 +103,17 @@ impl PendingFlow {
             Ok(_) => Fault::new(FaultKind::UpstreamInvalidResponse, "The engine answered without a stream."),
             Err(fault) => fault,
         };
+        self.fail(&fault)
+    }
+
+    fn fail(&mut self, fault: &Fault) -> Poll<Option<Bytes>> {
         self.fault = Some(fault.kind);
         let event = Observer::new(self.operation, false, 1).error_event(fault.kind, &fault.message);
         Poll::Ready(Some(event))
+    }
+
+    /// Whether there is content, or at least an end; comments are neither.
+    pub(crate) const fn has_begun(&self) -> bool {
+        self.attempts.is_none()
     }
 }

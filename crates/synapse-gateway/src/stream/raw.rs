@@ -14,8 +14,12 @@ use http_body_util::BodyExt;
 use synapse_core::error::{Fault, FaultKind};
 use tokio::time::{Instant, Sleep};
 
-use super::{Context, Source, truncated};
-use crate::{audit::End, backend::ReplyStream, route::endpoint::Lease};
+use super::{
+    Context, Source,
+    events::{Expiry, expiry},
+    truncated,
+};
+use crate::{audit::End, backend::ReplyStream, drain::Drain, route::endpoint::Lease};
 
 /// A reply that has begun.
 pub(crate) struct RawFlow {
@@ -24,6 +28,8 @@ pub(crate) struct RawFlow {
     lease: Option<Lease>,
     idle: Pin<Box<Sleep>>,
     idle_limit: Duration,
+    deadline: Instant,
+    expiry: Expiry,
     fault: Option<FaultKind>,
     length: Option<u64>,
 }
@@ -39,6 +45,7 @@ impl RawFlow {
         context: &Context,
         mut upstream: ReplyStream,
         read: BytesMut,
+        drain: &Drain,
     ) -> Result<Source, Fault> {
         let ahead = read.len() as u64;
         let length = upstream.size_hint().exact().map(|left| left + ahead);
@@ -49,7 +56,9 @@ impl RawFlow {
         }
         let idle_limit = context.timeouts.idle;
         let idle = Box::pin(tokio::time::sleep(idle_limit));
-        let flow = Self { upstream, held, lease: None, idle, idle_limit, fault: None, length };
+        let (deadline, expiry) = (context.deadline, expiry(drain));
+        let flow =
+            Self { upstream, held, lease: None, idle, idle_limit, deadline, expiry, fault: None, length };
         Ok(Source::Raw(Box::new(flow)))
     }
 
@@ -70,20 +79,22 @@ impl RawFlow {
     /// The next bytes for the caller.
     pub(crate) fn poll_bytes(&mut self, cx: &mut TaskContext<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
         if !self.held.is_empty() {
-            return Poll::Ready(Some(Ok(std::mem::take(&mut self.held))));
+            let held = std::mem::take(&mut self.held);
+            return Poll::Ready(Some(Ok(self.hand_over(held))));
+        }
+        if Instant::now() >= self.deadline {
+            return Poll::Ready(Some(Err(self.broken(FaultKind::UpstreamTimeout))));
         }
         loop {
             return match self.upstream.as_mut().poll_frame(cx) {
                 Poll::Ready(None) => {
-                    if let Some(mut lease) = self.lease.take() {
-                        lease.success();
-                    }
+                    self.succeed();
                     Poll::Ready(None)
                 }
                 Poll::Ready(Some(Ok(frame))) => {
                     let Ok(data) = frame.into_data() else { continue };
                     self.idle.as_mut().reset(Instant::now() + self.idle_limit);
-                    Poll::Ready(Some(Ok(data)))
+                    Poll::Ready(Some(Ok(self.hand_over(data))))
                 }
                 Poll::Ready(Some(Err(_))) => {
                     Poll::Ready(Some(Err(self.broken(FaultKind::UpstreamTruncated))))
@@ -91,8 +102,25 @@ impl RawFlow {
                 Poll::Pending if self.idle.as_mut().poll(cx).is_ready() => {
                     Poll::Ready(Some(Err(self.broken(FaultKind::UpstreamTimeout))))
                 }
+                Poll::Pending if self.expiry.as_mut().poll(cx).is_ready() => {
+                    Poll::Ready(Some(Err(self.broken(FaultKind::ShuttingDown))))
+                }
                 Poll::Pending => Poll::Pending,
             };
+        }
+    }
+
+    /// Nobody may ask again after the last bytes of a reply whose length is known.
+    fn hand_over(&mut self, bytes: Bytes) -> Bytes {
+        if self.is_done() {
+            self.succeed();
+        }
+        bytes
+    }
+
+    fn succeed(&mut self) {
+        if let Some(mut lease) = self.lease.take() {
+            lease.success();
         }
     }
 
@@ -103,7 +131,7 @@ impl RawFlow {
 
     fn broken(&mut self, kind: FaultKind) -> Broken {
         self.fault = Some(kind);
-        if let Some(mut lease) = self.lease.take() {
+        if let Some(mut lease) = self.lease.take().filter(|_| kind != FaultKind::ShuttingDown) {
             lease.failure();
         }
         Broken

@@ -4,10 +4,10 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    thread,
+    thread::{self, JoinHandle},
 };
 
 use anyhow::Context;
@@ -15,7 +15,10 @@ use synapse_gateway::{backend::http::pin_shard, tasks};
 use tokio::{
     net::TcpStream,
     runtime::Builder,
-    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    sync::{
+        Notify,
+        mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    },
 };
 
 use super::{connection, shell::Shell};
@@ -29,6 +32,8 @@ pub(super) struct Cores(Arc<[Core]>);
 struct Core {
     inbox: UnboundedSender<Accepted>,
     open: Arc<AtomicUsize>,
+    stopping: Arc<Notify>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// How many runtimes there are on this machine.
@@ -47,6 +52,19 @@ impl Cores {
         self.0.iter().map(|core| core.open.load(Ordering::Relaxed)).sum()
     }
 
+    /// Ends all runtimes, dropping what runs there.
+    pub(super) fn stop(&self) {
+        for core in &*self.0 {
+            core.stopping.notify_one();
+        }
+        for core in &*self.0 {
+            let thread = core.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if thread.is_some_and(|thread| thread.join().is_err()) {
+                tracing::error!("a core had panicked");
+            }
+        }
+    }
+
     /// Gives a connection to the core that has the fewest.
     pub(super) fn hand_over(&self, stream: TcpStream, peer: SocketAddr) {
         let Ok(stream) = stream.into_std() else { return };
@@ -62,14 +80,20 @@ fn start_core(index: usize, shell: &Arc<Shell>) -> anyhow::Result<Core> {
     let runtime = Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?;
     let (inbox, accepted) = unbounded_channel();
     let open = Arc::new(AtomicUsize::new(0));
-    let core = Core { inbox, open: Arc::clone(&open) };
-    let shell = Arc::clone(shell);
+    let stopping = Arc::<Notify>::default();
+    let (shell, stop, counter) = (Arc::clone(shell), Arc::clone(&stopping), Arc::clone(&open));
     let run = move || {
         pin_shard(index);
-        runtime.block_on(serve_all(accepted, shell, open));
+        runtime.block_on(async {
+            tokio::select! {
+                () = serve_all(accepted, shell, counter) => {}
+                () = stop.notified() => {}
+            }
+        });
     };
-    thread::Builder::new().name(format!("core-{index}")).spawn(run).context("cannot start a thread")?;
-    Ok(core)
+    let thread =
+        thread::Builder::new().name(format!("core-{index}")).spawn(run).context("cannot start a thread")?;
+    Ok(Core { inbox, open, stopping, thread: Mutex::new(Some(thread)) })
 }
 
 async fn serve_all(mut accepted: UnboundedReceiver<Accepted>, shell: Arc<Shell>, open: Arc<AtomicUsize>) {

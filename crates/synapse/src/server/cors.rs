@@ -29,12 +29,12 @@ pub(super) fn allow(headers: &mut HeaderMap, origin: HeaderValue) {
 }
 
 /// Gives permission in answer to a browser's question.
-pub(super) fn allow_preflight(headers: &mut HeaderMap, origin: HeaderValue) {
+pub(super) fn allow_preflight(headers: &mut HeaderMap, origin: HeaderValue, asked: Option<&HeaderValue>) {
     allow(headers, origin);
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
-    headers.insert(
-        ACCESS_CONTROL_ALLOW_HEADERS,
-        HeaderValue::from_static("authorization, content-type, x-api-key, api-key, x-request-id"),
-    );
+    // SDKs send headers of their own; what an engine gets to see is decided elsewhere.
+    if let Some(asked) = asked {
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
+    }
     headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
 }

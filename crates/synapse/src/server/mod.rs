@@ -62,6 +62,11 @@ impl Server {
         self.closing.send_replace(true);
     }
 
+    /// Ends the runtimes, and with them whatever is still open; every record closes.
+    pub(crate) fn stop(&self) {
+        self.cores.stop();
+    }
+
     /// Waits until every connection has ended.
     pub(crate) async fn closed(&self) {
         while self.cores.connections() > 0 {

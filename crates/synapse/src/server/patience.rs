@@ -23,6 +23,8 @@ use tokio::{
 
 /// For the first byte, and for a whole head once it has begun.
 const HEAD: Duration = Duration::from_secs(10);
+/// For a peer that takes nothing of what is written to it.
+const STALLED: Duration = Duration::from_secs(60);
 /// Between requests. Longer than what common clients keep a connection for, so that the client is
 /// the one who closes.
 const BETWEEN: Duration = Duration::from_secs(90);
@@ -105,20 +107,36 @@ pub(super) struct Patience<S> {
     busy: Busy,
     phase: Phase,
     timer: Pin<Box<Sleep>>,
+    /// Runs while the peer takes nothing.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Patience<S> {
     pub(super) fn new(stream: S, busy: Busy) -> Self {
-        Self { stream, busy, phase: Phase::Fresh, timer: Box::pin(tokio::time::sleep(HEAD)) }
+        Self { stream, busy, phase: Phase::Fresh, timer: Box::pin(tokio::time::sleep(HEAD)), stalled: None }
     }
 
     fn enter(&mut self, phase: Phase) {
         self.phase = phase;
         match phase {
             Phase::Head => self.timer.as_mut().reset(Instant::now() + HEAD),
-            Phase::Between => self.timer.as_mut().reset(Instant::now() + BETWEEN),
-            Phase::Fresh | Phase::Serving | Phase::Multiplexed => {}
+            // While a request is served, the timer only makes sure that its end is noticed.
+            Phase::Between | Phase::Serving => self.timer.as_mut().reset(Instant::now() + BETWEEN),
+            Phase::Fresh | Phase::Multiplexed => {}
         }
+    }
+
+    /// Watches what became of a write.
+    fn watch_write<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(STALLED)));
+        stalled
+            .as_mut()
+            .poll(cx)
+            .map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing")))
     }
 
     /// Requests begin and end behind this stream's back.
@@ -152,7 +170,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patience<S> {
                 self.note_bytes(&buffer.filled()[before..]);
                 Poll::Ready(done)
             }
-            Poll::Pending if matches!(self.phase, Phase::Serving | Phase::Multiplexed) => Poll::Pending,
+            Poll::Pending if self.phase == Phase::Multiplexed => Poll::Pending,
+            Poll::Pending if self.phase == Phase::Serving => {
+                while self.timer.as_mut().poll(cx).is_ready() {
+                    self.enter(Phase::Serving);
+                }
+                Poll::Pending
+            }
             Poll::Pending => {
                 let silent = self.timer.as_mut().poll(cx);
                 silent.map(|()| {
@@ -165,11 +189,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patience<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.watch_write(cx, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.watch_write(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -181,7 +207,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.watch_write(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -234,6 +261,15 @@ mod tests {
         assert!(waited.is_err(), "a request may take its time");
         drop(serving);
         assert_eq!(seconds_until_cut(&mut stream).await, 90);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_nothing_is_cut() {
+        let (mut stream, _theirs, busy) = stream();
+        let _serving = busy.begin();
+        let began = Instant::now();
+        let error = stream.write_all(&[0; 4096]).await.expect_err("nobody reads");
+        assert_eq!((error.kind(), began.elapsed().as_secs()), (io::ErrorKind::TimedOut, 60));
     }
 
     #[tokio::test(start_paused = true)]

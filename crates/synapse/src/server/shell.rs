@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
     body::{Body, Incoming},
-    header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue},
+    header::{ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue},
 };
 use serde_json::{Value, json};
 use synapse_core::{
@@ -89,7 +89,11 @@ impl Shell {
         {
             let mut reply = Response::new(ReplyBody::whole(Bytes::new()));
             *reply.status_mut() = StatusCode::NO_CONTENT;
-            cors::allow_preflight(reply.headers_mut(), origin);
+            cors::allow_preflight(
+                reply.headers_mut(),
+                origin,
+                request.headers().get(ACCESS_CONTROL_REQUEST_HEADERS),
+            );
             return reply;
         }
         let head_only = request.method() == Method::HEAD;
@@ -130,7 +134,9 @@ impl Shell {
         if !fits {
             let fault =
                 Fault::new(FaultKind::MethodNotAllowed, format!("This path takes {}.", route.methods()));
-            return self.refuse(&fault.param(route.methods()), id, address);
+            let mut reply = self.refuse(&fault, id, address);
+            reply.headers_mut().insert(ALLOW, HeaderValue::from_static(route.methods()));
+            return reply;
         }
         match route {
             Route::Operation(operation, route) => {

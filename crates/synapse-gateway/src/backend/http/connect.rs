@@ -4,10 +4,12 @@ use std::{
     error::Error,
     future::Future,
     io,
+    net::SocketAddr,
     path::Path,
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use hyper::client::conn::http1::{self, SendRequest};
@@ -17,11 +19,14 @@ use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 use synapse_core::config::snapshot::BackendSpec;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
+    net::{TcpStream, lookup_host},
 };
 use tokio_rustls::TlsConnector;
 
 use crate::backend::{BackendError, FailedAt, UpstreamBody};
+
+/// How long an address may take while there are others to try.
+const NEXT_ADDRESS: Duration = Duration::from_secs(1);
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -135,7 +140,22 @@ impl Connector {
         Ok(Connection { sender, driver: Some(Box::new(driver)) })
     }
 
+    /// Tries the name's addresses in turn; one that swallows packets must not hide the others.
     async fn tcp(&self) -> io::Result<TcpStream> {
-        TcpStream::connect((self.host.as_str(), self.port)).await
+        let addresses: Vec<SocketAddr> = lookup_host((self.host.as_str(), self.port)).await?.collect();
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for (at, address) in addresses.iter().enumerate() {
+            let connecting = TcpStream::connect(address);
+            let connected = if at + 1 < addresses.len() {
+                tokio::time::timeout(NEXT_ADDRESS, connecting).await.unwrap_or_else(|late| Err(late.into()))
+            } else {
+                connecting.await
+            };
+            match connected {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
     }
 }

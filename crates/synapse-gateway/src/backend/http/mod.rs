@@ -6,7 +6,10 @@ mod connect;
 mod exchange;
 mod pool;
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use hyper::{
@@ -26,6 +29,10 @@ use pool::Pool;
 
 /// The header by which gateways recognise a request that has passed them before.
 pub const HOP_HEADER: HeaderName = HeaderName::from_static("x-synapse-hop");
+
+/// A kept-alive connection that turns out to be dead does so within this time. What takes longer, the
+/// engine has worked on.
+const AT_ONCE: Duration = Duration::from_millis(500);
 
 /// A backend that is reached by HTTP/1.1.
 pub struct HttpBackend {
@@ -94,20 +101,20 @@ impl Backend for HttpBackend {
         // An idle connection may die just as it is taken. What was not sent goes to the next one;
         // what was sent and lost without an answer is sent once more, if that does no harm.
         while let Some(connection) = self.pool.checkout() {
+            let sent = Instant::now();
             match exchange::start(connection, request, &self.pool).await {
                 Ok(reply) => return Ok(reply),
                 Err(Unsent::Request(unsent)) => request = *unsent,
                 Err(Unsent::Lost(error)) => {
-                    let Some(again) = spare else { return Err(error) };
+                    let Some(again) = spare.filter(|_| sent.elapsed() < AT_ONCE) else { return Err(error) };
                     request = self.request(again)?;
                     break;
                 }
             }
         }
         let connect = tokio::time::timeout(timeout, self.connector.connect());
-        let connection = connect
-            .await
-            .map_err(|_| BackendError::timeout(FailedAt::Connect, "no connection in time"))??;
+        let connection =
+            connect.await.map_err(|_| BackendError::new(FailedAt::Connect, "no connection in time"))??;
         match exchange::start(connection, request, &self.pool).await {
             Ok(reply) => Ok(reply),
             Err(Unsent::Request(_)) => {

@@ -91,6 +91,9 @@ impl Home {
             return;
         }
         let mut idle = pool.shards[self.shard].lock().unwrap_or_else(PoisonError::into_inner);
+        // The longest idle ones stand first.
+        let expired = idle.iter().take_while(|i| i.since.elapsed() >= MAX_IDLE_TIME).count();
+        idle.drain(..expired);
         if idle.len() < MAX_IDLE {
             idle.push(Idle { connection, since: Instant::now() });
         }
