@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Compares the runtime layouts of the bare proxy with each other and with nginx, and prints tables.
 
-All proxies run at the same time and take turns under load, round after round, so that whatever else
-the machine does meets them all alike. Figures are CPU time of the proxy's own processes.
+All proxies run at the same time and take turns under load in short slices, round after round, so that
+whatever else the machine does meets them all alike; ratios are formed within a round. Figures are CPU
+time of the proxy's own processes.
 """
 
 import argparse
 import json
-import os
 import pathlib
 import signal
 import socket
@@ -30,6 +30,8 @@ WORKLOADS = {
     "paced": (["closed", "--connections", "32", "--reply", "paced"], "cpu_us_per_event"),
     "open": (["open", "--connections", "8", "--rate", "200"], "cpu_us_per_request"),
 }
+# Percentiles at a fixed rate need more than one slice.
+SHARE = {"open": 3, "busy": 3}
 COLUMNS = {
     "plain": "non-stream, 32 connections, µs per request",
     "few": "the same, 4 connections",
@@ -38,7 +40,10 @@ COLUMNS = {
     "paced": "64 events 10 ms apart, µs per event",
     "open": "200 requests/s, µs per request",
 }
-BUSY = ["open", "--connections", "8", "--rate", "200", "--busy-rate", "20", "--busy-us", "5000"]
+RATIOS = "ratio of CPU: median of the rounds (in how many it was above 1)"
+PAIRS = [*[(layout, "nginx") for layout in LAYOUTS], ("stealing", "reuseport"), ("handoff", "reuseport")]
+# Not a divisor of the rate: the two kinds of request should meet at any distance.
+BUSY = ["open", "--connections", "8", "--rate", "200", "--busy-rate", "17", "--busy-us", "5000"]
 
 
 def build():
@@ -148,12 +153,12 @@ def measure_cost(bench, rounds, seconds):
     for i in range(rounds):
         for workload, (options, figure) in WORKLOADS.items():
             for name in in_turn(list(bench.proxies), i):
-                result = bench.load(name, options, seconds, warmup=0.3)
+                result = bench.load(name, options, seconds * SHARE.get(workload, 1), warmup=0.2)
                 results[workload][name].append(result)
                 print(f"round {i + 1} {workload:6} {name:10} {result[figure]:8.2f}", file=sys.stderr)
         # nginx does not know the header that keeps a thread busy.
         for name in in_turn(LAYOUTS, i):
-            results["busy"][name].append(bench.load(name, BUSY, seconds))
+            results["busy"][name].append(bench.load(name, BUSY, seconds * SHARE["busy"]))
     return results
 
 
@@ -185,20 +190,26 @@ def table(head, rows):
 
 
 def spread(values, digits):
-    low, middle, high = min(values), statistics.median(values), max(values)
-    return f"{middle:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
 
 
 def cost_table(results):
-    digits = {"burst": 2, "paced": 1}
-    rows = []
+    digits = {"burst": 2}
+    rows, ratios = [], []
     for workload, (_, figure) in WORKLOADS.items():
         values = {name: [r[figure] for r in runs] for name, runs in results[workload].items()}
-        unit = statistics.median(values["nginx"])
-        cells = [spread(v, digits.get(workload, 1)) for v in values.values()]
-        ratios = [f"{statistics.median(values[name]) / unit:.2f}" for name in LAYOUTS]
-        rows.append([COLUMNS[workload], *cells, " / ".join(ratios)])
-    return table(["CPU of the proxy: median (range)", *results["plain"], "× nginx"], rows)
+        rows.append([COLUMNS[workload], *[spread(v, digits.get(workload, 1)) for v in values.values()]])
+        ratios.append([COLUMNS[workload], *[ratio(values, *pair) for pair in PAIRS]])
+    return (
+        table(["CPU of the proxy: median (range)", *results["plain"]], rows)
+        + "\n"
+        + table([RATIOS, *[f"{a} ÷ {b}" for a, b in PAIRS]], ratios)
+    )
+
+
+def ratio(values, name, to):
+    ratios = [a / b for a, b in zip(values[name], values[to])]
+    return f"{statistics.median(ratios):.2f} ({sum(r > 1 for r in ratios)})"
 
 
 def latency_table(results):
@@ -210,7 +221,7 @@ def latency_table(results):
     rows = [
         row("200 requests/s on 8 connections: p50", "open", "p50"),
         row("p99", "open", "p99"),
-        row("beside 20 requests/s that keep their thread busy for 5 ms: p50", "busy", "p50"),
+        row("beside 17 requests/s that keep their thread busy for 5 ms: p50", "busy", "p50"),
         row("p90", "busy", "p90"),
         row("p99", "busy", "p99"),
     ]
@@ -237,12 +248,14 @@ def second_start_table(outcomes):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of load per workload, proxy and round")
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=0.7, help="of load per workload, proxy and round")
     parser.add_argument("--runs", type=int, default=20, help="per number of connections, for the balance")
     parser.add_argument("--out", type=pathlib.Path, default=HERE / "out", help="folder for the raw results")
     parser.add_argument("--no-build", action="store_true")
     args = parser.parse_args()
+    # Ends like any other way out: with the processes that were started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     if not args.no_build:
         build()
     with tempfile.TemporaryDirectory(prefix="synapse-bench-") as scratch, Bench(scratch) as bench:
