@@ -43,8 +43,8 @@ fmt: ensure ## Format all code
 coverage: ensure ## Run the tests instrumented and print the line coverage
 	.ci/coverage
 
-bench: ensure ## Compare with other gateways on this machine and print the table
-	bench/run
+bench: ensure ## Measure runtime layouts beside nginx and print the table
+	bench/run.py
 
 prove: ensure ## Show every promise of the README on this machine
 	bench/prove

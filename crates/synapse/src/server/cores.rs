@@ -36,6 +36,9 @@ struct Core {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// Whose turn it is among equals.
+static TURN: AtomicUsize = AtomicUsize::new(0);
+
 /// How many runtimes there are on this machine.
 pub(crate) fn count() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
@@ -65,10 +68,17 @@ impl Cores {
         }
     }
 
+    /// The core with the fewest connections; equals take turns.
+    fn fewest(&self) -> Option<&Core> {
+        let turn = TURN.fetch_add(1, Ordering::Relaxed) % self.0.len().max(1);
+        let (before, after) = self.0.split_at_checked(turn)?;
+        after.iter().chain(before).min_by_key(|core| core.open.load(Ordering::Relaxed))
+    }
+
     /// Gives a connection to the core that has the fewest.
     pub(super) fn hand_over(&self, stream: TcpStream, peer: SocketAddr) {
         let Ok(stream) = stream.into_std() else { return };
-        let Some(core) = self.0.iter().min_by_key(|core| core.open.load(Ordering::Relaxed)) else { return };
+        let Some(core) = self.fewest() else { return };
         core.open.fetch_add(1, Ordering::Relaxed);
         if core.inbox.send((stream, peer)).is_err() {
             core.open.fetch_sub(1, Ordering::Relaxed);
