@@ -118,25 +118,29 @@ impl Client {
 
     /// Writes exactly these bytes and reads until the gateway closes.
     pub async fn raw(&self, bytes: &[u8]) -> String {
-        self.converse(bytes, false).await
+        read_to_end(self.write(bytes).await).await
     }
 
-    /// The same, and says after the bytes that no more will come.
-    pub async fn raw_then_half_close(&self, bytes: &[u8]) -> String {
-        self.converse(bytes, true).await
+    /// Writes exactly these bytes and, when `arrived` is over, says that no more will come.
+    pub async fn raw_then_half_close(&self, bytes: &[u8], arrived: impl Future<Output = ()>) -> String {
+        let mut stream = self.write(bytes).await;
+        arrived.await;
+        let _refused = stream.shutdown().await;
+        read_to_end(stream).await
     }
 
-    async fn converse(&self, bytes: &[u8], half_close: bool) -> String {
+    async fn write(&self, bytes: &[u8]) -> TcpStream {
         let mut stream = TcpStream::connect(self.address).await.expect("a connection");
         // What is refused early need not be taken whole.
         let _refused = stream.write_all(bytes).await;
-        if half_close {
-            let _refused = stream.shutdown().await;
-        }
-        let mut answer = Vec::new();
-        let _reset = within("the gateway to close", stream.read_to_end(&mut answer)).await;
-        String::from_utf8_lossy(&answer).into_owned()
+        stream
     }
+}
+
+async fn read_to_end(mut stream: TcpStream) -> String {
+    let mut answer = Vec::new();
+    let _reset = within("the gateway to close", stream.read_to_end(&mut answer)).await;
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 fn chat(model: &str, stream: bool) -> Value {

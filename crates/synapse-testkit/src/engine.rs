@@ -2,8 +2,10 @@
 
 use std::{net::SocketAddr, ops::Deref, time::Duration};
 
-use synapse_simulator::{Behaviour, Control, Engine as Kind, Options, Simulator};
+use synapse_simulator::{Behaviour, Control, Counters, Engine as Kind, Options, Simulator};
 use tokio::task::JoinSet;
+
+use crate::wait::within;
 
 /// A running engine; dropped, it dies. Its control is at hand.
 pub struct Engine {
@@ -57,6 +59,11 @@ impl Engine {
     #[must_use]
     pub fn paced(self, between_tokens: Duration) -> Self {
         self.that(|behaviour| behaviour.itl = between_tokens)
+    }
+
+    /// Waits until the counters satisfy `condition`.
+    pub async fn until(&self, condition: impl FnMut(&Counters) -> bool) -> Counters {
+        within("the engine to see it", self.control.until(condition)).await
     }
 
     /// Dies, and is gone for certain when this returns.

@@ -36,7 +36,7 @@ async fn a_stream_arrives_whole_and_in_order() {
         .client()
         .post(CHAT, &with(saying("m", words), json!({"stream": true, "max_tokens": 50})))
         .await;
-    assert_eq!(answer.header("content-type"), "text/event-stream");
+    assert!(answer.header("content-type").starts_with("text/event-stream"));
     assert_eq!((answer.content().as_str(), answer.is_done(), answer.broken), (&words[6..], true, false));
 }
 

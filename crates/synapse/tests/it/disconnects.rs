@@ -81,9 +81,10 @@ async fn a_caller_who_half_closes_has_left() {
         synapse_testkit::KEY,
         body.len()
     );
-    let mut caller = JoinSet::new();
-    let client = gateway.anonymous();
-    caller.spawn(async move { client.raw_then_half_close(request.as_bytes()).await });
+    let arrived = async {
+        engine.until(|counters| counters.received == 1).await;
+    };
+    gateway.anonymous().raw_then_half_close(request.as_bytes(), arrived).await;
     engine.until(|counters| counters.aborted == 1).await;
     assert_eq!(gateway.logs().accesses_reach(1).await[0]["outcome"], "cancelled");
 }
@@ -95,7 +96,7 @@ async fn an_upload_that_is_broken_off_reaches_no_engine() {
         "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-length: 500\r\n\r\n{{\"model\":",
         synapse_testkit::KEY
     );
-    gateway.anonymous().raw_then_half_close(request.as_bytes()).await;
+    gateway.anonymous().raw_then_half_close(request.as_bytes(), async {}).await;
     let lines = gateway.logs().accesses_reach(1).await;
     assert_eq!(lines[0]["code"], "client_closed_request", "{}", lines[0]);
     assert_eq!(engine.counters().received, 0);

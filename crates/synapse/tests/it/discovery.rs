@@ -29,7 +29,9 @@ async fn an_engines_queue_shows_in_the_metrics() {
         let options = Options { engine: kind, slots: Some(1), ..Engine::options("m") };
         let engine = Engine::start("one", options).await;
         let gateway = gateway(&Config::with(&[&engine])).await;
-        engine.update(|behaviour| (behaviour.tokens, behaviour.itl) = (10_000, std::time::Duration::from_millis(50)));
+        engine.update(|behaviour| {
+            (behaviour.tokens, behaviour.itl) = (10_000, std::time::Duration::from_millis(50))
+        });
         let mut callers = tokio::task::JoinSet::new();
         for _ in 0..3 {
             let client = gateway.client();
@@ -43,7 +45,9 @@ async fn an_engines_queue_shows_in_the_metrics() {
 #[tokio::test]
 async fn the_demo_needs_no_engine_and_no_configuration() {
     let setup = setup().arg("--demo").arg("--port").arg("0");
-    let gateway = setup.start_with("{\"discovery\": {\"local\": false}, \"server\": {\"metrics\": {\"port\": 0}}}").await;
+    let gateway = setup
+        .start_with("{\"discovery\": {\"local\": false}, \"server\": {\"metrics\": {\"port\": 0}}}")
+        .await;
     let key = gateway.shown_key();
     let answer = gateway.client_with(&key).stream("demo").await;
     assert!(answer.is_done(), "{}", answer.text());

@@ -81,7 +81,12 @@ async fn streams_that_outlive_the_grace_end_with_an_error_event() {
     gateway.terminate();
     for stream in streams {
         let answer = stream.finish().await;
-        assert_eq!((answer.broken_by().as_str(), answer.broken), ("shutting_down", false), "{}", answer.text());
+        assert_eq!(
+            (answer.broken_by().as_str(), answer.broken),
+            ("shutting_down", false),
+            "{}",
+            answer.text()
+        );
     }
     assert_eq!(gateway.ended().await.code(), Some(0));
     let lines = gateway.logs().accesses();

@@ -136,7 +136,8 @@ async fn translations() {
 #[tokio::test]
 async fn every_kind_of_engine_serves_chats_under_the_path_it_expects() {
     for kind in Kind::ALL {
-        let engine = Engine::start("one", synapse_simulator::Options { engine: kind, ..Engine::options("m") }).await;
+        let engine =
+            Engine::start("one", synapse_simulator::Options { engine: kind, ..Engine::options("m") }).await;
         // Given with `/v1` or without, the address is the same.
         let config = Config::new().backend_at("one", engine.kind(), &format!("{}/v1", engine.url()));
         let places = [json!({"backend": "one", "model": "m"})];

@@ -4,7 +4,7 @@ use hyper::Method;
 use serde_json::json;
 use synapse_testkit::{Answer, Config, Script};
 
-use crate::start::{code, gateway, saying, single, with};
+use crate::start::{before, code, gateway, saying, single, with};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -35,7 +35,11 @@ async fn wrong_requests_are_400_and_name_the_field() {
         (r#"{"model":"m","messages":[]}"#, "invalid_field", Some("messages")),
         (r#"{"model":1,"messages":[]}"#, "invalid_field", Some("model")),
         (&format!(r#"{{"model":"m","stream":"true",{messages}}}"#), "invalid_field", Some("stream")),
-        (&format!(r#"{{"model":"m","stream_options":{{}},{messages}}}"#), "invalid_field", Some("stream_options")),
+        (
+            &format!(r#"{{"model":"m","stream_options":{{}},{messages}}}"#),
+            "invalid_field",
+            Some("stream_options"),
+        ),
     ] {
         let answer = client.post_text(CHAT, body).await;
         assert_refused(&answer, 400, "invalid_request_error", code);
@@ -74,7 +78,8 @@ async fn an_unknown_model_path_or_method() {
     let client = gateway.client();
     assert_refused(&client.chat("ghost").await, 404, "invalid_request_error", "model_not_found");
     assert_refused(&client.get("/v1/models/ghost").await, 404, "invalid_request_error", "model_not_found");
-    for path in ["/v2/models", "//v1/models", "/v1/chat/completions/", "/v1/../v1/models", "/%00", "/metrics"] {
+    for path in ["/v2/models", "//v1/models", "/v1/chat/completions/", "/v1/../v1/models", "/%00", "/metrics"]
+    {
         assert_refused(&client.get(path).await, 404, "invalid_request_error", "not_found");
     }
     let get = client.get(CHAT).await;
@@ -91,7 +96,7 @@ async fn bodies_heads_and_types_beyond_the_limits() {
     let config = Config::with(&[&engine]).set("/server/max_body_mb", 1).set("/server/max_upload_mb", 1);
     let gateway = gateway(&config).await;
     let client = gateway.client();
-    let long = "x".repeat(1024 * 1024);
+    let long = "x".repeat(1024 * 1024 + 1);
     let answer = client.post(CHAT, &saying("m", &long)).await;
     assert_refused(&answer, 413, "invalid_request_error", "body_too_large");
 
@@ -173,15 +178,21 @@ async fn replies_that_no_api_promises_are_502_and_not_shown() {
         Script::replying("application/json", "not json").await,
         Script::replying("text/plain", page).await,
         Script::saying(redirect).await,
-        Script::saying(format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{{")).await,
+        Script::saying(format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{{"
+        ))
+        .await,
         Script::saying("nonsense").await,
     ] {
-        let config = Config::new().backend_at("one", "openai", &script.url());
-        let gateway = gateway(&config.model("m", &[json!({"backend": "one", "model": "m"})])).await;
+        let gateway = before(&script).await;
         let answer = gateway.client().chat("m").await;
         let (status, kind, _) = answer.refusal();
         assert_eq!((status, kind.as_str()), (502, "upstream_error"), "{}", answer.text());
-        assert!(!answer.text().contains("secret") && !answer.text().contains("10.1.2.3"), "{}", answer.text());
+        assert!(
+            !answer.text().contains("secret") && !answer.text().contains("10.1.2.3"),
+            "{}",
+            answer.text()
+        );
         assert_eq!(answer.header("location"), "");
     }
 }
@@ -190,10 +201,11 @@ async fn replies_that_no_api_promises_are_502_and_not_shown() {
 async fn addresses_in_an_engines_words_are_removed() {
     let body = r#"{"error":{"message":"bad field, see http://10.1.2.3:8000/docs or 10.1.2.3:8000"}}"#;
     let length = body.len();
-    let reply = format!("HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}");
+    let reply = format!(
+        "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    );
     let script = Script::saying(reply).await;
-    let config = Config::new().backend_at("one", "openai", &script.url());
-    let gateway = gateway(&config.model("m", &[json!({"backend": "one", "model": "m"})])).await;
+    let gateway = before(&script).await;
     let answer = gateway.client().chat("m").await;
     assert_refused(&answer, 400, "invalid_request_error", "upstream_rejected");
     assert!(answer.text().contains("bad field") && !answer.text().contains("10.1.2.3"), "{}", answer.text());

@@ -55,7 +55,9 @@ async fn a_wrong_request_is_not_sent_again() {
 async fn a_stream_that_breaks_before_content_begins_anew_elsewhere() {
     use InterruptionKind as K;
     // The first event is the role; no caller would miss it.
-    for (after, kind) in [0, 1].into_iter().flat_map(|at| [K::Reset, K::Eof, K::Error, K::Malformed].map(|k| (at, k))) {
+    for (after, kind) in
+        [0, 1].into_iter().flat_map(|at| [K::Reset, K::Eof, K::Error, K::Malformed].map(|k| (at, k)))
+    {
         let (first, second, gateway) = pair().await;
         first.set(first.behaviour().interrupted(after, kind));
         let answer = gateway.client().stream("m").await;
@@ -70,7 +72,8 @@ async fn a_stream_that_breaks_before_content_begins_anew_elsewhere() {
 #[tokio::test]
 async fn a_stall_before_content_ends_in_time_and_begins_anew_elsewhere() {
     let (first, second) = (Engine::serving("first", "m").await, Engine::serving("second", "m").await);
-    let config = Config::in_order("m", &[&first, &second]).set("/backends/0/timeouts", json!({"first_token_s": 0.2}));
+    let config =
+        Config::in_order("m", &[&first, &second]).set("/backends/0/timeouts", json!({"first_token_s": 0.2}));
     let gateway = gateway(&config).await;
     first.set(first.behaviour().interrupted(1, InterruptionKind::Stall));
     let answer = gateway.client().stream("m").await;
@@ -113,7 +116,10 @@ async fn what_an_engine_may_have_kept_is_not_sent_twice() {
     let stored = json!({"model": "m", "input": "hi"});
     let client = gateway.client();
     assert_eq!(client.post("/v1/responses", &stored).await.status, 502);
-    assert_eq!(client.post("/v1/chat/completions", &with(saying("m", "hi"), json!({"store": true}))).await.status, 502);
+    assert_eq!(
+        client.post("/v1/chat/completions", &with(saying("m", "hi"), json!({"store": true}))).await.status,
+        502
+    );
     assert_eq!(second.counters().received, 0);
     let unstored = with(stored.clone(), json!({"store": false}));
     assert_eq!(client.post("/v1/responses", &unstored).await.status, 200);
@@ -126,17 +132,26 @@ async fn what_an_engine_may_have_kept_is_not_sent_twice() {
 async fn a_fallback_model_serves_only_those_who_may_use_it() {
     let (mut first, second) = (Engine::serving("first", "m").await, Engine::serving("second", "spare").await);
     let config = Config::with(&[&first, &second])
-        .push("models", json!({
-            "name": "m", "deployments": [{"backend": "first", "model": "m"}], "fallbacks": ["spare"],
-        }))
-        .set("/auth", json!({"static_keys": [
-            {"id": "both", "secret": "both"}, {"id": "narrow", "secret": "narrow", "models": ["m"]},
-        ]}));
+        .push(
+            "models",
+            json!({
+                "name": "m", "deployments": [{"backend": "first", "model": "m"}], "fallbacks": ["spare"],
+            }),
+        )
+        .set(
+            "/auth",
+            json!({"static_keys": [
+                {"id": "both", "secret": "both"}, {"id": "narrow", "secret": "narrow", "models": ["m"]},
+            ]}),
+        );
     let gateway = gateway(&config).await;
     first.die().await;
     let answer = gateway.client_with("both").chat("m").await;
     assert_eq!((answer.status, answer.header("x-synapse-backend")), (200, "second"));
-    assert_eq!(code(&gateway.client_with("narrow").chat("m").await), (503, "no_backend_available".to_owned()));
+    assert_eq!(
+        code(&gateway.client_with("narrow").chat("m").await),
+        (503, "no_backend_available".to_owned())
+    );
 }
 
 #[tokio::test]
@@ -164,7 +179,8 @@ async fn a_row_of_failures_opens_the_breaker_and_a_probe_closes_it() {
 #[tokio::test]
 async fn with_every_breaker_open_the_answer_is_503_and_when_to_come_back() {
     let engine = Engine::serving("one", "m").await;
-    let config = Config::in_order("m", &[&engine]).set("/routing/breaker", json!({"failures": 1, "open_s": 600}));
+    let config =
+        Config::in_order("m", &[&engine]).set("/routing/breaker", json!({"failures": 1, "open_s": 600}));
     let gateway = gateway(&config).await;
     engine.set(engine.behaviour().failing(500));
     assert_eq!(gateway.client().chat("m").await.status, 502);

@@ -93,7 +93,10 @@ async fn health_tells_each_backends_state_and_is_always_200() {
         Some(status().await).filter(|answer| answer.json()["status"] == "degraded")
     });
     let degraded = degraded.await;
-    assert_eq!((degraded.status, &degraded.json()["backends"]["first"]["status"]), (200, &json!("unhealthy")));
+    assert_eq!(
+        (degraded.status, &degraded.json()["backends"]["first"]["status"]),
+        (200, &json!("unhealthy"))
+    );
     assert_eq!(gateway.client().chat("shared").await.status, 200);
     second.update(|behaviour| behaviour.health = Health::Loading);
     let all_down = gateway.until("an unhealthy fleet", async || {

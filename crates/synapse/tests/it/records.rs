@@ -73,7 +73,7 @@ async fn a_record_tells_who_asked_whom_for_what_and_what_it_cost() {
         ("backend", json!("one")),
         ("attempts", json!(1)),
         ("stream", json!(true)),
-        ("finish_reason", json!("length")),
+        ("finish_reason", json!("stop")),
         ("output_tokens", json!(8)),
     ] {
         assert_eq!(line[field], value, "{field} in {line}");

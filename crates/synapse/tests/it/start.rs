@@ -1,7 +1,7 @@
 //! How the tests start what they test.
 
 use serde_json::{Value, json};
-use synapse_testkit::{Config, Engine, Gateway, Setup};
+use synapse_testkit::{Config, Engine, Gateway, Script, Setup};
 
 /// The binary under test, not yet started.
 pub(crate) fn setup() -> Setup {
@@ -25,6 +25,13 @@ pub(crate) async fn pair() -> (Engine, Engine, Gateway) {
     let (first, second) = (Engine::serving("first", "m").await, Engine::serving("second", "m").await);
     let gateway = gateway(&Config::in_order("m", &[&first, &second])).await;
     (first, second, gateway)
+}
+
+/// A gateway that serves `m` by a script.
+pub(crate) async fn before(script: &Script) -> Gateway {
+    let config = Config::new().backend_at("script", "openai", &script.url());
+    let places = [json!({"backend": "script", "model": "m"})];
+    setup().without_discovery().start(&config.model("m", &places)).await
 }
 
 /// A chat in which the user says this.

@@ -36,7 +36,8 @@ fn collect(folder: &Path, ending: &str, found: &mut Vec<Source>) {
             collect(&path, ending, found);
         } else if path.to_string_lossy().ends_with(ending) {
             let text = fs::read_to_string(&path).expect("UTF-8");
-            let path = path.strip_prefix(root()).expect("below the root").to_string_lossy().replace('\\', "/");
+            let path =
+                path.strip_prefix(root()).expect("below the root").to_string_lossy().replace('\\', "/");
             found.push(Source { path, text });
         }
     }

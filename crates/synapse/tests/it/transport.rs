@@ -1,7 +1,7 @@
 //! What lies below requests: protocols, TLS, methods, cross-origin calls, malformed bytes.
 
 use hyper::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 use synapse_testkit::{Answer, Authority, Client, Config, Connection, Engine, Gateway, Protocol};
 
 use crate::start::{code, gateway, saying, setup, single};
@@ -28,7 +28,8 @@ async fn encrypted(authority: &Authority) -> (Engine, Gateway) {
     let engine = Engine::serving("one", "m").await;
     let setup = setup().without_discovery();
     authority.write_to(setup.folder());
-    let config = Config::in_order("m", &[&engine]).set("/server/tls", json!({"cert": "tls.crt", "key": "tls.key"}));
+    let config =
+        Config::in_order("m", &[&engine]).set("/server/tls", json!({"cert": "tls.crt", "key": "tls.key"}));
     (engine, setup.start(&config).await)
 }
 
@@ -52,9 +53,11 @@ async fn tls_serves_both_versions_of_http() {
 async fn a_renewed_certificate_is_served_without_a_restart() {
     let (old, new) = (Authority::new(), Authority::new());
     let (_engine, gateway) = encrypted(&old).await;
-    let mut open = Connection::open_tls(gateway.address(), Protocol::Http1, &old).await.expect("a connection");
+    let mut open =
+        Connection::open_tls(gateway.address(), Protocol::Http1, &old).await.expect("a connection");
     new.write_to(gateway.folder());
-    let renewed = gateway.until("the new certificate", async || ask_encrypted(&gateway, Protocol::Http1, &new).await);
+    let renewed =
+        gateway.until("the new certificate", async || ask_encrypted(&gateway, Protocol::Http1, &new).await);
     assert_eq!(renewed.await.status, 200);
     assert!(ask_encrypted(&gateway, Protocol::Http1, &old).await.is_none(), "the old one is gone");
     assert!(open.ask(chat(&gateway.client())).await.is_ok(), "connections that stand go on");
@@ -108,7 +111,10 @@ async fn browsers_may_call_from_configured_origins_only() {
     let gateway = gateway(&Config::with(&[&engine]).set("/server/cors_origins", origins)).await;
     let client = gateway.anonymous();
     let allowed = client.send(preflight(&client, "https://app.example.com")).await;
-    assert_eq!((allowed.status, allowed.header("access-control-allow-origin")), (204, "https://app.example.com"));
+    assert_eq!(
+        (allowed.status, allowed.header("access-control-allow-origin")),
+        (204, "https://app.example.com")
+    );
     let other = client.send(preflight(&client, "https://evil.example.com")).await;
     assert_eq!((other.status, other.header("access-control-allow-origin")), (405, ""));
 
@@ -116,7 +122,10 @@ async fn browsers_may_call_from_configured_origins_only() {
     let mut request = chat(&client);
     request.headers_mut().insert("origin", "https://app.example.com".parse().expect("a value"));
     let answer = client.send(request).await;
-    assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, "https://app.example.com"));
+    assert_eq!(
+        (answer.status, answer.header("access-control-allow-origin")),
+        (200, "https://app.example.com")
+    );
 }
 
 #[tokio::test]
@@ -131,7 +140,10 @@ async fn cross_origin_calls_are_off_by_default() {
 async fn ambiguous_framing_never_reaches_an_engine() {
     let (engine, gateway) = single().await;
     let body = saying("m", "smuggled").to_string();
-    let key = format!("host: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json", synapse_testkit::KEY);
+    let key = format!(
+        "host: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json",
+        synapse_testkit::KEY
+    );
     let length = body.len();
     let heads = [
         format!("content-length: {length}\r\ncontent-length: {}", length + 1),
@@ -167,11 +179,7 @@ async fn a_gateway_pointed_at_itself_says_so_instead_of_going_round() {
     let refused = gateway.until("the loop to be closed", async || {
         Some(gateway.client().chat("m").await).filter(|answer| answer.status != 404)
     });
-    let refused = refused.await;
-    assert!(refused.status >= 500, "{} {}", refused.status, refused.text());
-    let lines = gateway.logs().accesses_reach(2).await;
-    let is_loop = |line: &Value| line["code"] == "loop_detected" && line["status"] == 508;
-    assert_eq!(lines.iter().filter(|line| is_loop(line)).count(), 1, "{lines:#?}");
+    assert_eq!(code(&refused.await), (508, "loop_detected".to_owned()));
 }
 
 #[tokio::test]
