@@ -147,6 +147,9 @@ impl Gateway {
                 Some(handle) => Arc::clone(handle),
                 None => {
                     let handle = self.open_backend(spec)?;
+                    if let Some(earlier) = old.fleet.get(&spec.id) {
+                        handle.inherit(earlier);
+                    }
                     fresh.push(Arc::clone(&handle));
                     handle
                 }
