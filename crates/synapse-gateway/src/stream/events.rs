@@ -33,7 +33,7 @@ use crate::{
 /// What is ready is sent together, up to this size: one write instead of many.
 const MAX_WRITE: usize = 32 * 1024;
 
-type Expiry = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(super) type Expiry = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A stream of events that has begun.
 pub(crate) struct EventFlow {
@@ -261,7 +261,7 @@ impl EventFlow {
 }
 
 /// Resolves when a drain's grace period is over.
-pub(super) fn expiry(drain: &Drain) -> Expiry {
+pub(crate) fn expiry(drain: &Drain) -> Expiry {
     let mut expired = drain.expiry();
     Box::pin(async move {
         // The sender lives as long as the gateway; its end is an expiry, too.

@@ -16,9 +16,13 @@ use synapse_core::{
 use synapse_dialect::openai::stream::Observer;
 use tokio::time::{Instant, Sleep};
 
-use super::{EventFlow, Source};
+use super::{
+    EventFlow, Source,
+    events::{Expiry, expiry},
+};
 use crate::{
     audit::{End, Record},
+    drain::Drain,
     phase::attempt::Outcome,
 };
 
@@ -33,14 +37,16 @@ pub(crate) struct PendingFlow {
     attempts: Option<PendingReply>,
     begun: Option<Box<EventFlow>>,
     keep_alive: Pin<Box<Sleep>>,
+    expiry: Expiry,
     operation: Operation,
     fault: Option<FaultKind>,
 }
 
 impl PendingFlow {
-    pub(crate) fn new(attempts: PendingReply, operation: Operation) -> Self {
+    pub(crate) fn new(attempts: PendingReply, operation: Operation, drain: &Drain) -> Self {
         let keep_alive = Box::pin(tokio::time::sleep(Duration::ZERO));
-        Self { attempts: Some(attempts), begun: None, keep_alive, operation, fault: None }
+        let expiry = expiry(drain);
+        Self { attempts: Some(attempts), begun: None, keep_alive, expiry, operation, fault: None }
     }
 
     /// What is known at the end.
@@ -69,6 +75,10 @@ impl PendingFlow {
                 }
                 self.conclude(outcome, cx)
             }
+            Poll::Pending if self.expiry.as_mut().poll(cx).is_ready() => {
+                self.attempts = None;
+                Poll::Ready(Some(self.fail(FaultKind::ShuttingDown, "The gateway is going down.")))
+            }
             Poll::Pending => {
                 if self.keep_alive.as_mut().poll(cx).is_pending() {
                     return Poll::Pending;
@@ -87,8 +97,12 @@ impl PendingFlow {
             Ok(_) => Fault::new(FaultKind::UpstreamInvalidResponse, "The engine answered without a stream."),
             Err(fault) => fault,
         };
-        self.fault = Some(fault.kind);
-        let event = Observer::new(self.operation, false).error_event(fault.kind, &fault.message);
-        Poll::Ready(Some(event))
+        Poll::Ready(Some(self.fail(fault.kind, &fault.message)))
+    }
+
+    /// The event that ends a stream that never began.
+    fn fail(&mut self, kind: FaultKind, message: &str) -> Bytes {
+        self.fault = Some(kind);
+        Observer::new(self.operation, false).error_event(kind, message)
     }
 }
