@@ -288,9 +288,10 @@ impl Attempts {
     }
 }
 
-/// A backend that does not know a model, or that refuses our key, says nothing of the next one.
+/// A backend that does not know a model, cannot be reached or is this gateway itself says nothing
+/// of the next one.
 fn elsewhere_may_know_better(kind: FaultKind) -> bool {
-    matches!(kind, FaultKind::ModelNotFound | FaultKind::NoBackendAvailable)
+    matches!(kind, FaultKind::ModelNotFound | FaultKind::NoBackendAvailable | FaultKind::LoopDetected)
 }
 
 /// What an attempt's fault says about its backend.
