@@ -13,7 +13,7 @@ use crate::{
     audit::Record,
     gateway::{Gateway, Live},
     phase::authenticate::authenticate,
-    pipeline, respond,
+    pipeline,
     stream::body::ReplyBody,
 };
 
@@ -26,10 +26,9 @@ pub fn handle(
     wanted: Option<&str>,
 ) -> Response<ReplyBody> {
     let route = if wanted.is_some() { "GET /v1/models/{id}" } else { "GET /v1/models" };
-    let mut record = gateway.journal.open(id.clone(), route, Actor { address, ..Actor::default() });
-    let mut response = run(gateway, headers, wanted, &mut record)
+    let mut record = gateway.journal.open(id, route, Actor { address, ..Actor::default() });
+    let response = run(gateway, headers, wanted, &mut record)
         .unwrap_or_else(|fault| pipeline::refuse(&fault, &mut record));
-    respond::tag(response.headers_mut(), &id);
     let status = response.status().as_u16();
     record.end(|end| end.status = status);
     response.map(|body| body.attach(record, None))

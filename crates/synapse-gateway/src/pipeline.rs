@@ -34,10 +34,8 @@ pub async fn handle(gateway: &Arc<Gateway>, inbound: Inbound) -> Response<ReplyB
     let actor = Actor { address: inbound.address, ..Actor::default() };
     let mut record = gateway.journal.open(inbound.id.clone(), inbound.route, actor);
     let open = gateway.drain.enter();
-    let id = inbound.id.clone();
-    let mut response =
+    let response =
         run(gateway, inbound, &mut record).await.unwrap_or_else(|fault| refuse(&fault, &mut record));
-    respond::tag(response.headers_mut(), &id);
     let status = response.status().as_u16();
     record.end(|end| end.status = status);
     response.map(|body| body.attach(record, Some(open)))

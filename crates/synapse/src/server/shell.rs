@@ -69,14 +69,15 @@ impl Shell {
     pub(super) async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Result<Reply, Infallible> {
         let id = request.headers().get(REQUEST_ID).and_then(|value| RequestId::accept(value.as_bytes()));
         let id = id.unwrap_or_else(RequestId::generate);
+        let is_head = request.method() == Method::HEAD;
         let answered = AssertUnwindSafe(self.answer_caught(request, id.clone(), peer)).catch_unwind().await;
-        Ok(answered.unwrap_or_else(|_| {
+        let mut reply = answered.unwrap_or_else(|_| {
             tracing::error!(request_id = id.as_str(), "a request panicked");
             let fault = Fault::new(FaultKind::Internal, "The gateway failed. The failure has been logged.");
-            let mut reply = respond::fault(&fault).map(ReplyBody::whole);
-            respond::tag(reply.headers_mut(), &id);
-            reply
-        }))
+            respond::fault(&fault).map(ReplyBody::whole)
+        });
+        respond::tag(reply.headers_mut(), &id);
+        Ok(if is_head { reply.map(ReplyBody::untold) } else { reply })
     }
 
     async fn answer_caught(&self, request: Request<Incoming>, id: RequestId, peer: IpAddr) -> Reply {
@@ -157,9 +158,8 @@ impl Shell {
     /// A refusal before any route was known; it leaves a record like everything else.
     fn refuse(&self, fault: &Fault, id: RequestId, address: IpAddr) -> Reply {
         let actor = Actor { address: Some(address), ..Actor::default() };
-        let mut record = self.gateway.journal.open(id.clone(), "-", actor);
-        let mut reply = pipeline::refuse(fault, &mut record);
-        respond::tag(reply.headers_mut(), &id);
+        let mut record = self.gateway.journal.open(id, "-", actor);
+        let reply = pipeline::refuse(fault, &mut record);
         let status = reply.status().as_u16();
         record.end(|end| end.status = status);
         reply.map(|body| body.attach(record, None))
