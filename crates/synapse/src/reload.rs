@@ -83,13 +83,14 @@ impl Reloader {
     async fn try_apply(&self, text: &str) -> anyhow::Result<()> {
         let mut snapshot = self.settings.snapshot(text)?;
         (self.extend)(&mut snapshot);
-        self.log_level.set(&snapshot.logs.level)?;
+        let level = snapshot.logs.level.clone();
         let old = self.gateway.live();
         warn_of_restart(&old.snapshot, &snapshot);
         for warning in &snapshot.warnings {
             tracing::warn!("{warning}");
         }
         self.gateway.apply(Arc::new(snapshot))?;
+        self.log_level.set(&level)?;
         self.keys.load().await
     }
 }
