@@ -138,7 +138,7 @@ impl Attempts {
                 Err(failed) => failed,
             };
             let again = self.may_retry(&failed, deadline);
-            last = Some(failed.fault);
+            last = Some(sooner(last, failed.fault));
             if !again {
                 break;
             }
@@ -292,6 +292,15 @@ impl Attempts {
 /// of the next one.
 fn elsewhere_may_know_better(kind: FaultKind) -> bool {
     matches!(kind, FaultKind::ModelNotFound | FaultKind::NoBackendAvailable | FaultKind::LoopDetected)
+}
+
+/// The latest fault; among backends at their rate limit, with the shortest of their waits.
+fn sooner(earlier: Option<Fault>, mut fault: Fault) -> Fault {
+    let limited = |fault: &Fault| fault.kind == FaultKind::UpstreamRateLimited;
+    if let Some(earlier) = earlier.filter(|earlier| limited(earlier) && limited(&fault)) {
+        fault.retry_after = earlier.retry_after.into_iter().chain(fault.retry_after).min();
+    }
+    fault
 }
 
 /// What an attempt's fault says about its backend.

@@ -22,6 +22,8 @@ struct Inner {
     consecutive: u32,
     open_until: Option<Instant>,
     probing: bool,
+    /// Whether it is open because the backend asked for a pause, not because it failed.
+    at_rate_limit: bool,
 }
 
 /// Guards one model at one backend.
@@ -77,6 +79,7 @@ impl Breaker {
         if inner.probing || inner.consecutive >= limit.max(1) {
             inner.open_until = Some(now + open_for);
             inner.probing = false;
+            inner.at_rate_limit = false;
         }
     }
 
@@ -85,6 +88,13 @@ impl Breaker {
         let mut inner = self.lock();
         inner.probing = false;
         inner.open_until = inner.open_until.max(Some(until));
+        inner.at_rate_limit = true;
+    }
+
+    /// How much longer the backend wants to be left alone, where that is why nothing passes.
+    pub fn pause_left(&self, now: Instant) -> Option<Duration> {
+        let inner = self.lock();
+        inner.open_until.filter(|until| inner.at_rate_limit && now < *until).map(|until| until - now)
     }
 
     /// A request ended without saying anything about the backend.
@@ -146,6 +156,15 @@ mod tests {
         let (breaker, now) = (Breaker::default(), Instant::now());
         breaker.cool_down(now + OPEN);
         assert!(!breaker.try_pass(now + OPEN / 2));
+        assert_eq!(breaker.pause_left(now + OPEN / 2), Some(OPEN / 2));
+        assert_eq!(breaker.pause_left(now + OPEN), None);
         assert!(breaker.try_pass(now + OPEN));
+    }
+
+    #[test]
+    fn a_failure_is_no_rate_limit() {
+        let (breaker, now) = (Breaker::default(), Instant::now());
+        failed(&breaker, now, 5);
+        assert_eq!(breaker.pause_left(now), None);
     }
 }

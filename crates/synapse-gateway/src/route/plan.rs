@@ -32,6 +32,7 @@ enum Standing {
     Ready,
     Down,
     Full,
+    Limited,
     Open,
 }
 
@@ -51,6 +52,8 @@ pub struct Plan {
     strategy: Strategy,
     /// The best standing among those left out, to tell the caller why nothing is left.
     left_out: Option<Standing>,
+    /// The shortest pause that a backend at its rate limit asks for.
+    pause: Option<Duration>,
 }
 
 impl Plan {
@@ -70,7 +73,7 @@ impl Plan {
                 routes.push(fallback);
             }
         }
-        Self { routes, at: 0, tried: Vec::new(), strategy, left_out: None }
+        Self { routes, at: 0, tried: Vec::new(), strategy, left_out: None, pause: None }
     }
 
     /// The next place to try.
@@ -92,7 +95,11 @@ impl Plan {
         let untried = |c: &&Candidate| !self.tried.iter().any(|t| Arc::ptr_eq(t, &c.endpoint));
         let mut ranked: Vec<(Standing, &Candidate)> =
             candidates.iter().filter(untried).map(|c| (standing(c, now), c)).collect();
-        for (standing, _) in &ranked {
+        for (standing, candidate) in &ranked {
+            if *standing == Standing::Limited {
+                let pause = candidate.endpoint.breaker.pause_left(now);
+                self.pause = self.pause.into_iter().chain(pause).min();
+            }
             if *standing > Standing::Down {
                 self.left_out = Some(self.left_out.map_or(*standing, |known| known.min(*standing)));
             }
@@ -106,12 +113,19 @@ impl Plan {
 
     /// Why nothing was left before the first attempt.
     pub fn exhausted(&self, model: &str) -> Fault {
-        let wait = Duration::from_secs(1);
+        let mut wait = Duration::from_secs(1);
         match self.left_out {
             Some(Standing::Full) => Fault::new(
                 FaultKind::Overloaded,
                 format!("Every backend of the model `{model}` is at its limit."),
             ),
+            Some(Standing::Limited) => {
+                wait = self.pause.unwrap_or(wait);
+                Fault::new(
+                    FaultKind::UpstreamRateLimited,
+                    "Every backend of this model is at its rate limit.",
+                )
+            }
             Some(_) => Fault::new(
                 FaultKind::CircuitOpen,
                 format!(
@@ -130,7 +144,7 @@ impl Plan {
 fn standing(candidate: &Candidate, now: Instant) -> Standing {
     let endpoint = &candidate.endpoint;
     if endpoint.breaker.state(now) == State::Open {
-        Standing::Open
+        if endpoint.breaker.pause_left(now).is_some() { Standing::Limited } else { Standing::Open }
     } else if !endpoint.has_room() {
         Standing::Full
     } else if endpoint.backend.health() == Health::Down {
