@@ -60,7 +60,7 @@ impl Connection {
         let offered: &[u8] = if protocol == Protocol::Http1 { b"http/1.1" } else { b"h2" };
         let name = ServerName::try_from("localhost")?;
         let tcp = TcpStream::connect(address).await?;
-        let stream = authority.connector(&[offered]).connect(name, tcp).await?;
+        let stream = Box::pin(authority.connector(&[offered]).connect(name, tcp)).await?;
         if stream.get_ref().1.alpn_protocol() != Some(offered) {
             return Err("another protocol was agreed on".into());
         }

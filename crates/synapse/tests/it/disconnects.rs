@@ -1,6 +1,6 @@
 //! Callers who leave: their work is cancelled at the engine, whatever stage it is at.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use synapse_testkit::{Engine, Gateway};
@@ -21,8 +21,9 @@ pub(crate) enum Stage {
     MidStream,
 }
 
-/// Lets callers come to this stage and leave, all at once; returns when the engine knows.
-pub(crate) async fn leave(engine: &Engine, gateway: &Gateway, stage: Stage, callers: u64) {
+/// Lets callers come to this stage and leave, all at once; returns when the engine knows, with the
+/// moment in which they left.
+pub(crate) async fn leave(engine: &Engine, gateway: &Gateway, stage: Stage, callers: u64) -> Instant {
     let before = engine.counters();
     engine.update(|behaviour| {
         behaviour.hang_before_head = stage != Stage::MidStream;
@@ -51,8 +52,10 @@ pub(crate) async fn leave(engine: &Engine, gateway: &Gateway, stage: Stage, call
             begun.recv().await;
         }
     }
+    let left = Instant::now();
     tasks.shutdown().await;
     engine.until(|counters| counters.aborted == before.aborted + callers).await;
+    left
 }
 
 #[tokio::test]

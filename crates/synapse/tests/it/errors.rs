@@ -178,10 +178,8 @@ async fn replies_that_no_api_promises_are_502_and_not_shown() {
         Script::replying("application/json", "not json").await,
         Script::replying("text/plain", page).await,
         Script::saying(redirect).await,
-        Script::saying(format!(
-            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{{"
-        ))
-        .await,
+        Script::saying("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{")
+            .await,
         Script::saying("nonsense").await,
     ] {
         let gateway = before(&script).await;

@@ -221,25 +221,3 @@ async fn retries_are_bounded() {
     let asked: u64 = engines.iter().map(|engine| engine.counters().received).sum();
     assert_eq!(asked, 3, "one attempt and two more");
 }
-
-#[tokio::test]
-async fn no_request_fails_while_one_of_two_engines_dies() {
-    let (mut first, second) = (Engine::serving("first", "m").await, Engine::serving("second", "m").await);
-    let gateway = gateway(&Config::with(&[&first, &second])).await;
-    let mut callers = tokio::task::JoinSet::new();
-    for _ in 0..8 {
-        let client = gateway.client();
-        callers.spawn(async move {
-            for _ in 0..25 {
-                let answer = client.chat("m").await;
-                assert_eq!(answer.status, 200, "{}", answer.text());
-            }
-        });
-    }
-    first.until(|counters| counters.completed > 20).await;
-    first.die().await;
-    while let Some(done) = callers.join_next().await {
-        done.expect("every answer is a 200");
-    }
-    assert!(second.counters().completed > 0);
-}

@@ -1,15 +1,12 @@
 //! Changes of the configuration while the gateway runs.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
-};
-
 use serde_json::json;
-use synapse_testkit::{Client, Config, Engine, Gateway};
-use tokio::task::JoinSet;
+use synapse_testkit::{Config, Engine, Gateway};
 
-use crate::start::{code, gateway, pair, single};
+use crate::{
+    load::Load,
+    start::{code, gateway, pair, single},
+};
 
 const DONE: &str = "synapse_config_reloads_total";
 
@@ -81,61 +78,9 @@ async fn a_stream_goes_on_while_its_backend_leaves_the_configuration() {
     assert!(stream.finish().await.is_done());
 }
 
-/// Callers who go on until told to stop.
-pub(crate) struct Load {
-    stop: Arc<AtomicBool>,
-    served: Arc<AtomicU64>,
-    callers: JoinSet<u64>,
-}
-
-impl Load {
-    /// This many callers of `m`, one request after the other, every second one streamed.
-    pub(crate) fn on(gateway: &Gateway, callers: usize) -> Self {
-        let (stop, served) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
-        let mut load = Self { stop, served, callers: JoinSet::new() };
-        for _ in 0..callers {
-            let (stop, served) = (Arc::clone(&load.stop), Arc::clone(&load.served));
-            load.callers.spawn(call_until_told(gateway.client(), stop, served));
-        }
-        load
-    }
-
-    /// Waits until this many more requests have been served.
-    pub(crate) async fn serves(&self, more: u64) {
-        let goal = self.served.load(Ordering::SeqCst) + more;
-        let reached = async {
-            while self.served.load(Ordering::SeqCst) < goal {
-                tokio::task::yield_now().await;
-            }
-        };
-        synapse_testkit::within("the load to be served", reached).await;
-    }
-
-    /// Stops it; how many requests failed, and of how many.
-    pub(crate) async fn stop(mut self) -> (u64, u64) {
-        self.stop.store(true, Ordering::SeqCst);
-        let mut failed = 0;
-        while let Some(caller) = self.callers.join_next().await {
-            failed += caller.expect("a caller");
-        }
-        (failed, self.served.load(Ordering::SeqCst))
-    }
-}
-
-async fn call_until_told(client: Client, stop: Arc<AtomicBool>, served: Arc<AtomicU64>) -> u64 {
-    let mut failed = 0;
-    while !stop.load(Ordering::SeqCst) {
-        let plain = client.chat("m").await;
-        let stream = client.stream("m").await;
-        failed += u64::from(plain.status != 200) + u64::from(!stream.is_done());
-        served.fetch_add(2, Ordering::SeqCst);
-    }
-    failed
-}
-
 /// Changes the configuration this many times under load; how many requests failed, and of how many.
 pub(crate) async fn reload_under_load(gateway: &Gateway, engines: &[&Engine], times: u32) -> (u64, u64) {
-    let load = Load::on(gateway, 4);
+    let load = Load::mixed(gateway, 4);
     for round in 1..=times {
         // The second backend comes and goes, the timeouts make the first a new one.
         let present = if round % 2 == 0 { engines } else { &engines[..1] };

@@ -58,7 +58,7 @@ async fn a_renewed_certificate_is_served_without_a_restart() {
     new.write_to(gateway.folder());
     let renewed =
         gateway.until("the new certificate", async || ask_encrypted(&gateway, Protocol::Http1, &new).await);
-    assert_eq!(renewed.await.status, 200);
+    assert_eq!(Box::pin(renewed).await.status, 200);
     assert!(ask_encrypted(&gateway, Protocol::Http1, &old).await.is_none(), "the old one is gone");
     assert!(open.ask(chat(&gateway.client())).await.is_ok(), "connections that stand go on");
 }
