@@ -194,6 +194,9 @@ impl Gateway {
                 }
                 None => {
                     let handle = self.open_backend(spec, snapshot.discovery)?;
+                    if let Some(earlier) = old.fleet.get(&spec.id) {
+                        handle.inherit(earlier);
+                    }
                     fresh.push(Arc::clone(&handle));
                     handle
                 }

@@ -1,4 +1,4 @@
-//! What `synapse serve` prints when it is up: the address, a key where one may be shown, what it
+//! What `synapse serve` prints when it is up: its addresses, a key where one may be shown, what it
 //! found, and a request to try.
 
 use std::{
@@ -17,10 +17,11 @@ const PATIENCE: Duration = Duration::from_millis(400);
 pub(crate) async fn print(
     gateway: &Gateway,
     addresses: &[SocketAddr],
+    metrics: Option<SocketAddr>,
     key: Option<&str>,
 ) -> anyhow::Result<()> {
     wait_for_models(gateway).await;
-    let text = text(gateway, addresses, key);
+    let text = text(gateway, addresses, metrics, key);
     match io::stdout().write_all(text.as_bytes()) {
         // With nobody to read it, the gateway runs all the same.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
@@ -39,7 +40,12 @@ async fn wait_for_models(gateway: &Gateway) {
     }
 }
 
-fn text(gateway: &Gateway, addresses: &[SocketAddr], key: Option<&str>) -> String {
+fn text(
+    gateway: &Gateway,
+    addresses: &[SocketAddr],
+    metrics: Option<SocketAddr>,
+    key: Option<&str>,
+) -> String {
     let live = gateway.live();
     let server = &live.snapshot.server;
     let scheme = if server.tls.is_some() { "https" } else { "http" };
@@ -65,6 +71,7 @@ fn text(gateway: &Gateway, addresses: &[SocketAddr], key: Option<&str>) -> Strin
         (None, AuthMode::Open) => "none needed: auth.mode is `open`".to_owned(),
         (None, AuthMode::Keys) => "yours; make one with `synapse key create`".to_owned(),
     };
+    let metrics = metrics.map_or_else(|| "off".to_owned(), |address| format!("http://{address}/metrics"));
     let model = models.first().copied().unwrap_or("MODEL");
     let authorization = match (key, live.snapshot.auth.mode) {
         (_, AuthMode::Open) => String::new(),
@@ -73,7 +80,8 @@ fn text(gateway: &Gateway, addresses: &[SocketAddr], key: Option<&str>) -> Strin
         }
     };
     format!(
-        "Synapse {version} is up.\n\n  URL      {url}\n  Key      {shown}\n  Engines  {engines}\n  Models   {models}\n\n\
+        "Synapse {version} is up.\n\n  URL      {url}\n  Key      {shown}\n  Engines  {engines}\n  Models   {models}\n  \
+         Metrics  {metrics}\n\n\
          Try it:\n\n  curl -N {url}/chat/completions \\\n  {authorization}  -H 'Content-Type: application/json' \\\n    \
          -d '{{\"model\":\"{model}\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"Hello!\"}}]}}'\n\n",
         version = env!("CARGO_PKG_VERSION"),

@@ -67,6 +67,7 @@ async fn run(
     let sockets = server::bind::bind(&snapshot.server.host, snapshot.server.port)?;
     let certificates = snapshot.server.tls.as_ref().map(Certificates::load).transpose()?.map(Arc::new);
     let metrics = bind_metrics(&snapshot)?;
+    let metrics_address = metrics.as_ref().map(TcpListener::local_addr).transpose()?;
 
     set_shards(server::cores_count());
     let instance = folder.instance_id().simple().to_string();
@@ -100,7 +101,7 @@ async fn run(
     };
     tasks.push(tasks::spawn("reloader", reloader.watch()));
 
-    banner::print(&gateway, server.addresses(), key_to_show.as_deref()).await?;
+    banner::print(&gateway, server.addresses(), metrics_address, key_to_show.as_deref()).await?;
     wait_for_signal().await?;
     take_down(&gateway, &mut server).await;
     drop((tasks, folder));

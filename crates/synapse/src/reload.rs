@@ -27,7 +27,7 @@ pub(crate) struct Reloader {
 impl Reloader {
     /// Looks for changes for as long as the gateway runs.
     pub(crate) async fn watch(mut self) {
-        let mut stamp = self.certificates.as_ref().map(|c| c.stamp());
+        let mut stamp = self.certificates.as_ref().map(|c| c.first_stamp());
         let mut unreadable = false;
         let mut settling: Option<String> = None;
         loop {

@@ -20,6 +20,7 @@ pub(crate) struct Settings {
     pub(crate) file: Option<PathBuf>,
     pub(crate) host: Option<String>,
     pub(crate) port: Option<u16>,
+    pub(crate) metrics_port: Option<u16>,
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) database_url: Option<SecretString>,
     pub(crate) api_auth_key: Option<SecretString>,
@@ -76,6 +77,9 @@ impl Settings {
         }
         if let Some(port) = self.port {
             snapshot.server.port = port;
+        }
+        if let (Some(port), Some((_, configured))) = (self.metrics_port, &mut snapshot.server.metrics) {
+            *configured = port;
         }
         if let Some(folder) = &self.data_dir {
             snapshot.data_dir.clone_from(folder);

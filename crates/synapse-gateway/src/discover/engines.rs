@@ -18,7 +18,7 @@ pub(super) async fn health(probe: &Probe) -> Result<(), ProbeError> {
             Err(ProbeError::Status(404 | 405 | 501)) => Ok(()),
             other => other.map(drop),
         },
-        EngineKind::Ollama => probe.get(probe.root("/api/version")).await.map(drop),
+        EngineKind::Ollama => answers(probe.get(probe.root("/api/version")).await),
         EngineKind::Vllm
         | EngineKind::Sglang
         | EngineKind::LlamaCpp

@@ -201,8 +201,9 @@ impl Attempts {
     /// engine keeps nothing of it, and within the budget.
     fn may_retry(&self, failed: &Failed, deadline: Instant) -> bool {
         let kind = failed.fault.kind;
-        // A backend that does not know a model says nothing of the next one.
-        let elsewhere = kind.retry() == Retry::ElsewhereOnly || kind == FaultKind::ModelNotFound;
+        // A backend that does not know a model, or is this gateway itself, says nothing of the next one.
+        let elsewhere = kind.retry() == Retry::ElsewhereOnly
+            || matches!(kind, FaultKind::ModelNotFound | FaultKind::LoopDetected);
         if !elsewhere && failed.reached != Reached::Nothing {
             return false;
         }

@@ -7,7 +7,10 @@ use hyper::{
     HeaderMap, Response,
     header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, HeaderName, HeaderValue},
 };
-use synapse_core::{error::Fault, id::RequestId};
+use synapse_core::{
+    error::{Fault, FaultKind},
+    id::RequestId,
+};
 
 use super::{
     attempt::{Attempts, Outcome},
@@ -17,7 +20,7 @@ use crate::{
     audit::Record,
     gateway::{Gateway, Live},
     stream::{
-        PendingFlow, PendingReply, Source,
+        self, PendingFlow, PendingReply, Source,
         body::{Bytestream, ReplyBody},
     },
 };
@@ -44,14 +47,14 @@ pub async fn deliver(
     let reveal = live.snapshot.server.reveal_backend;
     let (streamed, operation) = (bound.call.shape.stream, bound.call.operation);
     let attempts = Attempts::new(Arc::clone(gateway), live, bound, id.as_str(), record.trail());
-    if !streamed {
-        return finish(Box::pin(attempts.run()).await, reveal, record);
-    }
     let mut pending: PendingReply = Box::pin(attempts.run());
     tokio::select! {
         biased;
         outcome = &mut pending => finish(outcome, reveal, record),
-        () = tokio::time::sleep(EARLY_HEAD) => {
+        () = stream::expiry(&gateway.drain) => {
+            Err(Fault::new(FaultKind::ShuttingDown, "The gateway is going down. Try again."))
+        }
+        () = tokio::time::sleep(EARLY_HEAD), if streamed => {
             let flow = PendingFlow::new(pending, operation, &gateway.drain);
             let mut response = Response::new(ReplyBody::new(Bytestream::Pending(Box::new(flow))));
             stream_headers(response.headers_mut());

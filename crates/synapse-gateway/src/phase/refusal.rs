@@ -34,6 +34,10 @@ pub(super) fn of(status: StatusCode, headers: &HeaderMap, body: &[u8], model: &s
         429 => {
             Fault::new(FaultKind::UpstreamRateLimited, "Every backend of this model is at its rate limit.")
         }
+        508 => Fault::new(
+            FaultKind::LoopDetected,
+            "The address of one of this model's backends leads back to a gateway.",
+        ),
         300..=399 => Fault::new(FaultKind::UpstreamInvalidResponse, "The engine answered with a redirect."),
         _ => Fault::new(FaultKind::Upstream, "The engine failed to serve the request."),
     };

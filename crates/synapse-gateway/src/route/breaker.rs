@@ -75,6 +75,11 @@ impl Breaker {
         inner.open_until.max(inner.cool_until)
     }
 
+    /// How much longer the backend wants to be left alone, if it asked for that.
+    pub fn pause_left(&self, now: Instant) -> Option<Duration> {
+        self.lock().cool_until.filter(|until| now < *until).map(|until| until - now)
+    }
+
     /// Asks to pass; the pass must come back with [`Self::success`], [`Self::failure`] or
     /// [`Self::abandon`].
     pub fn try_pass(&self, now: Instant) -> Option<Pass> {
@@ -211,6 +216,8 @@ mod tests {
         breaker.cool_down(pass(&breaker, now), now + OPEN);
         breaker.success(running);
         assert!(breaker.try_pass(now + OPEN / 2).is_none(), "an older success does not cut it short");
+        assert_eq!(breaker.pause_left(now + OPEN / 2), Some(OPEN / 2));
+        assert_eq!(breaker.pause_left(now + OPEN), None);
         assert_eq!(breaker.state(now + OPEN), State::Closed);
     }
 }

@@ -151,6 +151,14 @@ impl BackendHandle {
         changed || first
     }
 
+    /// Begins with what was known of the same backend under an earlier configuration, until its
+    /// own checks say otherwise: nobody should miss a model because a timeout was changed.
+    pub fn inherit(&self, earlier: &Self) {
+        self.models.store(earlier.models.load_full());
+        self.set_health(earlier.health());
+        self.set_load(earlier.load());
+    }
+
     /// The engine's last word on its load.
     pub fn load(&self) -> Load {
         *self.load.lock().unwrap_or_else(PoisonError::into_inner)

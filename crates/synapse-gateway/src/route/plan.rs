@@ -32,6 +32,8 @@ enum Standing {
     Ready,
     Down,
     Full,
+    /// It has asked for a pause.
+    Limited,
     Open,
 }
 
@@ -132,6 +134,10 @@ impl Plan {
                 FaultKind::Overloaded,
                 format!("Every backend of the model `{model}` is at its limit."),
             ),
+            Some(Standing::Limited) => Fault::new(
+                FaultKind::UpstreamRateLimited,
+                format!("Every backend of the model `{model}` is at its rate limit."),
+            ),
             Some(_) => Fault::new(
                 FaultKind::CircuitOpen,
                 format!(
@@ -149,7 +155,9 @@ impl Plan {
 
 fn standing(candidate: &Candidate, now: Instant) -> Standing {
     let endpoint = &candidate.endpoint;
-    if endpoint.breaker.state(now) == State::Open {
+    if endpoint.breaker.pause_left(now).is_some() {
+        Standing::Limited
+    } else if endpoint.breaker.state(now) == State::Open {
         Standing::Open
     } else if !endpoint.has_room() {
         Standing::Full

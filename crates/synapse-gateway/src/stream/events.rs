@@ -37,7 +37,7 @@ const LINGER: Duration = Duration::from_millis(50);
 const MAX_WRITE: usize = 32 * 1024;
 
 /// Resolves when a drain's grace period is over.
-pub(super) type Expiry = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(crate) type Expiry = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A stream of events that has begun.
 pub(crate) struct EventFlow {
@@ -288,7 +288,7 @@ impl EventFlow {
 }
 
 /// Resolves when a drain's grace period is over.
-pub(super) fn expiry(drain: &Drain) -> Expiry {
+pub(crate) fn expiry(drain: &Drain) -> Expiry {
     let mut expired = drain.expiry();
     Box::pin(async move {
         // The sender lives as long as the gateway; its end is an expiry, too.

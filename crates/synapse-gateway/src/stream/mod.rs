@@ -24,7 +24,7 @@ use crate::{
     drain::Drain,
     route::endpoint::Lease,
 };
-pub(crate) use events::EventFlow;
+pub(crate) use events::{EventFlow, expiry};
 pub(crate) use pending::{PendingFlow, PendingReply};
 pub(crate) use raw::RawFlow;
 

@@ -30,12 +30,12 @@ fn with_variable(arg: Arg) -> Arg {
     }
 }
 
-/// An empty variable is how a compose file says "not set"; and next to a service named `synapse`,
-/// Kubernetes puts `SYNAPSE_PORT=tcp://…` into every container.
+/// An empty variable is how a compose file says "not set"; and next to services named `synapse`
+/// and `synapse-metrics`, Kubernetes puts `SYNAPSE_PORT=tcp://…` and its like into every container.
 fn is_meant_for_us(variable: &str) -> bool {
     env::var_os(variable).is_none_or(|value| {
         let value = value.to_string_lossy();
-        !(value.is_empty() || variable == "SYNAPSE_PORT" && value.starts_with("tcp://"))
+        !(value.is_empty() || variable.ends_with("_PORT") && value.starts_with("tcp://"))
     })
 }
 

@@ -19,6 +19,9 @@ pub(super) struct ServeArgs {
     /// Port to listen on; 0 picks a free one [default: 8080]
     #[arg(long)]
     pub(super) port: Option<u16>,
+    /// Port for Prometheus' metrics; 0 picks a free one [default: 9464]
+    #[arg(long, value_name = "PORT")]
+    pub(super) metrics_port: Option<u16>,
     /// An API key of your own spelling, for team `default`
     #[arg(long, value_name = "KEY")]
     pub(super) api_auth_key: Option<SecretString>,
@@ -36,6 +39,7 @@ pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         file: config,
         host: args.host,
         port: args.port,
+        metrics_port: args.metrics_port,
         data_dir,
         database_url,
         api_auth_key: args.api_auth_key,

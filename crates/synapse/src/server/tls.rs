@@ -18,7 +18,11 @@ pub(crate) struct Certificates {
     files: TlsFiles,
     current: Arc<Current>,
     acceptor: TlsAcceptor,
+    first_stamp: Stamp,
 }
+
+/// When the files were last changed.
+pub(crate) type Stamp = [Option<SystemTime>; 2];
 
 struct Current(ArcSwap<CertifiedKey>);
 
@@ -37,11 +41,13 @@ impl ResolvesServerCert for Current {
 impl Certificates {
     /// Reads the files.
     pub(crate) fn load(files: &TlsFiles) -> anyhow::Result<Self> {
+        // Before reading: a change in between is then noticed as one.
+        let first_stamp = stamp(files);
         let current = Arc::new(Current(ArcSwap::from_pointee(read(files)?)));
         let mut config =
             ServerConfig::builder().with_no_client_auth().with_cert_resolver(Arc::clone(&current) as Arc<_>);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Self { files: files.clone(), current, acceptor: TlsAcceptor::from(Arc::new(config)) })
+        Ok(Self { files: files.clone(), current, acceptor: TlsAcceptor::from(Arc::new(config)), first_stamp })
     }
 
     /// Reads the files again; connections from now on get what they hold.
@@ -50,15 +56,24 @@ impl Certificates {
         Ok(())
     }
 
+    /// When the files were last changed before they were first read.
+    pub(crate) fn first_stamp(&self) -> Stamp {
+        self.first_stamp
+    }
+
     /// When the files were last changed, to notice that they were.
-    pub(crate) fn stamp(&self) -> [Option<SystemTime>; 2] {
-        let changed = |path: &PathBuf| std::fs::metadata(path).and_then(|m| m.modified()).ok();
-        [changed(&self.files.cert), changed(&self.files.key)]
+    pub(crate) fn stamp(&self) -> Stamp {
+        stamp(&self.files)
     }
 
     pub(super) fn acceptor(&self) -> &TlsAcceptor {
         &self.acceptor
     }
+}
+
+fn stamp(files: &TlsFiles) -> Stamp {
+    let changed = |path: &PathBuf| std::fs::metadata(path).and_then(|m| m.modified()).ok();
+    [changed(&files.cert), changed(&files.key)]
 }
 
 fn read(files: &TlsFiles) -> anyhow::Result<CertifiedKey> {

@@ -2,4 +2,22 @@
 // It tells clippy that helpers, too, are test code.
 #![cfg(test)]
 
+mod chat;
 mod cli;
+mod disconnects;
+mod discovery;
+mod drain;
+mod endpoints;
+mod errors;
+mod failover;
+mod keys;
+mod litellm;
+mod load;
+mod models;
+mod prove;
+mod records;
+mod reload;
+mod start;
+mod streams;
+mod tidy;
+mod transport;

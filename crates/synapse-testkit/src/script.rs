@@ -1,0 +1,95 @@
+//! Servers that say exactly the given bytes, for what no simulator should be able to do.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+
+/// A server that answers every POST with the same bytes and then closes, and every other request
+/// with 404, as an engine without discovery does.
+pub struct Script {
+    address: SocketAddr,
+    calls: Arc<AtomicUsize>,
+    _serving: JoinSet<()>,
+}
+
+impl Script {
+    /// A server that answers with these bytes, status line and all.
+    ///
+    /// # Panics
+    /// When no port is free.
+    pub async fn saying(reply: impl Into<Vec<u8>>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let calls = Arc::new(AtomicUsize::new(0));
+        let (reply, counted) = (Arc::new(reply.into()), Arc::clone(&calls));
+        let mut serving = JoinSet::new();
+        serving.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.spawn(converse(stream, Arc::clone(&reply), Arc::clone(&counted)));
+            }
+        });
+        Self { address, calls, _serving: serving }
+    }
+
+    /// A server that answers 200 with a body that ends when the connection does.
+    pub async fn replying(content_type: &str, body: &str) -> Self {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\nconnection: close\r\n\r\n");
+        Self::saying(head + body).await
+    }
+
+    /// A server that streams these events and closes.
+    pub async fn streaming(events: &str) -> Self {
+        Self::replying("text/event-stream", events).await
+    }
+
+    /// Its base URL.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// How many POST requests came.
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+}
+
+async fn converse(mut stream: TcpStream, reply: Arc<Vec<u8>>, calls: Arc<AtomicUsize>) {
+    let Some(is_call) = read_request(&mut stream).await else { return };
+    if is_call {
+        calls.fetch_add(1, Ordering::SeqCst);
+    }
+    let nothing = &b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"[..];
+    let bytes = if is_call { &reply[..] } else { nothing };
+    // Whoever asked may have gone; that is theirs to know.
+    let _gone = stream.write_all(bytes).await;
+    let _gone = stream.shutdown().await;
+}
+
+/// Reads a request whole; whether it was a POST.
+async fn read_request(stream: &mut TcpStream) -> Option<bool> {
+    let mut read = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&read).to_ascii_lowercase();
+        if let Some(head) = text.find("\r\n\r\n") {
+            let length = text[..head].lines().find_map(|line| line.strip_prefix("content-length: "));
+            let length: usize = length.map_or(Some(0), |digits| digits.trim().parse().ok())?;
+            if read.len() >= head + 4 + length {
+                return Some(text.starts_with("post"));
+            }
+        }
+        if stream.read_buf(&mut read).await.ok()? == 0 {
+            return None;
+        }
+    }
+}
