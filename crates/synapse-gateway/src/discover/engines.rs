@@ -23,7 +23,15 @@ pub(super) async fn health(probe: &Probe) -> Result<(), ProbeError> {
         | EngineKind::Sglang
         | EngineKind::LlamaCpp
         | EngineKind::Tgi
-        | EngineKind::TensorRtLlm => probe.get(probe.root("/health")).await.map(drop),
+        | EngineKind::TensorRtLlm => answers(probe.get(probe.root("/health")).await),
+    }
+}
+
+/// A proxy before the engine may not pass its health route on; that it answers is enough.
+fn answers<T>(asked: Result<T, ProbeError>) -> Result<(), ProbeError> {
+    match asked {
+        Err(ProbeError::Status(401 | 403 | 404 | 405 | 501)) => Ok(()),
+        other => other.map(drop),
     }
 }
 
