@@ -27,6 +27,9 @@ pub enum FormError {
     /// The closing boundary never came.
     #[error("the form ends before its closing boundary")]
     Truncated,
+    /// Something that two readers could read in two ways.
+    #[error("{0}")]
+    Ambiguous(&'static str),
 }
 
 /// A small field.
@@ -72,8 +75,13 @@ impl Scanner {
     /// # Errors
     /// When the content type names no boundary.
     pub fn new(content_type: &str, wanted: &'static [&'static str]) -> Result<Self, FormError> {
-        let boundary = parameter(content_type, "boundary").filter(|b| !b.is_empty() && b.len() <= 70);
-        let boundary = boundary.ok_or(FormError::NoBoundary)?;
+        let mut boundary = None;
+        for (key, value) in parameters(content_type)? {
+            if key == "boundary" && boundary.replace(value).is_some() {
+                return Err(FormError::Ambiguous("the content type has two boundaries"));
+            }
+        }
+        let boundary = boundary.filter(|b| !b.is_empty() && b.len() <= 70).ok_or(FormError::NoBoundary)?;
         let delimiter = format!("\r\n--{boundary}").into_bytes();
         // The first delimiter has no line before it; lend it one.
         Ok(Self {
@@ -109,6 +117,9 @@ impl Scanner {
     fn step(&mut self) -> Result<bool, FormError> {
         match &self.state {
             State::End => {
+                if !self.window.iter().all(u8::is_ascii_whitespace) {
+                    return Err(FormError::Ambiguous("something follows the form's closing boundary"));
+                }
                 self.drop_front(self.window.len());
                 Ok(false)
             }
@@ -140,8 +151,15 @@ impl Scanner {
 
     fn read_headers(&mut self) -> Result<bool, FormError> {
         if self.window.starts_with(b"--") {
+            self.drop_front(2);
             self.state = State::End;
             return Ok(true);
+        }
+        // Padding may follow a boundary, but nothing that would make it a longer one.
+        let padding = self.window.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
+        let line_end = &self.window[padding..self.window.len().min(padding + 2)];
+        if !b"\r\n".starts_with(line_end) && self.window != b"-" {
+            return Err(FormError::Ambiguous("a line begins with the boundary, but is none"));
         }
         let Some(end) = memmem::find(&self.window, b"\r\n\r\n") else {
             return if self.window.len() > MAX_HEADERS { Err(FormError::HeadersTooLong) } else { Ok(false) };
@@ -150,8 +168,8 @@ impl Scanner {
         if self.parts > MAX_PARTS {
             return Err(FormError::TooManyParts);
         }
-        let headers = String::from_utf8_lossy(&self.window[..end]).into_owned();
-        let name = field_name(&headers).filter(|name| self.wanted.contains(&name.as_str()));
+        let headers = String::from_utf8_lossy(&self.window[padding..end]).into_owned();
+        let name = field_name(&headers)?.filter(|name| self.wanted.contains(&name.as_str()));
         // The line end stays: it may belong to the delimiter of an empty part.
         self.drop_front(end + 2);
         self.state = match name {
@@ -176,24 +194,61 @@ impl Scanner {
 }
 
 /// The name in a part's `Content-Disposition`, unless the part is a file.
-fn field_name(headers: &str) -> Option<String> {
-    let line = headers.split("\r\n").find(|line| {
-        line.split_once(':').is_some_and(|(key, _)| key.trim().eq_ignore_ascii_case("content-disposition"))
-    })?;
-    if parameter(line, "filename").is_some() {
-        return None;
+fn field_name(headers: &str) -> Result<Option<String>, FormError> {
+    let mut disposition = None;
+    for line in headers.split("\r\n").filter(|line| !line.is_empty()) {
+        if line.starts_with([' ', '\t']) {
+            return Err(FormError::Ambiguous("a part's header is folded"));
+        }
+        let Some((key, value)) = line.split_once(':') else { continue };
+        if key.trim().eq_ignore_ascii_case("content-disposition") && disposition.replace(value).is_some() {
+            return Err(FormError::Ambiguous("a part has two dispositions"));
+        }
     }
-    parameter(line, "name")
+    let (mut name, mut is_file) = (None, false);
+    for (key, value) in parameters(disposition.unwrap_or_default())? {
+        match key.as_str() {
+            "name" if name.replace(value).is_some() => {
+                return Err(FormError::Ambiguous("a part has two names"));
+            }
+            "name*" => return Err(FormError::Ambiguous("a part's name is encoded")),
+            "filename" | "filename*" => is_file = true,
+            _ => {}
+        }
+    }
+    Ok(name.filter(|_| !is_file))
 }
 
-/// A parameter of a header's value, quoted or not.
-fn parameter(value: &str, wanted: &str) -> Option<String> {
-    value.split(';').skip(1).find_map(|piece| {
-        let (key, value) = piece.split_once('=')?;
-        let value = value.trim();
-        let value = value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value);
-        key.trim().eq_ignore_ascii_case(wanted).then(|| value.to_owned())
-    })
+/// The parameters of a header's value, keys in lower case. A `;` within quotes belongs to the value.
+fn parameters(value: &str) -> Result<Vec<(String, String)>, FormError> {
+    let mut found = Vec::new();
+    let mut rest = value.split_once(';').map_or("", |(_, rest)| rest);
+    while let Some((key, tail)) = rest.split_once('=') {
+        let tail = tail.trim_start();
+        let (text, next) = match tail.strip_prefix('"') {
+            Some(quoted) => unquote(quoted)?,
+            None => {
+                tail.split_once(';').map_or((tail.trim().to_owned(), ""), |(v, n)| (v.trim().to_owned(), n))
+            }
+        };
+        found.push((key.trim().to_ascii_lowercase(), text));
+        rest = next.trim_start().trim_start_matches(';');
+    }
+    Ok(found)
+}
+
+/// A quoted text after its first quote, and what follows its last one.
+fn unquote(quoted: &str) -> Result<(String, &str), FormError> {
+    let mut text = String::new();
+    let mut chars = quoted.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => return Ok((text, &quoted[at + 1..])),
+            '\\' => text.extend(chars.next().map(|(_, c)| c)),
+            c => text.push(c),
+        }
+    }
+    Err(FormError::Ambiguous("a quoted text does not end"))
 }
 
 #[cfg(test)]
@@ -232,6 +287,27 @@ mod tests {
     fn a_form_without_its_end_is_refused() {
         assert_eq!(scan(&[], &BODY[..BODY.len() - 6]), Err(FormError::Truncated));
         assert_eq!(Scanner::new("multipart/form-data", &[]).err(), Some(FormError::NoBoundary));
+    }
+
+    #[test]
+    fn what_two_readers_could_read_in_two_ways_is_refused() {
+        let part = |headers: &str| format!("--XyZ\r\n{headers}\r\n\r\nx\r\n--XyZ--");
+        for body in [
+            part("Content-Disposition: form-data;\r\n name=model"),
+            part("Content-Disposition: form-data; name*=utf-8''model"),
+            part("Content-Disposition: form-data; name=a; name=model"),
+            part("Content-Disposition: form-data\r\nContent-Disposition: form-data; name=model"),
+            format!(
+                "{}\r\n--XyZ\r\nContent-Disposition: form-data; name=model\r\n\r\ny\r\n--XyZ--",
+                part("A: b")
+            ),
+            "--XyZEVIL\r\n\r\nx\r\n--XyZ--".to_owned(),
+        ] {
+            assert!(matches!(scan(&[], body.as_bytes()), Err(FormError::Ambiguous(_))), "{body}");
+        }
+        assert!(Scanner::new("multipart/form-data; boundary=a; boundary=b", &[]).is_err());
+        let quoted = part("Content-Disposition: form-data; x=\"; name=model; \"; name=\"prompt\"");
+        assert_eq!(scan(&[], quoted.as_bytes()), Ok(vec![]));
     }
 
     #[test]

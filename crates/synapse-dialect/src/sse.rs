@@ -20,13 +20,16 @@ pub struct EventTooLong {
 pub struct Framer {
     /// The beginning of an event whose end has not arrived.
     pending: BytesMut,
+    /// How much of it is known to hold no end; a stream of tiny chunks must not be searched again
+    /// and again.
+    searched: usize,
     limit: usize,
 }
 
 impl Framer {
     /// A framer that bears events of up to `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        Self { pending: BytesMut::new(), limit }
+        Self { pending: BytesMut::new(), searched: 0, limit }
     }
 
     /// Takes a chunk; gives all events that are complete now, as one run of bytes (maybe empty).
@@ -35,14 +38,16 @@ impl Framer {
     /// When what is held exceeds the limit.
     pub fn push(&mut self, chunk: Bytes) -> Result<Bytes, EventTooLong> {
         let whole = if self.pending.is_empty() {
-            let end = last_event_end(&chunk);
+            let end = last_event_end(&chunk, 0);
             self.pending.extend_from_slice(&chunk[end..]);
             chunk.slice(..end)
         } else {
             self.pending.extend_from_slice(&chunk);
-            let end = last_event_end(&self.pending);
+            let end = last_event_end(&self.pending, self.searched);
             self.pending.split_to(end).freeze()
         };
+        // A blank line may straddle the border: two line ends are up to four bytes.
+        self.searched = self.pending.len().saturating_sub(4);
         if self.pending.len() > self.limit {
             return Err(EventTooLong { limit: self.limit });
         }
@@ -51,18 +56,19 @@ impl Framer {
 
     /// What is left when the stream has ended: an event without its closing blank line, or nothing.
     pub fn finish(&mut self) -> Bytes {
+        self.searched = 0;
         self.pending.split().freeze()
     }
 }
 
-/// Where the last complete event of `bytes` ends (after its blank line); 0 without one. A carriage
-/// return at the very end stays open, as a line feed may belong to it.
-fn last_event_end(bytes: &[u8]) -> usize {
+/// Where the last complete event of `bytes` ends (after its blank line); 0 without one that ends after
+/// `from`. A carriage return at the very end stays open, as a line feed may belong to it.
+fn last_event_end(bytes: &[u8], from: usize) -> usize {
     let mut end = bytes.len();
     if bytes.last() == Some(&b'\r') {
         end -= 1;
     }
-    while let Some(at) = memrchr2(b'\n', b'\r', &bytes[..end]) {
+    while let Some(at) = memrchr2(b'\n', b'\r', &bytes[..end]).filter(|&at| at >= from) {
         let line_end = if bytes[at] == b'\n' && at > 0 && bytes[at - 1] == b'\r' { at - 1 } else { at };
         // An empty line: a terminator, or the very beginning, stands right before this one.
         if line_end == 0 || matches!(bytes[line_end - 1], b'\n' | b'\r') {
@@ -89,6 +95,18 @@ pub fn events(run: &[u8]) -> impl Iterator<Item = &[u8]> {
         }
         let event = std::mem::take(&mut rest);
         (!event.is_empty()).then_some(event)
+    })
+}
+
+/// The lines of a run, without their ends.
+pub fn lines(run: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = run;
+    std::iter::from_fn(move || {
+        (!rest.is_empty()).then(|| {
+            let (line, next) = split_line(rest);
+            rest = &rest[next..];
+            line
+        })
     })
 }
 

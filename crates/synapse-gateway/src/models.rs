@@ -3,16 +3,12 @@
 use bytes::Bytes;
 use hyper::{HeaderMap, Response, header::CONTENT_TYPE};
 use serde_json::{Map, Value, json};
-use synapse_core::{
-    audit::Actor,
-    error::{Fault, FaultKind},
-    principal::Principal,
-};
+use synapse_core::{audit::Actor, error::Fault, principal::Principal};
 
 use crate::{
     audit::Record,
     gateway::{Gateway, Live},
-    phase::authenticate::authenticate,
+    phase::{authenticate::authenticate, bind::find},
     pipeline,
     stream::body::ReplyBody,
 };
@@ -52,27 +48,18 @@ fn run(
 }
 
 fn list(live: &Live, caller: &Principal) -> Value {
-    let allowed = live.catalog.listing().iter().filter(|(id, _)| caller.allows_model(id));
+    let allowed = live.catalog.allowed(caller);
     let data: Vec<Value> = allowed.map(|(id, fields)| object(id, fields)).collect();
     json!({ "object": "list", "data": data })
 }
 
 fn one(live: &Live, caller: &Principal, id: &str) -> Result<Value, Fault> {
-    if !caller.allows_model(id) {
-        let message = format!("This API key may not use the model `{id}`.");
-        return Err(Fault::new(FaultKind::ModelNotAllowed, message).param("model"));
-    }
+    let route = find(live, caller, id)?;
     if let Some((id, fields)) = live.catalog.listing().iter().find(|(known, _)| known == id) {
         return Ok(object(id, fields));
     }
     // A name that only a pattern knows.
-    match live.catalog.resolve(id, &live.fleet) {
-        Some(_) => Ok(object(id, &Map::new())),
-        None => {
-            Err(Fault::new(FaultKind::ModelNotFound, format!("The model `{id}` does not exist."))
-                .param("model"))
-        }
-    }
+    Ok(object(route.model.as_str(), &Map::new()))
 }
 
 /// OpenAI's required fields first, then whatever all instances agree on.

@@ -29,7 +29,7 @@ impl Reloader {
     pub(crate) async fn watch(mut self) {
         let mut stamp = self.certificates.as_ref().map(|c| c.first_stamp());
         let mut unreadable = false;
-        let mut settling: Option<String> = None;
+        let mut settling = Settling::default();
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             self.count_dropped_lines();
@@ -40,12 +40,13 @@ impl Reloader {
             }
             match self.settings.text() {
                 // Whoever writes it may not have finished: only what stands still counts.
-                Ok(text) if text != self.seen && settling.as_ref() == Some(&text) => {
-                    self.apply(&text).await;
-                    self.seen = text;
-                    (settling, unreadable) = (None, false);
+                Ok(text) if text != self.seen => {
+                    unreadable = false;
+                    if settling.stands_still(&text, &self.seen) {
+                        self.apply(&text).await;
+                        self.seen = text;
+                    }
                 }
-                Ok(text) if text != self.seen => settling = Some(text),
                 Ok(_) => unreadable = false,
                 // An editor may be replacing it just now; say it once.
                 Err(error) if !unreadable => {
@@ -105,6 +106,24 @@ impl Reloader {
         self.telemetry.apply(&logs)?;
         self.keys.refresh().await;
         Ok(())
+    }
+}
+
+/// A changed text, and how often it has been seen in a row.
+#[derive(Default)]
+struct Settling {
+    text: String,
+    seen: u32,
+}
+
+impl Settling {
+    /// Whether `text` has been seen often enough to be what was meant. The beginning of what is in
+    /// force is probably a file that is just being written, and has to stand for longer.
+    fn stands_still(&mut self, text: &str, in_force: &str) -> bool {
+        self.seen = if self.text == text { self.seen + 1 } else { 1 };
+        text.clone_into(&mut self.text);
+        let enough = if in_force.starts_with(text) { 12 } else { 2 };
+        self.seen >= enough
     }
 }
 

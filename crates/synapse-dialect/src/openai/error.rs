@@ -38,12 +38,32 @@ pub fn read(body: &[u8]) -> EngineError {
         .or_else(|| text(&json["detail"]))
         .or_else(|| text(&json["detail"][0]["msg"]))
         .unwrap_or_else(|| "The engine gave no reason.".to_owned());
-    EngineError { message: sanitise(&message), param: text(&inner["param"]), code: text(&inner["code"]) }
+    let plain = |code: &String| {
+        code.len() <= 64 && code.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
+    };
+    EngineError {
+        message: sanitise(&message),
+        param: text(&inner["param"]).map(|param| sanitise(&param)).filter(|param| param.len() <= 128),
+        code: text(&inner["code"]).filter(plain),
+    }
 }
 
-/// Removes what a caller must not see: addresses of engines, control characters, excess length.
+/// Whether a whole reply is an error: its top level has one that is not `null`.
+pub fn is_error(body: &[u8]) -> bool {
+    crate::json::Object::parse(body).is_ok_and(|object| {
+        object.get("error").is_some_and(|error| error != "null") || object.get("object") == Some("\"error\"")
+    })
+}
+
+/// Removes what a caller must not see: addresses, credentials and paths of engines, control characters,
+/// excess length.
 pub fn sanitise(message: &str) -> String {
-    let words = message.split_whitespace().map(|word| if is_address(word) { "[address]" } else { word });
+    let words = message.split_whitespace().map(|word| match word {
+        word if is_address(word) => "[address]",
+        word if is_secret(word) => "[secret]",
+        word if is_path(word) => "[path]",
+        word => word,
+    });
     let mut clean = String::new();
     for word in words {
         if clean.len() + word.len() > MAX_MESSAGE {
@@ -80,6 +100,21 @@ fn is_address(word: &str) -> bool {
         || (host.contains(|c: char| c.is_ascii_alphabetic()) && host.contains('.'))
         || (port.len() >= 4 && host.contains(|c: char| c.is_ascii_alphabetic()));
     is_port && is_host
+}
+
+/// Whether a word looks like a credential.
+fn is_secret(word: &str) -> bool {
+    let inner = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    let value = inner.rsplit(['=', ':', '"', '\'']).next().unwrap_or(inner);
+    ["sk-", "syn_", "gsk_", "hf_", "xai-", "eyJ"]
+        .iter()
+        .any(|prefix| value.starts_with(prefix) && value.len() > 8)
+}
+
+/// Whether a word names a file of the engine's machine.
+fn is_path(word: &str) -> bool {
+    let inner = word.trim_matches(|c: char| !c.is_ascii_alphanumeric() && c != '/');
+    inner.starts_with('/') && inner[1..].contains('/') && !inner.starts_with("/v1/")
 }
 
 /// The envelope of an error reply.
@@ -133,6 +168,10 @@ mod tests {
         );
         assert_eq!(sanitise("model llama3.1:8b needs 3:1"), "model llama3.1:8b needs 3:1");
         assert_eq!(sanitise("at 12:30, 3.5 of 4096 tokens"), "at 12:30, 3.5 of 4096 tokens");
+        assert_eq!(
+            sanitise("key sk-abcdef123456 in /root/models/x.gguf at /v1/chat"),
+            "key [secret] in [path] at /v1/chat"
+        );
         assert!(sanitise(&"word ".repeat(5000)).len() < 1100);
     }
 }

@@ -40,6 +40,9 @@ pub fn read(operation: Operation, body: &[u8]) -> Result<Shape, Fault> {
         Fault::new(FaultKind::InvalidJson, format!("The request body must be one JSON object: {e}."))
     })?;
     let stream = field::<bool>(&object, "stream", "true or false")?.unwrap_or(false);
+    if object.get("stream_options").is_some_and(|text| text != "null" && !text.starts_with('{')) {
+        return Err(invalid("stream_options", "must be an object"));
+    }
     let options = field::<StreamOptions>(&object, "stream_options", "an object")?;
     if options.is_some() && !stream {
         return Err(invalid("stream_options", "is only allowed when `stream` is true"));

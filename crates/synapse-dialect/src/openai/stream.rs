@@ -1,6 +1,8 @@
 //! What the events of a streamed reply mean: whether content has begun, whether the reply is whole,
 //! what it cost, and which event was only for the gateway.
 
+use std::collections::HashSet;
+
 use bytes::{Bytes, BytesMut};
 use memchr::memmem;
 use serde_json::Value;
@@ -16,6 +18,8 @@ pub enum EventKind {
     Preamble,
     /// Content, or the end of a reply without any.
     Content,
+    /// The mark after the last event.
+    End,
     /// The engine reports a failure.
     Error,
     /// Not what the protocol allows.
@@ -28,13 +32,16 @@ pub fn classify(operation: Operation, event: &[u8]) -> EventKind {
     let Some(data) = parsed.data else { return EventKind::Preamble };
     let data = data.trim_ascii();
     if data == b"[DONE]" {
-        return EventKind::Content;
+        return EventKind::End;
+    }
+    if parsed.name == Some(b"error") {
+        return EventKind::Error;
     }
     if data.is_empty() {
         return EventKind::Preamble;
     }
     let Ok(json) = serde_json::from_slice::<Value>(data) else { return EventKind::Malformed };
-    if parsed.name == Some(b"error") || is_error(&json) {
+    if is_error(&json) {
         return EventKind::Error;
     }
     let content = match operation {
@@ -97,6 +104,8 @@ pub enum Progress {
     Done,
     /// The engine reported a failure, in the middle.
     Failed(String),
+    /// The engine sent what its protocol does not allow.
+    Broken,
 }
 
 /// Follows a stream after its first content, at little more than the cost of searching.
@@ -104,8 +113,9 @@ pub enum Progress {
 pub struct Observer {
     operation: Operation,
     hide_usage: bool,
-    /// Choices that have not finished.
-    open_choices: u32,
+    choices: u32,
+    /// Which choices have finished.
+    finished: HashSet<u64>,
     progress: Progress,
     usage: Option<Usage>,
     finish_reason: Option<String>,
@@ -115,8 +125,15 @@ impl Observer {
     /// `hide_usage`: the usage chunk was asked for by the gateway, not by the caller. `choices`: how
     /// many have to finish.
     pub fn new(operation: Operation, hide_usage: bool, choices: u32) -> Self {
-        let progress = Progress::Open;
-        Self { operation, hide_usage, open_choices: choices, progress, usage: None, finish_reason: None }
+        Self {
+            operation,
+            hide_usage,
+            choices,
+            finished: HashSet::new(),
+            progress: Progress::Open,
+            usage: None,
+            finish_reason: None,
+        }
     }
 
     /// How the stream stands.
@@ -159,13 +176,13 @@ impl Observer {
     pub fn may_end(&self) -> bool {
         match self.operation {
             Operation::Chat | Operation::Completion | Operation::Responses => self.is_whole(),
-            _ => !matches!(self.progress, Progress::Failed(_)),
+            _ => !matches!(self.progress, Progress::Failed(_) | Progress::Broken),
         }
     }
 
     /// Looks at a run of whole events; gives what the caller is to see of it.
     pub fn observe(&mut self, run: Bytes) -> Bytes {
-        if matches!(self.progress, Progress::Failed(_)) {
+        if matches!(self.progress, Progress::Failed(_) | Progress::Broken) {
             return Bytes::new();
         }
         let named =
@@ -175,16 +192,16 @@ impl Observer {
             self.progress = Progress::Failed(message);
             return run.slice(..before);
         }
+        if let Some(before) = self.find_malformed(&run) {
+            self.progress = Progress::Broken;
+            return run.slice(..before);
+        }
         if self.operation == Operation::Responses {
             self.observe_responses(&run);
             return run;
         }
-        for reason in peek::finish_reasons(&run) {
-            self.open_choices = self.open_choices.saturating_sub(1);
-            if self.open_choices == 0 {
-                self.progress = Progress::Finished;
-            }
-            self.finish_reason = Some(reason.to_owned());
+        if peek::finish_reasons(&run).next().is_some() {
+            self.note_finished(&run);
         }
         let usage = peek::usage(&run);
         self.usage = usage.or(self.usage);
@@ -210,6 +227,46 @@ impl Observer {
         }
     }
 
+    /// Notes which choices have finished, and why.
+    fn note_finished(&mut self, run: &[u8]) {
+        for event in sse::events(run).filter(|event| peek::finish_reasons(event).next().is_some()) {
+            let data = sse::Event::parse(event).data.unwrap_or_default();
+            let json = serde_json::from_slice::<Value>(&data).unwrap_or_default();
+            for choice in json["choices"].as_array().map(Vec::as_slice).unwrap_or_default() {
+                if let Some(reason) = choice["finish_reason"].as_str().filter(|reason| !reason.is_empty()) {
+                    self.finished.insert(choice["index"].as_u64().unwrap_or(0));
+                    self.finish_reason = Some(reason.to_owned());
+                }
+            }
+        }
+        if self.finished.len() >= self.choices as usize {
+            self.progress = Progress::Finished;
+        }
+    }
+
+    /// Where the first event starts that is none of this protocol. Objects are not parsed: how they
+    /// begin and end tells garbage from what was cut.
+    fn find_malformed(&self, run: &[u8]) -> Option<usize> {
+        if !matches!(self.operation, Operation::Chat | Operation::Completion | Operation::Responses) {
+            return None;
+        }
+        if std::str::from_utf8(run).is_ok() && sse::lines(run).all(is_plausible) {
+            return None;
+        }
+        let mut at = 0;
+        for event in sse::events(run) {
+            let text = std::str::from_utf8(event).is_ok();
+            if !text
+                || classify(self.operation, event) == EventKind::Malformed
+                || !sse::lines(event).all(is_known)
+            {
+                return Some(at);
+            }
+            at += event.len();
+        }
+        None
+    }
+
     /// The first event that really is an error: where it starts, and its message.
     fn find_error(&self, run: &[u8]) -> Option<(usize, String)> {
         let mut at = 0;
@@ -222,6 +279,20 @@ impl Observer {
         }
         None
     }
+}
+
+/// A line that needs no closer look.
+fn is_plausible(line: &[u8]) -> bool {
+    let Some(data) = line.strip_prefix(b"data:") else { return is_known(line) };
+    let data = data.trim_ascii();
+    data.is_empty() || data == b"[DONE]" || (data.starts_with(b"{") && data.ends_with(b"}"))
+}
+
+/// A line that event streams have.
+fn is_known(line: &[u8]) -> bool {
+    line.is_empty()
+        || line[0] == b':'
+        || [&b"data"[..], b"event", b"id", b"retry"].iter().any(|f| line.starts_with(f))
 }
 
 fn is_done(event: &[u8]) -> bool {
@@ -285,7 +356,7 @@ mod tests {
             );
         }
         assert_eq!(chat(r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#), EventKind::Content);
-        assert_eq!(chat("[DONE]"), EventKind::Content);
+        assert_eq!(chat("[DONE]"), EventKind::End);
     }
 
     #[test]
@@ -347,8 +418,23 @@ mod tests {
         let mut observer = Observer::new(Operation::Chat, true, 2);
         observer.observe(run(&[DELTA, STOP]));
         assert!(!observer.may_end());
-        observer.observe(run(&[STOP]));
+        observer
+            .observe(run(&[STOP, &STOP.replace("\"stop\"", "\"\"").replace("\"index\":0", "\"index\":1")]));
+        assert!(!observer.may_end(), "the first has finished twice, and an empty reason is none");
+        observer.observe(run(&[&STOP.replace("\"index\":0", "\"index\":1")]));
         assert!(observer.may_end());
+    }
+
+    #[test]
+    fn garbage_in_the_middle_breaks_the_stream() {
+        for garbage in ["data: {\"choices\":[\n\n", "<html>\n\n", "error: {}\n\n", "data: oops\n\n"] {
+            let mut observer = Observer::new(Operation::Chat, true, 1);
+            assert_eq!(observer.observe(run(&[DELTA, garbage, STOP, DONE])), run(&[DELTA]), "{garbage}");
+            assert_eq!(observer.progress(), &Progress::Broken);
+        }
+        let mut observer = Observer::new(Operation::Chat, true, 1);
+        let spread = "data: {\"choices\":\ndata: []}\n\n";
+        assert_eq!(observer.observe(run(&[spread])), run(&[spread]), "an event may have several lines");
     }
 
     #[test]

@@ -84,6 +84,8 @@ impl Watcher {
                 self.failed_checks = 0;
                 let before = handle.set_health(Health::Up);
                 if before == Health::Down {
+                    let now = Instant::now();
+                    handle.endpoints().iter().for_each(|endpoint| endpoint.breaker.allow_probe(now));
                     tracing::info!(backend = %handle.id(), "the backend is back");
                 }
                 before != Health::Up

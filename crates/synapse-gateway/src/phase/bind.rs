@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use synapse_core::error::{Fault, FaultKind};
+use synapse_core::{
+    error::{Fault, FaultKind},
+    principal::Principal,
+};
 
 use super::receive::Call;
 use crate::{audit::Record, gateway::Live, route::catalog::Route};
@@ -13,6 +16,23 @@ pub struct Bound {
     pub(super) route: Arc<Route>,
 }
 
+/// The way of a model that `caller` may use.
+///
+/// # Errors
+/// `model_not_allowed` or `model_not_found`.
+pub fn find(live: &Live, caller: &Principal, model: &str) -> Result<Arc<Route>, Fault> {
+    let route = live.catalog.resolve(model, &live.fleet);
+    let allowed = route.as_ref().map_or_else(|| caller.allows_model(model), |route| route.is_allowed(caller));
+    if !allowed {
+        let message = format!("This API key may not use the model `{model}`.");
+        return Err(Fault::new(FaultKind::ModelNotAllowed, message).param("model"));
+    }
+    route.ok_or_else(|| {
+        let message = format!("The model `{model}` does not exist. GET /v1/models lists those that do.");
+        Fault::new(FaultKind::ModelNotFound, message).param("model")
+    })
+}
+
 /// Binds a call to its key.
 ///
 /// # Errors
@@ -20,14 +40,7 @@ pub struct Bound {
 /// `model_not_found` for one that nobody serves.
 pub fn bind(live: &Live, call: Call, record: &mut Record) -> Result<Bound, Fault> {
     let model = call.shape.model.as_str();
-    if !call.caller.principal().allows_model(model) {
-        let message = format!("This API key may not use the model `{model}`.");
-        return Err(Fault::new(FaultKind::ModelNotAllowed, message).param("model"));
-    }
-    let route = live.catalog.resolve(model, &live.fleet).ok_or_else(|| {
-        let message = format!("The model `{model}` does not exist. GET /v1/models lists those that do.");
-        Fault::new(FaultKind::ModelNotFound, message).param("model")
-    })?;
+    let route = find(live, call.caller.principal(), model)?;
     record.target(|target| {
         target.model = Some(route.model.clone());
         target.pattern.clone_from(&route.pattern);

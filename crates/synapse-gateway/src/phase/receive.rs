@@ -3,12 +3,12 @@
 
 use std::{fs::File, io::Write, sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::{
     HeaderMap,
     body::{Body, Incoming},
-    header::{CONTENT_ENCODING, CONTENT_TYPE},
+    header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue},
 };
 use synapse_core::{
     error::{Fault, FaultKind},
@@ -65,7 +65,8 @@ pub async fn receive(
     record: &mut Record,
 ) -> Result<Call, Fault> {
     record.target(|target| target.operation = Some(operation));
-    if let Some(coding) = headers.get(CONTENT_ENCODING).filter(|coding| *coding != "identity") {
+    let coded = |coding: &&HeaderValue| !coding.as_bytes().eq_ignore_ascii_case(b"identity");
+    if let Some(coding) = headers.get_all(CONTENT_ENCODING).iter().find(coded) {
         let coding = String::from_utf8_lossy(coding.as_bytes()).into_owned();
         return Err(media_type(format!(
             "Bodies with the content coding `{coding}` are not read. Send it plain."
@@ -77,7 +78,11 @@ pub async fn receive(
         (shape, body, size)
     } else {
         check_json_type(&headers)?;
-        let bytes = collect(body, live.snapshot.server.max_body_bytes).await?;
+        let mut bytes = collect(body, live.snapshot.server.max_body_bytes).await?;
+        // Not every engine bears a byte order mark.
+        if bytes.starts_with(b"\xef\xbb\xbf") {
+            bytes.advance(3);
+        }
         let shape = request::read(operation, &bytes)?;
         let size = bytes.len() as u64;
         (shape, CallBody::Json(bytes), size)

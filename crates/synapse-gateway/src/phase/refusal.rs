@@ -41,8 +41,7 @@ pub(super) fn of(status: StatusCode, headers: &HeaderMap, body: &[u8], model: &s
         300..=399 => Fault::new(FaultKind::UpstreamInvalidResponse, "The engine answered with a redirect."),
         _ => Fault::new(FaultKind::Upstream, "The engine failed to serve the request."),
     };
-    // Engines echo what they were sent: their words are not for the usual log.
-    tracing::debug!(%status, said = said.message, "an engine refused");
+    // Engines echo what they were sent: their words are for no log.
     let fault = fault.source(format!("the engine answered {status}"));
     let wait = retry_after(headers).or((status.as_u16() == 429).then_some(Duration::from_secs(1)));
     Some(match wait {

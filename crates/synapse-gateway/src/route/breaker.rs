@@ -7,6 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// How long it stays open the first time.
+const FIRST_OPEN: Duration = Duration::from_secs(1);
+
 /// What the breaker lets through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -33,6 +36,8 @@ struct Inner {
     consecutive: u32,
     open_until: Option<Instant>,
     probing: bool,
+    /// How often it has opened since the last success; each time it stays open for twice as long.
+    trips: u32,
     cool_until: Option<Instant>,
 }
 
@@ -46,8 +51,10 @@ impl Inner {
         }
     }
 
-    fn open(&mut self, until: Instant) {
-        self.open_until = Some(until);
+    fn open(&mut self, now: Instant, longest: Duration) {
+        let open_for = FIRST_OPEN.saturating_mul(1 << self.trips.min(16)).min(longest);
+        self.trips += 1;
+        self.open_until = Some(now + open_for);
         self.probing = false;
         self.period += 1;
     }
@@ -111,18 +118,20 @@ impl Breaker {
             inner.open_until = None;
             inner.probing = false;
             inner.consecutive = 0;
+            inner.trips = 0;
         }
     }
 
-    /// A request failed; the `limit`th in a row opens the breaker for `open_for`.
-    pub fn failure(&self, pass: Pass, now: Instant, limit: u32, open_for: Duration) {
+    /// A request failed; the `limit`th in a row opens the breaker: for a second at first, for twice as
+    /// long each further time, for `longest` at most.
+    pub fn failure(&self, pass: Pass, now: Instant, limit: u32, longest: Duration) {
         let mut inner = self.lock();
         if pass.period != inner.period {
             return;
         }
         inner.consecutive = inner.consecutive.saturating_add(1);
         if inner.probing || inner.consecutive >= limit.max(1) {
-            inner.open(now + open_for);
+            inner.open(now, longest);
         }
     }
 
@@ -131,6 +140,13 @@ impl Breaker {
         self.abandon(pass);
         let mut inner = self.lock();
         inner.cool_until = inner.cool_until.max(Some(until));
+    }
+
+    /// The backend has come back by another account: a probe may pass at once.
+    pub fn allow_probe(&self, now: Instant) {
+        let mut inner = self.lock();
+        inner.open_until = inner.open_until.map(|until| until.min(now));
+        inner.trips = 0;
     }
 
     /// A request ended without saying anything about the backend.
@@ -146,7 +162,8 @@ impl Breaker {
 mod tests {
     use super::*;
 
-    const OPEN: Duration = Duration::from_secs(30);
+    const LONGEST: Duration = Duration::from_secs(30);
+    const OPEN: Duration = FIRST_OPEN;
 
     fn pass(breaker: &Breaker, now: Instant) -> Pass {
         breaker.try_pass(now).expect("a pass")
@@ -154,7 +171,7 @@ mod tests {
 
     fn fail(breaker: &Breaker, now: Instant, times: u32) {
         for _ in 0..times {
-            breaker.failure(pass(breaker, now), now, 5, OPEN);
+            breaker.failure(pass(breaker, now), now, 5, LONGEST);
         }
     }
 
@@ -178,9 +195,9 @@ mod tests {
         let later = now + OPEN;
         let probe = pass(&breaker, later);
         assert!(breaker.try_pass(later).is_none());
-        breaker.failure(probe, later, 5, OPEN);
-        assert!(breaker.try_pass(later + OPEN / 2).is_none(), "one failed probe opens it again");
-        breaker.success(pass(&breaker, later + OPEN));
+        breaker.failure(probe, later, 5, LONGEST);
+        assert!(breaker.try_pass(later + OPEN).is_none(), "one failed probe opens it for twice as long");
+        breaker.success(pass(&breaker, later + 2 * OPEN));
         assert_eq!(breaker.state(later), State::Closed);
     }
 
@@ -207,6 +224,22 @@ mod tests {
         assert!(breaker.try_pass(now + OPEN).is_none(), "the probe is still under way");
         breaker.abandon(probe);
         assert!(breaker.try_pass(now + OPEN).is_some());
+    }
+
+    #[test]
+    fn it_stays_open_longer_each_time_within_its_bound_unless_the_backend_is_back() {
+        let (breaker, mut now) = (Breaker::default(), Instant::now());
+        fail(&breaker, now, 5);
+        let mut waits = Vec::new();
+        for _ in 0..6 {
+            let again = breaker.opens_again().expect("open");
+            waits.push((again - now).as_secs());
+            now = again;
+            fail(&breaker, now, 1);
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 30]);
+        breaker.allow_probe(now);
+        assert_eq!(breaker.state(now), State::HalfOpen);
     }
 
     #[test]

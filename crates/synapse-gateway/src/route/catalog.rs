@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use synapse_core::{
     config::snapshot::{ModelSpec, Snapshot, Timeouts},
     id::ModelName,
+    principal::Principal,
 };
 
 use super::{
@@ -31,6 +32,8 @@ pub struct Candidate {
 pub struct Route {
     /// The public name.
     pub model: ModelName,
+    /// The model's own name, where it was asked for by an alias.
+    pub alias_of: Option<ModelName>,
     /// The pattern that the name matched, unless it is a name of its own.
     pub pattern: Option<ModelName>,
     /// Sorted by order.
@@ -40,6 +43,12 @@ pub struct Route {
 }
 
 impl Route {
+    /// Whether `caller` may use it: by this name, or by the name that this one is an alias of.
+    pub fn is_allowed(&self, caller: &Principal) -> bool {
+        let names = [Some(&self.model), self.alias_of.as_ref()];
+        names.into_iter().flatten().any(|name| caller.allows_model(name.as_str()))
+    }
+
     /// The name for metrics: from a bounded set, whatever callers ask for.
     pub fn label(&self) -> &str {
         self.pattern.as_ref().unwrap_or(&self.model).as_str()
@@ -79,7 +88,7 @@ impl Catalog {
             catalog.list(&id, shared_fields(&places));
             let candidates = places.iter().map(|(endpoint, _)| discovered(endpoint)).collect();
             let model = ModelName::from(id.as_str());
-            let route = Route { model, pattern: None, candidates, fallbacks: Vec::new() };
+            let route = Route { model, alias_of: None, pattern: None, candidates, fallbacks: Vec::new() };
             catalog.routes.insert(id, Arc::new(route));
         }
         catalog.listing.sort_by(|a, b| a.0.cmp(&b.0));
@@ -100,6 +109,16 @@ impl Catalog {
             let pattern = Some(ModelName::from(glob.as_str()));
             Some(Arc::new(Route { pattern, ..route_of(spec, name, captured, fleet) }))
         })
+    }
+
+    /// Every listed name that `caller` may use.
+    pub fn allowed<'c>(
+        &'c self,
+        caller: &'c Principal,
+    ) -> impl Iterator<Item = &'c (String, Map<String, Value>)> {
+        self.listing
+            .iter()
+            .filter(|(id, _)| self.routes.get(id).is_some_and(|route| route.is_allowed(caller)))
     }
 
     /// Every name that is no pattern, with its object in OpenAI's shape, sorted.
@@ -136,7 +155,15 @@ fn route_of(spec: &ModelSpec, name: &str, captured: &str, fleet: &Fleet) -> Rout
         })
         .collect();
     candidates.sort_by_key(|candidate| candidate.order);
-    Route { model: ModelName::from(name), pattern: None, candidates, fallbacks: spec.fallbacks.clone() }
+    let own = spec.name.as_str();
+    let alias_of = (spec.name.is_literal() && own != name).then(|| ModelName::from(own));
+    Route {
+        model: ModelName::from(name),
+        alias_of,
+        pattern: None,
+        candidates,
+        fallbacks: spec.fallbacks.clone(),
+    }
 }
 
 fn discovered(endpoint: &Arc<Endpoint>) -> Candidate {

@@ -67,8 +67,9 @@ impl Plan {
     ) -> Self {
         let mut routes = vec![route];
         let names = routes[0].fallbacks.clone();
-        for name in names.iter().filter(|name| caller.allows_model(name)) {
-            let Some(fallback) = catalog.resolve(name, fleet) else { continue };
+        for name in &names {
+            let fallback = catalog.resolve(name, fleet).filter(|route| route.is_allowed(caller));
+            let Some(fallback) = fallback else { continue };
             if routes.iter().all(|known| known.model != fallback.model) {
                 routes.push(fallback);
             }

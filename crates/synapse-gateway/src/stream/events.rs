@@ -33,6 +33,9 @@ use crate::{
 /// After the last event, the engine has this long to end its reply properly, so that its connection
 /// can be used again.
 const LINGER: Duration = Duration::from_millis(50);
+/// Pieces without a whole event that are taken in one turn.
+const MAX_PIECES: usize = 64;
+const TOO_LONG: &str = "The request took longer than is allowed.";
 /// What is ready is sent together, up to this size: one write instead of many.
 const MAX_WRITE: usize = 32 * 1024;
 
@@ -101,7 +104,7 @@ impl EventFlow {
             observer,
             held: held.freeze(),
             lease: None,
-            idle: Box::pin(tokio::time::sleep(idle_limit)),
+            idle: Box::pin(tokio::time::sleep_until(context.deadline.min(Instant::now() + idle_limit))),
             idle_limit,
             deadline: context.deadline,
             expiry: expiry(drain),
@@ -129,8 +132,7 @@ impl EventFlow {
             return self.poll_linger(cx).map(|()| None);
         }
         if Instant::now() >= self.deadline {
-            let message = "The request took longer than is allowed.";
-            return Poll::Ready(Some(self.break_off(FaultKind::UpstreamTimeout, message)));
+            return Poll::Ready(Some(self.break_off(FaultKind::UpstreamTimeout, TOO_LONG)));
         }
         let mut out = Coalesced::from(std::mem::take(&mut self.held));
         if !out.is_empty()
@@ -204,6 +206,10 @@ impl EventFlow {
                 self.finish();
                 Some(Bytes::new())
             }
+            Progress::Broken => {
+                let message = "The engine sent something that is no event of this stream.";
+                Some(self.break_off(FaultKind::UpstreamInvalidResponse, message))
+            }
             Progress::Open | Progress::Finished => None,
         }
     }
@@ -214,9 +220,10 @@ impl EventFlow {
         // A last event may lack its blank line.
         let mut last =
             if rest.is_empty() { rest } else { self.observer.observe([&rest[..], b"\n\n"].concat().into()) };
-        if let Progress::Failed(message) = self.observer.progress() {
-            let message = message.clone();
-            return self.break_off(FaultKind::Upstream, &message);
+        if matches!(self.observer.progress(), Progress::Failed(_) | Progress::Broken) {
+            let kept = last;
+            let error = self.conclude_run().unwrap_or_default();
+            return [&kept[..], &error[..]].concat().into();
         }
         if !self.observer.may_end() {
             return self.break_off(
@@ -249,7 +256,7 @@ impl EventFlow {
     }
 
     fn poll_step(&mut self, cx: &mut TaskContext<'_>) -> Poll<Step> {
-        loop {
+        for _ in 0..MAX_PIECES {
             return match self.upstream.as_mut().poll_frame(cx) {
                 Poll::Ready(None) => Poll::Ready(Step::End),
                 // Nothing is missing but the end marker.
@@ -257,7 +264,11 @@ impl EventFlow {
                 Poll::Ready(Some(Err(error))) => Poll::Ready(broken(&error)),
                 Poll::Ready(Some(Ok(frame))) => {
                     let Ok(data) = frame.into_data() else { continue };
-                    self.idle.as_mut().reset(Instant::now() + self.idle_limit);
+                    let now = Instant::now();
+                    if now >= self.deadline {
+                        return Poll::Ready(Step::Broken(FaultKind::UpstreamTimeout, TOO_LONG));
+                    }
+                    self.idle.as_mut().reset(self.deadline.min(now + self.idle_limit));
                     match self.framer.push(data) {
                         Ok(run) if run.is_empty() => continue,
                         Ok(run) => Poll::Ready(Step::Run(run)),
@@ -270,15 +281,17 @@ impl EventFlow {
                 Poll::Pending => self.poll_limits(cx),
             };
         }
+        // An engine that sends crumbs without end gets no more than its turn.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Nothing has come: is that allowed to go on?
     fn poll_limits(&mut self, cx: &mut TaskContext<'_>) -> Poll<Step> {
         if self.idle.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Step::Broken(
-                FaultKind::UpstreamTimeout,
-                "The engine stopped in the middle.",
-            ));
+            let late = Instant::now() >= self.deadline;
+            let message = if late { TOO_LONG } else { "The engine stopped in the middle." };
+            return Poll::Ready(Step::Broken(FaultKind::UpstreamTimeout, message));
         }
         if self.expiry.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Step::Broken(FaultKind::ShuttingDown, "The gateway is going down."));
@@ -311,6 +324,12 @@ fn has_content(context: &Context, run: &[u8]) -> Result<bool, Fault> {
         match classify(context.operation, event) {
             EventKind::Preamble => {}
             EventKind::Content => return Ok(true),
+            EventKind::End => {
+                return Err(Fault::new(
+                    FaultKind::UpstreamTruncated,
+                    "The engine's stream ended before any content.",
+                ));
+            }
             EventKind::Malformed => return Err(invalid("The engine sent an event that is not JSON.")),
             EventKind::Error => {
                 let data = sse::Event::parse(event).data.unwrap_or_default();

@@ -16,7 +16,7 @@ use synapse_core::{
     operation::Operation,
     usage::Usage,
 };
-use synapse_dialect::peek;
+use synapse_dialect::{openai, peek};
 use tokio::time::Instant;
 
 use crate::{
@@ -141,12 +141,35 @@ async fn begin_json(context: &Context, mut body: ReplyStream, drain: &Drain) -> 
         }
     }
     let bytes = whole.freeze();
-    if !matches!(bytes.trim_ascii_start().first(), Some(b'{' | b'[')) {
-        return Err(Fault::new(FaultKind::UpstreamInvalidResponse, "The engine's answer is not JSON."));
-    }
+    check_json(&bytes)?;
     let usage = peek::usage(&bytes);
     let finish_reason = peek::finish_reasons(&bytes).last().map(str::to_owned);
     Ok(Source::Whole(Whole { bytes, usage, finish_reason }))
+}
+
+/// A reply that is cut, garbled, or an error in the clothes of a success is none. Of a very large one,
+/// only how it begins and ends is looked at.
+fn check_json(bytes: &[u8]) -> Result<(), Fault> {
+    const MAX_PARSED: usize = 64 * 1024;
+    let invalid = |what: &'static str| {
+        Err(Fault::new(
+            FaultKind::UpstreamInvalidResponse,
+            "The engine's answer is not the JSON that it should be.",
+        )
+        .source(what))
+    };
+    let text = bytes.trim_ascii();
+    let framed = matches!((text.first(), text.last()), (Some(b'{'), Some(b'}')) | (Some(b'['), Some(b']')));
+    if !framed {
+        return invalid("cut or garbled");
+    }
+    if text.len() <= MAX_PARSED && serde_json::from_slice::<serde::de::IgnoredAny>(text).is_err() {
+        return invalid("it cannot be parsed");
+    }
+    if peek::may_have_error(bytes) && openai::error::is_error(bytes) {
+        return Err(Fault::new(FaultKind::Upstream, openai::error::read(bytes).message));
+    }
+    Ok(())
 }
 
 /// The beginning of a body, up to `limit` bytes.

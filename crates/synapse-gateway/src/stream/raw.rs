@@ -55,7 +55,7 @@ impl RawFlow {
             held = frame.map_err(truncated)?.into_data().unwrap_or_default();
         }
         let idle_limit = context.timeouts.idle;
-        let idle = Box::pin(tokio::time::sleep(idle_limit));
+        let idle = Box::pin(tokio::time::sleep_until(context.deadline.min(Instant::now() + idle_limit)));
         let (deadline, expiry) = (context.deadline, expiry(drain));
         let flow =
             Self { upstream, held, lease: None, idle, idle_limit, deadline, expiry, fault: None, length };
@@ -93,7 +93,7 @@ impl RawFlow {
                 }
                 Poll::Ready(Some(Ok(frame))) => {
                     let Ok(data) = frame.into_data() else { continue };
-                    self.idle.as_mut().reset(Instant::now() + self.idle_limit);
+                    self.idle.as_mut().reset(self.deadline.min(Instant::now() + self.idle_limit));
                     Poll::Ready(Some(Ok(self.hand_over(data))))
                 }
                 Poll::Ready(Some(Err(_))) => {

@@ -97,7 +97,7 @@ enum Phase {
     Serving,
     /// Waiting for the next request.
     Between,
-    /// HTTP/2 has pings of its own.
+    /// HTTP/2, once it has made a request, has pings of its own.
     Multiplexed,
 }
 
@@ -106,6 +106,8 @@ pub(super) struct Patience<S> {
     stream: S,
     busy: Busy,
     phase: Phase,
+    /// Whether it began as HTTP/2 does.
+    h2: bool,
     timer: Pin<Box<Sleep>>,
     /// Runs while the peer takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
@@ -113,7 +115,14 @@ pub(super) struct Patience<S> {
 
 impl<S> Patience<S> {
     pub(super) fn new(stream: S, busy: Busy) -> Self {
-        Self { stream, busy, phase: Phase::Fresh, timer: Box::pin(tokio::time::sleep(HEAD)), stalled: None }
+        Self {
+            stream,
+            busy,
+            phase: Phase::Fresh,
+            h2: false,
+            timer: Box::pin(tokio::time::sleep(HEAD)),
+            stalled: None,
+        }
     }
 
     fn enter(&mut self, phase: Phase) {
@@ -142,6 +151,7 @@ impl<S> Patience<S> {
     /// Requests begin and end behind this stream's back.
     fn follow_requests(&mut self) {
         match (self.phase, self.busy.is_busy()) {
+            (Phase::Fresh | Phase::Head | Phase::Between, true) if self.h2 => self.enter(Phase::Multiplexed),
             (Phase::Fresh | Phase::Head | Phase::Between, true) => self.enter(Phase::Serving),
             (Phase::Serving, false) => self.enter(Phase::Between),
             _ => {}
@@ -150,8 +160,10 @@ impl<S> Patience<S> {
 
     fn note_bytes(&mut self, read: &[u8]) {
         match self.phase {
-            Phase::Fresh if read.starts_with(H2_PREFACE) => self.enter(Phase::Multiplexed),
-            Phase::Fresh | Phase::Between => self.enter(Phase::Head),
+            Phase::Fresh | Phase::Between => {
+                self.h2 |= self.phase == Phase::Fresh && read.starts_with(H2_PREFACE);
+                self.enter(Phase::Head);
+            }
             Phase::Head | Phase::Serving | Phase::Multiplexed => {}
         }
     }
@@ -273,11 +285,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn http2_is_left_to_its_pings() {
-        let (mut stream, mut theirs, _busy) = stream();
+    async fn http2_is_left_to_its_pings_once_it_has_made_a_request() {
+        let (mut stream, mut theirs, busy) = stream();
         theirs.write_all(b"PRI * HTTP/2.0\r\n").await.expect("written");
         let mut preface = [0; 16];
         stream.read_exact(&mut preface).await.expect("the preface");
+        drop(busy.begin());
+        let serving = busy.begin();
+        assert!(tokio::time::timeout(Duration::from_secs(1), stream.read_u8()).await.is_err());
+        drop(serving);
         assert!(tokio::time::timeout(Duration::from_secs(3600), stream.read_u8()).await.is_err());
     }
 }

@@ -123,7 +123,7 @@ impl Shell {
         // The path outlives the request's taking apart.
         let uri = request.uri().clone();
         let Some(route) = routes::find(uri.path()) else {
-            let fault = Fault::new(FaultKind::NotFound, "There is nothing at this path.");
+            let fault = Fault::new(FaultKind::NotFound, nothing_here(uri.path()));
             return self.refuse(&fault, id, address);
         };
         let method = request.method();
@@ -145,7 +145,13 @@ impl Shell {
             }
             Route::Models => models::handle(&self.gateway, request.headers(), id, Some(address), None),
             Route::Model(raw) => {
-                let wanted = routes::percent_decode(raw).unwrap_or_default();
+                let Some(wanted) = routes::percent_decode(raw) else {
+                    let fault = Fault::new(
+                        FaultKind::NotFound,
+                        "The model's name in the path is not proper UTF-8 text.",
+                    );
+                    return self.refuse(&fault, id, address);
+                };
                 models::handle(&self.gateway, request.headers(), id, Some(address), Some(&wanted))
             }
             Route::Health => json_reply(StatusCode::OK, &health::report(&self.gateway.live())),
@@ -174,6 +180,15 @@ impl Shell {
         let status = reply.status().as_u16();
         record.end(|end| end.status = status);
         reply.map(|body| body.attach(record, None))
+    }
+}
+
+/// Clients whose base URL lacks `/v1` are the most common reason.
+fn nothing_here(path: &str) -> String {
+    let versioned = format!("/v1{path}");
+    match routes::find(&versioned) {
+        Some(_) if path != "/" => format!("There is nothing at this path. Did you mean {versioned}?"),
+        _ => "There is nothing at this path.".to_owned(),
     }
 }
 
