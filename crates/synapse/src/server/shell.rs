@@ -90,7 +90,7 @@ impl Shell {
         {
             let mut reply = Response::new(ReplyBody::whole(Bytes::new()));
             *reply.status_mut() = StatusCode::NO_CONTENT;
-            cors::allow_preflight(reply.headers_mut(), origin);
+            cors::allow_preflight(reply.headers_mut(), origin, request.headers());
             return reply;
         }
         let asked_by_gateway = request.headers().contains_key(HOP_HEADER);
