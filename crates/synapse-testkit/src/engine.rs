@@ -3,9 +3,9 @@
 use std::{net::SocketAddr, ops::Deref, time::Duration};
 
 use synapse_simulator::{Behaviour, Control, Counters, Engine as Kind, Options, Simulator};
-use tokio::task::JoinSet;
+use tokio::{net::TcpStream, task::JoinSet};
 
-use crate::wait::within;
+use crate::wait::{poll, within};
 
 /// A running engine; dropped, it dies. Its control is at hand.
 pub struct Engine {
@@ -70,6 +70,9 @@ impl Engine {
     pub async fn die(&mut self) {
         self.control.kill();
         while self.serving.join_next().await.is_some() {}
+        // A process that is just being started elsewhere may hold the socket for a moment longer.
+        let gone = async || TcpStream::connect(self.address).await.is_err().then_some(());
+        poll("the engine's port to be closed", gone).await;
     }
 
     /// Its name as a backend.

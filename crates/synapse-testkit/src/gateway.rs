@@ -251,11 +251,6 @@ impl Gateway {
         write_config(self.folder.path(), &config.text());
     }
 
-    /// The same, with any text.
-    pub fn reconfigure_with(&self, text: &str) {
-        write_config(self.folder.path(), text);
-    }
-
     /// Runs a management command on its store.
     pub async fn cli(&self, args: &[&str]) -> Output {
         run(&self.binary, self.folder.path(), args).await

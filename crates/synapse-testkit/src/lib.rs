@@ -32,4 +32,4 @@ pub use gateway::{Gateway, Setup};
 pub use logs::Logs;
 pub use metrics::Samples;
 pub use script::Script;
-pub use wait::{PATIENCE, within};
+pub use wait::within;

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 /// How long anything may take before the test is given up: far more than it ever should.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks at what cannot be waited on.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// The outcome of `work`, which must come within [`PATIENCE`].
+/// The outcome of `work`, which must come within half a minute.
 ///
 /// # Panics
 /// When it does not.

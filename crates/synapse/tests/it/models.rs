@@ -71,6 +71,31 @@ async fn a_model_that_appears_is_served_and_one_that_vanishes_is_not() {
 }
 
 #[tokio::test]
+async fn a_model_survives_one_failed_look_but_not_two() {
+    let engine = Engine::serving("one", "m").await;
+    // Slow enough that exactly one look can fail.
+    let looks = json!({"local": false, "health_s": 1, "models_s": 1});
+    let gateway = gateway(&Config::with(&[&engine]).set("/discovery", looks)).await;
+    // A look at such an engine is two requests: for its health, and for its models.
+    let look_fails = async || {
+        let before = engine.counters().probes;
+        engine.update(|behaviour| behaviour.health = Health::Failing);
+        engine.until(|counters| counters.probes >= before + 2).await;
+    };
+    look_fails().await;
+    engine.update(|behaviour| behaviour.health = Health::Ready);
+    assert_eq!(ids(&gateway).await, ["m"]);
+    assert_eq!(gateway.client().chat("m").await.status, 200);
+    let before = engine.counters().probes;
+    engine.until(|counters| counters.probes >= before + 2).await;
+    assert_eq!(ids(&gateway).await, ["m"]);
+
+    look_fails().await;
+    gateway.until("the model's end", async || ids(&gateway).await.is_empty().then_some(())).await;
+    assert_eq!(code(&gateway.client().chat("m").await), (404, "model_not_found".to_owned()));
+}
+
+#[tokio::test]
 async fn a_backend_that_hangs_slows_neither_models_nor_health() {
     let (live, dead) = overlapping().await;
     let dead = dead.that(|behaviour| behaviour.health = Health::Silent);

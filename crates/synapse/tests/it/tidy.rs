@@ -79,9 +79,7 @@ fn every_source_file_says_what_lives_in_it() {
 
 #[test]
 fn nothing_is_left_to_be_done() {
-    // Put together here, so that this file does not find itself.
-    let marks = ["todo!", "fixme", "xxx:", "todo:"].map(|mark| mark.to_uppercase().replace("TODO!", "todo!"));
-    let marks: Vec<&str> = marks.iter().map(String::as_str).collect();
+    let marks = ["todo!", "TODO", "FIXME", "XXX", "HACK"];
     assert_eq!(strays(&marks, |_| false), NONE);
 }
 
@@ -114,7 +112,7 @@ fn one_place_turns_faults_into_statuses() {
     let place = |source: &Source| {
         source.path == "crates/synapse-gateway/src/respond.rs" || source.is_in("crates/synapse-simulator/")
     };
-    assert_eq!(strays(&["=> StatusCode::", "FaultKind::Internal => 5"], place), NONE);
+    assert_eq!(strays(&["=> StatusCode::"], place), NONE);
 }
 
 /// What each crate may depend on: of ours, and never of others.

@@ -98,7 +98,12 @@ async fn every_answer_has_a_request_id() {
 
 fn preflight(client: &Client, origin: &'static str) -> hyper::Request<http_body_util::Full<bytes::Bytes>> {
     let mut request = client.request(Method::OPTIONS, CHAT, "");
-    for (name, value) in [("origin", origin), ("access-control-request-method", "POST")] {
+    let wanted = "authorization,content-type,x-stainless-os";
+    for (name, value) in [
+        ("origin", origin),
+        ("access-control-request-method", "POST"),
+        ("access-control-request-headers", wanted),
+    ] {
         request.headers_mut().insert(name, value.parse().expect("a value"));
     }
     request
@@ -115,6 +120,7 @@ async fn browsers_may_call_from_configured_origins_only() {
         (allowed.status, allowed.header("access-control-allow-origin")),
         (204, "https://app.example.com")
     );
+    assert!(allowed.header("access-control-allow-headers").contains("x-stainless-os"));
     let other = client.send(preflight(&client, "https://evil.example.com")).await;
     assert_eq!((other.status, other.header("access-control-allow-origin")), (405, ""));
 

@@ -32,6 +32,7 @@ async fn an_engine_that_dies_under_load_costs_no_request() {
     assert!(second.counters().completed > 0);
     Figure {
         key: "1-engine-death",
+        test: "an_engine_that_dies_under_load_costs_no_request",
         promise: "One of two engines is killed under load: no request fails",
         measured: failed as f64,
         unit: format!("failed of {served} plain requests by 16 callers"),
@@ -59,6 +60,7 @@ async fn the_engine_learns_at_once_of_a_caller_who_leaves() {
     let p99 = slowest[slowest.len() * 99 / 100];
     Figure {
         key: "2-disconnects",
+        test: "the_engine_learns_at_once_of_a_caller_who_leaves",
         promise: "Callers leave, before the head, waiting for a plain reply or in mid-stream: every engine learns of it",
         measured: p99.as_secs_f64() * 1000.0,
         unit: format!("ms (p99 of {}, none missed)", slowest.len()),
@@ -83,6 +85,7 @@ async fn a_shutdown_finishes_every_open_stream() {
     assert_eq!(gateway.ended().await.code(), Some(0));
     Figure {
         key: "3-shutdown",
+        test: "a_shutdown_finishes_every_open_stream",
         promise: "SIGTERM with open streams: each reaches its end, and the process exits with 0",
         measured: f64::from(cut),
         unit: format!("cut off of {open} streams"),
@@ -99,6 +102,7 @@ async fn reloads_cost_no_request() {
     let (failed, served) = reload_under_load(&gateway, &[&first, &second], reloads as u32).await;
     Figure {
         key: "4-reloads",
+        test: "reloads_cost_no_request",
         promise: "The configuration is changed under load, backends included: no request fails",
         measured: failed as f64,
         unit: format!("failed of {served} requests, half of them streamed, over {reloads} reloads"),
@@ -123,6 +127,7 @@ async fn an_idle_gateway_is_small() {
     let Some(resident) = resident_mib(gateway.pid()) else { return };
     Figure {
         key: "5-memory",
+        test: "an_idle_gateway_is_small",
         promise: "Memory of a gateway that has served one request",
         measured: resident,
         unit: "MiB resident".to_owned(),
@@ -143,6 +148,7 @@ async fn the_first_answer_comes_soon_after_the_start() {
     assert_eq!(answer.status, 200, "{}", answer.text());
     Figure {
         key: "6-start",
+        test: "the_first_answer_comes_soon_after_the_start",
         promise: "From the start of `synapse serve --demo` in an empty folder to the first answer",
         measured: took.as_secs_f64() * 1000.0,
         unit: "ms, of which the demo's engine takes 175".to_owned(),
@@ -156,6 +162,7 @@ fn the_binary_is_small() {
     let size = fs::metadata(env!("CARGO_BIN_EXE_synapse")).expect("the binary").len();
     Figure {
         key: "7-size",
+        test: "the_binary_is_small",
         promise: "Size of the stripped release binary, which is all there is to install",
         measured: size as f64 / (1024.0 * 1024.0),
         unit: "MiB".to_owned(),
@@ -181,6 +188,7 @@ async fn a_revoked_key_is_refused_within_a_second() {
     }
     Figure {
         key: "8-revocation",
+        test: "a_revoked_key_is_refused_within_a_second",
         promise: "A key revoked on the command line is refused by the running gateway",
         measured: slowest.as_secs_f64() * 1000.0,
         unit: "ms (slowest)".to_owned(),
