@@ -4,7 +4,7 @@ use serde_json::json;
 use synapse_simulator::InterruptionKind;
 use synapse_testkit::{Answer, Config, Engine, Script};
 
-use crate::start::{before, gateway, single};
+use crate::start::{before, code, gateway, single};
 
 const CONTENT: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hello\"}}]}\n\n";
 const FINISH: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
@@ -35,9 +35,9 @@ async fn a_last_event_without_its_blank_line_counts() {
 }
 
 #[tokio::test]
-async fn done_without_content_is_a_complete_stream() {
+async fn an_end_mark_without_any_content_is_no_reply() {
     let answer = streamed("data: [DONE]\n\n").await;
-    assert_eq!((answer.status, answer.text()), (200, "data: [DONE]\n\n"));
+    assert_eq!(code(&answer), (502, "upstream_truncated".to_owned()));
 }
 
 #[tokio::test]
