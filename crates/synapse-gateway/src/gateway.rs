@@ -210,7 +210,7 @@ impl Gateway {
             }
         }
         let fleet = Arc::new(Fleet::new(kept));
-        let catalog = Catalog::build(&snapshot, &fleet);
+        let catalog = Catalog::build(&snapshot, &fleet, &old.catalog);
         self.live.store(Arc::new(Live { snapshot, fleet, catalog }));
         for handle in fresh {
             discover::watch(&handle, Arc::clone(&self.metrics), Arc::clone(&self.listing_changed));
@@ -235,7 +235,7 @@ impl Gateway {
             let _change = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
             let live = self.live();
             let (snapshot, fleet) = (Arc::clone(&live.snapshot), Arc::clone(&live.fleet));
-            let catalog = Catalog::build(&snapshot, &fleet);
+            let catalog = Catalog::build(&snapshot, &fleet, &live.catalog);
             self.live.store(Arc::new(Live { snapshot, fleet, catalog }));
         }
     }

@@ -8,7 +8,10 @@ use std::{
 };
 
 use synapse_core::config::snapshot::AuthMode;
-use synapse_gateway::gateway::Gateway;
+use synapse_gateway::{
+    gateway::Gateway,
+    route::fleet::{BackendHandle, Health},
+};
 
 /// How long to wait for engines to list their models before printing without them.
 const PATIENCE: Duration = Duration::from_millis(400);
@@ -24,20 +27,28 @@ pub(crate) async fn print(
     let text = text(gateway, addresses, metrics, key);
     match io::stdout().write_all(text.as_bytes()) {
         // With nobody to read it, the gateway runs all the same.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
+        Err(error) => {
+            tracing::warn!(%error, "the banner cannot be printed");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
     }
 }
 
 async fn wait_for_models(gateway: &Gateway) {
-    let listed = async {
-        while gateway.live().catalog.listing().is_empty() {
+    let unknown = || {
+        let live = gateway.live();
+        // The catalogue follows a moment after the last backend's list.
+        let unlisted =
+            live.catalog.listing().is_empty() && live.fleet.iter().any(|b| b.health() == Health::Up);
+        unlisted || live.fleet.iter().any(|b| b.health() == Health::Unknown)
+    };
+    let known = async {
+        while unknown() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    if gateway.live().fleet.iter().next().is_some() {
-        let _listed_in_time = tokio::time::timeout(PATIENCE, listed).await;
-    }
+    let _known_in_time = tokio::time::timeout(PATIENCE, known).await;
 }
 
 fn text(
@@ -59,7 +70,7 @@ fn text(
     let url = format!("{scheme}://{host}:{port}/v1");
 
     let engines: Vec<String> =
-        live.fleet.iter().map(|b| format!("{} ({})", b.id(), b.spec.kind.name())).collect();
+        live.fleet.iter().map(|b| format!("{} ({}{})", b.id(), b.spec.kind.name(), down(b))).collect();
     let engines = if engines.is_empty() {
         "none found; start one, or name one under `backends:` in a file and pass it with --config".to_owned()
     } else {
@@ -69,24 +80,33 @@ fn text(
     let shown = match (key, live.snapshot.auth.mode) {
         (Some(key), _) => format!("{key}   (shown this once)"),
         (None, AuthMode::Open) => "none needed: auth.mode is `open`".to_owned(),
-        (None, AuthMode::Keys) => "yours; make one with `synapse key create`".to_owned(),
+        (None, AuthMode::Keys) => {
+            "yours; make one with `synapse key create --team TEAM --model GLOB`".to_owned()
+        }
     };
     let metrics = metrics.map_or_else(|| "off".to_owned(), |address| format!("http://{address}/metrics"));
-    let model = models.first().copied().unwrap_or("MODEL");
+    let answers =
+        |name: &&str| live.catalog.resolve(name, &live.fleet).is_some_and(|route| route.has_live_backend());
+    let model = models.iter().copied().find(answers).or(models.first().copied()).unwrap_or("MODEL");
     let authorization = match (key, live.snapshot.auth.mode) {
         (_, AuthMode::Open) => String::new(),
         (key, AuthMode::Keys) => {
-            format!("  -H 'Authorization: Bearer {}' \\\n    ", key.unwrap_or("YOUR_KEY"))
+            format!("    -H 'Authorization: Bearer {}' \\\n", key.unwrap_or("YOUR_KEY"))
         }
     };
     format!(
         "Synapse {version} is up.\n\n  URL      {url}\n  Key      {shown}\n  Engines  {engines}\n  Models   {models}\n  \
          Metrics  {metrics}\n\n\
-         Try it:\n\n  curl -N {url}/chat/completions \\\n  {authorization}  -H 'Content-Type: application/json' \\\n    \
+         Try it:\n\n  curl -N {url}/chat/completions \\\n{authorization}    -H 'Content-Type: application/json' \\\n    \
          -d '{{\"model\":\"{model}\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"Hello!\"}}]}}'\n\n",
         version = env!("CARGO_PKG_VERSION"),
         models = summary(&models),
     )
+}
+
+/// A word on an engine that does not answer.
+fn down(backend: &BackendHandle) -> &'static str {
+    if backend.health() == Health::Down { ", not answering" } else { "" }
 }
 
 /// The first few names.

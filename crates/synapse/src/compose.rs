@@ -23,6 +23,7 @@ use tokio::{
 use crate::{
     banner,
     keys::KeyKeeper,
+    logs::LogWriter,
     reload::Reloader,
     server::{self, Server, tls::Certificates},
     settings::Settings,
@@ -64,7 +65,7 @@ async fn run(
     let (demo_engine, extend) = if demo { start_demo().await? } else { (None, no_extension()) };
     extend(&mut snapshot);
 
-    let sockets = server::bind::bind(&snapshot.server.host, snapshot.server.port)?;
+    let sockets = server::bind::bind(&snapshot.server.host, snapshot.server.port, "--port")?;
     let certificates = snapshot.server.tls.as_ref().map(Certificates::load).transpose()?.map(Arc::new);
     let metrics = bind_metrics(&snapshot)?;
     let metrics_address = metrics.as_ref().map(TcpListener::local_addr).transpose()?;
@@ -102,7 +103,7 @@ async fn run(
     tasks.push(tasks::spawn("reloader", reloader.watch()));
 
     banner::print(&gateway, server.addresses(), metrics_address, key_to_show.as_deref()).await?;
-    wait_for_signal().await?;
+    wait_for_signal(telemetry.writer.clone()).await?;
     take_down(&gateway, &mut server).await;
     drop((tasks, folder));
     Ok(ExitCode::SUCCESS)
@@ -118,8 +119,8 @@ pub(crate) fn database_file(snapshot: &Snapshot) -> anyhow::Result<PathBuf> {
 
 fn bind_metrics(snapshot: &Snapshot) -> anyhow::Result<Option<TcpListener>> {
     let Some((host, port)) = &snapshot.server.metrics else { return Ok(None) };
-    let bound =
-        server::bind::bind(host, *port).context("the metrics listener cannot be started (server.metrics)")?;
+    let bound = server::bind::bind(host, *port, "--metrics-port")
+        .context("the metrics listener cannot be started (server.metrics)")?;
     let first = bound.into_iter().next().map(TcpListener::from_std);
     Ok(first.transpose()?)
 }
@@ -188,12 +189,17 @@ async fn look_for_local_engines(gateway: &Arc<Gateway>, own: Vec<u16>) -> anyhow
     Ok(tasks::spawn("local engines", watch))
 }
 
-async fn wait_for_signal() -> anyhow::Result<()> {
+async fn wait_for_signal(logs: LogWriter) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    let mut hang_up = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            // Asked to reload, as other servers are; or a terminal has closed.
+            _ = hang_up.recv() => tracing::info!("changed files are read by themselves; the gateway runs on"),
+        }
     }
     // A second signal ends the process at once.
     tasks::detach("second signal", async move {
@@ -201,6 +207,8 @@ async fn wait_for_signal() -> anyhow::Result<()> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+        tracing::warn!("a second signal ends the process at once");
+        logs.flush();
         std::process::exit(1);
     });
     Ok(())

@@ -143,7 +143,7 @@ impl Default for Metrics {
 #[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Database {
-    /// `sqlite://…` or `postgres://…`. Default: a SQLite file in `data_dir`.
+    /// `sqlite://FILE`. Default: a SQLite file in `data_dir`.
     #[serde(skip_serializing)]
     pub(super) url: Option<Secret>,
 }

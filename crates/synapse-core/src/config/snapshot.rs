@@ -16,7 +16,7 @@ pub struct Snapshot {
     pub server: Server,
     /// Where state lives.
     pub data_dir: PathBuf,
-    /// `sqlite://…` or `postgres://…`; by default a file in `data_dir`.
+    /// `sqlite://…`; by default a file in `data_dir`.
     pub database_url: Option<SecretString>,
     /// Who may call.
     pub auth: Auth,

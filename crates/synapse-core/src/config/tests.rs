@@ -162,7 +162,7 @@ fn each_mistake_is_named_for_what_it_is() {
         ("server: {cors_origins: ['https://a.example/x']}", "1:25: server.cors_origins[0]: is not an origin"),
         ("server: {tls: {key: /none}}", "1:15: server.tls.cert: is required, but missing"),
         ("data_dir: ''", "1:11: data_dir: must not be empty"),
-        ("database: {url: 'mysql://x'}", "1:17: database.url: must begin with `sqlite://` or `postgres://`"),
+        ("database: {url: 'mysql://x'}", "1:17: database.url: must begin with `sqlite://`"),
         ("redis: {url: 'http://x'}", "1:14: redis.url: must begin with `redis://` or `rediss://`"),
         (
             "routing: {strategy: fastest}",

@@ -114,7 +114,7 @@ impl Watcher {
             Err(error) => {
                 self.failed_listings += 1;
                 tracing::debug!(backend = %handle.id(), %error, "the backend does not list its models");
-                if self.failed_listings == FORGET_AFTER && handle.set_models(Vec::new()) {
+                if self.failed_listings == FORGET_AFTER && handle.lose_models() {
                     self.changed.notify_one();
                 }
             }

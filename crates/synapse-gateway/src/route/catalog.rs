@@ -1,7 +1,11 @@
 //! The catalogue: every public model name, and where it is served. Built anew when the
 //! configuration or a backend's list of models changes; requests only read it.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Map, Value};
 use synapse_core::{
@@ -12,8 +16,11 @@ use synapse_core::{
 
 use super::{
     endpoint::Endpoint,
-    fleet::{Fleet, ListedModel},
+    fleet::{Fleet, Health, ListedModel},
 };
+
+/// How long a model that nobody lists any more is remembered.
+const REMEMBERED: Duration = Duration::from_secs(600);
 
 /// Where a model is served, for one backend.
 #[derive(Clone)]
@@ -38,15 +45,29 @@ pub struct Route {
     pub pattern: Option<ModelName>,
     /// Sorted by order.
     pub candidates: Vec<Candidate>,
+    /// Since when nobody lists it.
+    gone_since: Option<Instant>,
+    /// Whether a backend's list is all that speaks for it.
+    discovered: bool,
     /// Public names to try when all of these failed.
     pub fallbacks: Vec<String>,
 }
 
 impl Route {
+    fn discovered(model: ModelName, candidates: Vec<Candidate>, gone_since: Option<Instant>) -> Self {
+        let (alias_of, pattern, fallbacks) = (None, None, Vec::new());
+        Self { model, alias_of, pattern, candidates, gone_since, discovered: true, fallbacks }
+    }
+
     /// Whether `caller` may use it: by this name, or by the name that this one is an alias of.
     pub fn is_allowed(&self, caller: &Principal) -> bool {
         let names = [Some(&self.model), self.alias_of.as_ref()];
         names.into_iter().flatten().any(|name| caller.allows_model(name.as_str()))
+    }
+
+    /// Whether any of its backends may be alive.
+    pub fn has_live_backend(&self) -> bool {
+        self.candidates.iter().any(|candidate| candidate.endpoint.backend.health() != Health::Down)
     }
 
     /// The name for metrics: from a bounded set, whatever callers ask for.
@@ -65,8 +86,10 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// Builds the catalogue from the configuration and what backends list. Configured names win.
-    pub fn build(snapshot: &Snapshot, fleet: &Fleet) -> Self {
+    /// Builds the catalogue from the configuration and what backends list. Configured names win. What
+    /// `before` had discovered at a backend that does not answer any more is remembered for a while,
+    /// unlisted: a caller is to hear that the backend is down, not that there is no such model.
+    pub fn build(snapshot: &Snapshot, fleet: &Fleet, before: &Self) -> Self {
         let mut catalog = Self::default();
         let listed = merge_listings(fleet);
         for spec in &snapshot.models {
@@ -88,11 +111,32 @@ impl Catalog {
             catalog.list(&id, shared_fields(&places));
             let candidates = places.iter().map(|(endpoint, _)| discovered(endpoint)).collect();
             let model = ModelName::from(id.as_str());
-            let route = Route { model, alias_of: None, pattern: None, candidates, fallbacks: Vec::new() };
+            let route = Route::discovered(model, candidates, None);
             catalog.routes.insert(id, Arc::new(route));
         }
+        catalog.remember(before, fleet);
         catalog.listing.sort_by(|a, b| a.0.cmp(&b.0));
         catalog
+    }
+
+    fn remember(&mut self, before: &Self, fleet: &Fleet) {
+        let now = Instant::now();
+        let lost = |candidate: &&Candidate| {
+            let backend = &candidate.endpoint.backend;
+            backend.is_listing_lost()
+                && fleet.get(backend.id()).is_some_and(|known| Arc::ptr_eq(known, backend))
+        };
+        for (name, route) in &before.routes {
+            let since = route.gone_since.unwrap_or(now);
+            if !route.discovered || self.routes.contains_key(name) || now.duration_since(since) > REMEMBERED {
+                continue;
+            }
+            let candidates: Vec<Candidate> = route.candidates.iter().filter(lost).cloned().collect();
+            if !candidates.is_empty() {
+                let gone = Route::discovered(route.model.clone(), candidates, Some(since));
+                self.routes.insert(name.clone(), Arc::new(gone));
+            }
+        }
     }
 
     fn list(&mut self, id: &str, fields: Map<String, Value>) {
@@ -162,6 +206,8 @@ fn route_of(spec: &ModelSpec, name: &str, captured: &str, fleet: &Fleet) -> Rout
         alias_of,
         pattern: None,
         candidates,
+        gone_since: None,
+        discovered: false,
         fallbacks: spec.fallbacks.clone(),
     }
 }

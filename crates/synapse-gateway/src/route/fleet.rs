@@ -89,6 +89,7 @@ pub struct BackendHandle {
     in_flight_gauge: Gauge,
     discovered: AtomicBool,
     retired: AtomicBool,
+    listing_lost: AtomicBool,
     endpoints: Mutex<HashMap<String, Arc<Endpoint>>>,
     prober: Mutex<Option<TaskGuard>>,
     pace: Mutex<Discovery>,
@@ -113,6 +114,7 @@ impl BackendHandle {
             in_flight_gauge: metrics.in_flight.get_or_create_owned(&label),
             discovered: AtomicBool::new(false),
             retired: AtomicBool::new(false),
+            listing_lost: AtomicBool::new(false),
             endpoints: Mutex::default(),
             prober: Mutex::default(),
             pace: Mutex::new(pace),
@@ -141,8 +143,20 @@ impl BackendHandle {
         before
     }
 
+    /// Whether it has not told for a while what it serves.
+    pub fn is_listing_lost(&self) -> bool {
+        self.listing_lost.load(Ordering::Relaxed)
+    }
+
+    /// Its list cannot be read any more; whether that changes anything.
+    pub fn lose_models(&self) -> bool {
+        self.listing_lost.store(true, Ordering::Relaxed);
+        !self.models.swap(Arc::default()).is_empty()
+    }
+
     /// Notes what it serves; whether that differs from before.
     pub fn set_models(&self, models: Vec<ListedModel>) -> bool {
+        self.listing_lost.store(false, Ordering::Relaxed);
         let first = !self.discovered.swap(true, Ordering::Relaxed);
         let changed = **self.models.load() != models;
         if changed {

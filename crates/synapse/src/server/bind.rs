@@ -11,8 +11,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 4096;
 
-/// Binds every address that `host` stands for.
-pub(crate) fn bind(host: &str, port: u16) -> anyhow::Result<Vec<TcpListener>> {
+/// Binds every address that `host` stands for; `flag` is what chooses another port.
+pub(crate) fn bind(host: &str, port: u16, flag: &str) -> anyhow::Result<Vec<TcpListener>> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let addresses: Vec<SocketAddr> = (host, port)
         .to_socket_addrs()
@@ -30,7 +30,7 @@ pub(crate) fn bind(host: &str, port: u16) -> anyhow::Result<Vec<TcpListener>> {
             Err(error) if unavailable(&error) && host == "localhost" => {}
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 bail!(
-                    "port {port} on {host} is occupied; stop what listens there, or choose another with --port"
+                    "port {port} on {host} is occupied; stop what listens there, or choose another with {flag}"
                 )
             }
             Err(error) => return Err(error).with_context(|| format!("cannot listen on {address}")),
@@ -66,16 +66,16 @@ mod tests {
 
     #[test]
     fn localhost_listens_on_one_port_in_every_family() {
-        let bound = bind("localhost", 0).expect("bound");
+        let bound = bind("localhost", 0, "--port").expect("bound");
         let ports: Vec<u16> = bound.iter().map(|l| l.local_addr().expect("an address").port()).collect();
         assert!(ports.iter().all(|&port| port == ports[0] && port != 0), "{ports:?}");
     }
 
     #[test]
     fn an_occupied_port_is_reported_with_the_remedy() {
-        let first = bind("127.0.0.1", 0).expect("bound");
+        let first = bind("127.0.0.1", 0, "--port").expect("bound");
         let port = first[0].local_addr().expect("an address").port();
-        let error = bind("127.0.0.1", port).expect_err("occupied").to_string();
+        let error = bind("127.0.0.1", port, "--port").expect_err("occupied").to_string();
         assert!(error.contains("occupied") && error.contains("--port"), "{error}");
     }
 }

@@ -92,7 +92,16 @@ async fn a_model_survives_one_failed_look_but_not_two() {
 
     look_fails().await;
     gateway.until("the model's end", async || ids(&gateway).await.is_empty().then_some(())).await;
-    assert_eq!(code(&gateway.client().chat("m").await), (404, "model_not_found".to_owned()));
+}
+
+#[tokio::test]
+async fn a_model_whose_only_backend_is_down_is_unavailable_not_unknown() {
+    let mut engine = Engine::serving("one", "m").await;
+    let looks = json!({"local": false, "health_s": 1, "models_s": 1});
+    let gateway = gateway(&Config::with(&[&engine]).set("/discovery", looks)).await;
+    engine.die().await;
+    gateway.until("the model's end", async || ids(&gateway).await.is_empty().then_some(())).await;
+    assert_eq!(code(&gateway.client().chat("m").await), (503, "no_backend_available".to_owned()));
 }
 
 #[tokio::test]
