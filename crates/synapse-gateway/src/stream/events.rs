@@ -179,13 +179,14 @@ impl EventFlow {
         if self.fault.is_some() {
             return Poll::Ready(());
         }
-        loop {
+        for _ in 0..MAX_PIECES {
             match self.upstream.as_mut().poll_frame(cx) {
-                Poll::Ready(Some(Ok(_))) if self.idle.as_mut().poll(cx).is_pending() => {}
+                Poll::Ready(Some(Ok(_))) => {}
                 Poll::Ready(_) => return Poll::Ready(()),
                 Poll::Pending => return self.idle.as_mut().poll(cx),
             }
         }
+        Poll::Ready(())
     }
 
     fn note_gap(&mut self) {

@@ -10,7 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -25,6 +25,9 @@ use tokio::{
 const HEAD: Duration = Duration::from_secs(10);
 /// For a peer that takes nothing of what is written to it.
 const STALLED: Duration = Duration::from_secs(60);
+/// For what a refused caller is still sending when its connection closes. Closing at once would reset
+/// the connection, and the caller might never see why.
+const LINGER: Duration = Duration::from_secs(1);
 /// Between requests. Longer than what common clients keep a connection for, so that the client is
 /// the one who closes.
 const BETWEEN: Duration = Duration::from_secs(90);
@@ -111,6 +114,8 @@ pub(super) struct Patience<S> {
     timer: Pin<Box<Sleep>>,
     /// Runs while the peer takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// Whether our side is closed.
+    closed: bool,
 }
 
 impl<S> Patience<S> {
@@ -120,6 +125,7 @@ impl<S> Patience<S> {
             busy,
             phase: Phase::Fresh,
             h2: false,
+            closed: false,
             timer: Box::pin(tokio::time::sleep(HEAD)),
             stalled: None,
         }
@@ -169,6 +175,21 @@ impl<S> Patience<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> Patience<S> {
+    /// Reads and forgets until the peer closes, for a moment at most.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut scratch = [0; 4096];
+        while self.timer.as_mut().poll(cx).is_pending() {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => {}
+                _ => break,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Patience<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -199,7 +220,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patience<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Patience<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.watch_write(cx, written)
@@ -211,7 +232,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        if !self.closed {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+            self.closed = true;
+            self.timer.as_mut().reset(Instant::now() + LINGER);
+        }
+        // Between requests nothing is on its way.
+        if self.phase == Phase::Between { Poll::Ready(Ok(())) } else { self.poll_linger(cx) }
     }
 
     fn poll_write_vectored(
@@ -282,6 +309,23 @@ mod tests {
         let began = Instant::now();
         let error = stream.write_all(&[0; 4096]).await.expect_err("nobody reads");
         assert_eq!((error.kind(), began.elapsed().as_secs()), (io::ErrorKind::TimedOut, 60));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_refused_caller_still_sends_is_taken_for_a_moment() {
+        let (mut stream, mut theirs, busy) = stream();
+        let _serving = busy.begin();
+        let began = Instant::now();
+        let sending = async {
+            while theirs.write_all(&[0; 512]).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::select! {
+            () = sending => panic!("the sender was cut off"),
+            closed = stream.shutdown() => closed.expect("closed"),
+        }
+        assert_eq!(began.elapsed().as_secs(), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -131,7 +131,7 @@ async fn an_idle_gateway_is_small() {
         promise: "Memory of a gateway that has served one request",
         measured: resident,
         unit: "MiB resident".to_owned(),
-        limit: 64.0,
+        limit: 20.0,
     }
     .hold();
 }
@@ -144,15 +144,16 @@ async fn the_first_answer_comes_soon_after_the_start() {
     let gateway = setup.start_bare().await;
     let body = json!({"model": "demo", "max_tokens": 1, "messages": [{"role": "user", "content": "Hello!"}]});
     let answer = gateway.client_with(&gateway.shown_key()).post("/v1/chat/completions", &body).await;
-    let took = began.elapsed();
+    // The demo's engine thinks for 150 ms, and takes 25 ms for its one token.
+    let took = began.elapsed().saturating_sub(std::time::Duration::from_millis(175));
     assert_eq!(answer.status, 200, "{}", answer.text());
     Figure {
         key: "6-start",
         test: "the_first_answer_comes_soon_after_the_start",
         promise: "From the start of `synapse serve --demo` in an empty folder to the first answer",
         measured: took.as_secs_f64() * 1000.0,
-        unit: "ms, of which the demo's engine takes 175".to_owned(),
-        limit: 1000.0,
+        unit: "ms, less the 175 that the demo's engine takes".to_owned(),
+        limit: 100.0,
     }
     .hold();
 }
