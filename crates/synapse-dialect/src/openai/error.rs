@@ -48,10 +48,13 @@ pub fn read(body: &[u8]) -> EngineError {
     }
 }
 
-/// Whether a whole reply is an error: its top level has one that is not `null`.
+/// Whether a whole reply is an error: its top level has one that is not `null`. A failed object of the
+/// Responses API has one as well, but is what was asked for.
 pub fn is_error(body: &[u8]) -> bool {
     crate::json::Object::parse(body).is_ok_and(|object| {
-        object.get("error").is_some_and(|error| error != "null") || object.get("object") == Some("\"error\"")
+        let kind = object.get("object");
+        let error = object.get("error").is_some_and(|error| error != "null");
+        kind == Some("\"error\"") || (error && kind != Some("\"response\""))
     })
 }
 
@@ -152,6 +155,14 @@ mod tests {
             let read = read(body.as_bytes());
             assert_eq!((read.message.as_str(), read.code.as_deref()), (message, code), "{body}");
         }
+    }
+
+    #[test]
+    fn a_failed_response_is_a_reply_and_other_errors_are_none() {
+        assert!(is_error(br#"{"error":{"message":"x"}}"#));
+        assert!(is_error(br#"{"object":"error","message":"x"}"#));
+        assert!(!is_error(br#"{"object":"response","status":"failed","error":{"message":"x"}}"#));
+        assert!(!is_error(br#"{"object":"chat.completion","error":null}"#));
     }
 
     #[test]
