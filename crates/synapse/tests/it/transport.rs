@@ -50,6 +50,30 @@ async fn tls_serves_both_versions_of_http() {
 }
 
 #[tokio::test]
+async fn an_encrypted_engine_is_trusted_by_the_operators_authority_and_not_otherwise() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let setup_engine = setup().without_discovery();
+    authority.write_to(setup_engine.folder());
+    let simulator = Engine::serving("one", "m").await;
+    let config = Config::in_order("m", &[&simulator])
+        .set("/server/tls", json!({"cert": "tls.crt", "key": "tls.key"}))
+        .set("/auth/mode", "open");
+    // Another gateway is as good an encrypted engine as any.
+    let engine = setup_engine.start(&config).await;
+    let url = format!("https://localhost:{}/v1", engine.address().port());
+    for (trusted, status) in [(&authority, 200), (&stranger, 503)] {
+        let setup = setup().without_discovery();
+        trusted.write_to(setup.folder());
+        let config = Config::with(&[])
+            .backend_at("far", "openai", &url)
+            .set("/backends/0/ca_file", "tls.crt")
+            .model("m", &[json!({"backend": "far", "model": "m"})]);
+        let gateway = setup.start(&config).await;
+        assert_eq!(gateway.client().chat("m").await.status, status);
+    }
+}
+
+#[tokio::test]
 async fn a_renewed_certificate_is_served_without_a_restart() {
     let (old, new) = (Authority::new(), Authority::new());
     let (_engine, gateway) = encrypted(&old).await;
