@@ -22,7 +22,9 @@ pub fn report(live: &Live) -> Value {
                 "type": backend.spec.kind.name(),
                 "models": backend.models.load().len(),
                 "in_flight": backend.in_flight(),
+                "running": load.running,
                 "queue_depth": load.waiting,
+                "slots": load.slots,
             }),
         );
     }

@@ -49,7 +49,7 @@ labels! {
     BackendLabel { backend: Label }
     /// Of an attempt.
     AttemptLabels { backend: Label, outcome: &'static str }
-    /// Of a step from one model to its fallback.
+        /// Of a step from one backend to the next.
     FallbackLabels { model: Label, from: Label, to: Label }
     /// Of a model at a backend.
     ModelStateLabels { backend: Label, model: Label, state: &'static str }

@@ -64,7 +64,6 @@ pub async fn receive(
     body: Incoming,
     record: &mut Record,
 ) -> Result<Call, Fault> {
-    record.target(|target| target.operation = Some(operation));
     let coded = |coding: &&HeaderValue| !coding.as_bytes().eq_ignore_ascii_case(b"identity");
     if let Some(coding) = headers.get_all(CONTENT_ENCODING).iter().find(coded) {
         let coding = String::from_utf8_lossy(coding.as_bytes()).into_owned();
