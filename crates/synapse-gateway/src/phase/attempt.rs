@@ -19,7 +19,7 @@ use crate::{
     audit::{Record, Trail},
     backend::{BackendError, FailedAt, UpstreamCall, UpstreamReply, http::HOP_HEADER},
     gateway::{Gateway, Live},
-    metrics::{AttemptLabels, FallbackLabels, Label},
+    metrics::{AttemptLabels, FallbackLabels, Label, ModelBackendLabels},
     route::{
         endpoint::Lease,
         paths,
@@ -273,11 +273,11 @@ impl Attempts {
             timeouts: choice.candidate.timeouts,
             deadline,
         };
-        let gaps =
-            self.gateway.metrics.inter_token.get_or_create_owned(&crate::metrics::ModelBackendLabels {
-                model: Label::from(choice.route.label()),
-                backend: Label::from(backend.id().as_str()),
-            });
+        let gaps = || {
+            let model = Label::from(choice.route.label());
+            let backend = Label::from(backend.id().as_str());
+            self.gateway.metrics.inter_token.get_or_create_owned(&ModelBackendLabels { model, backend })
+        };
         let source = stream::begin(&context, &head.headers, reply.body, &self.gateway.drain, gaps).await;
         source.map(|source| (head, source)).map_err(|fault| Failed { fault, reached: Reached::Unknown })
     }

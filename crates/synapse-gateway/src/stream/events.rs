@@ -3,8 +3,6 @@
 //! event, never as if it were complete.
 
 use std::{
-    future::Future,
-    pin::Pin,
     task::{Context as TaskContext, Poll},
     time::Duration,
 };
@@ -20,9 +18,13 @@ use synapse_dialect::{
     },
     sse::{self, Framer},
 };
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
-use super::{Context, max_event, truncated};
+use super::{
+    Context,
+    limits::{Limits, TOO_LONG},
+    max_event, truncated,
+};
 use crate::{
     audit::End,
     backend::{BackendError, ReplyStream},
@@ -35,12 +37,9 @@ use crate::{
 const LINGER: Duration = Duration::from_millis(50);
 /// Pieces without a whole event that are taken in one turn.
 const MAX_PIECES: usize = 64;
-const TOO_LONG: &str = "The request took longer than is allowed.";
+const NO_EVENT: &str = "The engine sent something that is no event of this stream.";
 /// What is ready is sent together, up to this size: one write instead of many.
 const MAX_WRITE: usize = 32 * 1024;
-
-/// Resolves when a drain's grace period is over.
-pub(crate) type Expiry = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A stream of events that has begun.
 pub(crate) struct EventFlow {
@@ -49,10 +48,7 @@ pub(crate) struct EventFlow {
     observer: Observer,
     held: Bytes,
     lease: Option<Lease>,
-    idle: Pin<Box<Sleep>>,
-    idle_limit: Duration,
-    deadline: Instant,
-    expiry: Expiry,
+    limits: Limits,
     gaps: Histogram,
     last_sent: Option<Instant>,
     fault: Option<FaultKind>,
@@ -72,7 +68,7 @@ impl EventFlow {
         context: &Context,
         mut upstream: ReplyStream,
         drain: &Drain,
-        gaps: Histogram,
+        gaps: impl FnOnce() -> Histogram,
     ) -> Result<Self, Fault> {
         let limit = max_event(context.operation);
         let mut framer = Framer::new(limit);
@@ -88,27 +84,30 @@ impl EventFlow {
             let Ok(data) = frame.map_err(truncated)?.into_data() else { continue };
             let run =
                 framer.push(data).map_err(|e| invalid("The engine sent an endless event.").source(e))?;
-            let content = has_content(context, &run)?;
-            held.extend_from_slice(&observer.observe(run));
+            // Of a run with a failure in it, only what comes before is kept.
+            let kept = observer.observe(run);
+            let content = has_content(context, &kept)?;
+            held.extend_from_slice(&kept);
             if content {
                 break;
+            }
+            match observer.progress() {
+                Progress::Failed(message) => return Err(Fault::new(FaultKind::Upstream, message.clone())),
+                Progress::Broken => return Err(invalid(NO_EVENT)),
+                Progress::Open | Progress::Finished | Progress::Done => {}
             }
             if held.len() > limit {
                 return Err(invalid("The engine sent no content in a long stream."));
             }
         }
-        let idle_limit = context.timeouts.idle;
         Ok(Self {
             upstream,
             framer,
             observer,
             held: held.freeze(),
             lease: None,
-            idle: Box::pin(tokio::time::sleep_until(context.deadline.min(Instant::now() + idle_limit))),
-            idle_limit,
-            deadline: context.deadline,
-            expiry: expiry(drain),
-            gaps,
+            limits: Limits::new(context, drain),
+            gaps: gaps(),
             last_sent: None,
             fault: None,
             ended: false,
@@ -131,7 +130,7 @@ impl EventFlow {
         if self.ended {
             return self.poll_linger(cx).map(|()| None);
         }
-        if Instant::now() >= self.deadline {
+        if self.limits.is_late() {
             return Poll::Ready(Some(self.break_off(FaultKind::UpstreamTimeout, TOO_LONG)));
         }
         let mut out = Coalesced::from(std::mem::take(&mut self.held));
@@ -183,7 +182,7 @@ impl EventFlow {
             match self.upstream.as_mut().poll_frame(cx) {
                 Poll::Ready(Some(Ok(_))) => {}
                 Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => return self.idle.as_mut().poll(cx),
+                Poll::Pending => return self.limits.poll_timer(cx),
             }
         }
         Poll::Ready(())
@@ -207,10 +206,7 @@ impl EventFlow {
                 self.finish();
                 Some(Bytes::new())
             }
-            Progress::Broken => {
-                let message = "The engine sent something that is no event of this stream.";
-                Some(self.break_off(FaultKind::UpstreamInvalidResponse, message))
-            }
+            Progress::Broken => Some(self.break_off(FaultKind::UpstreamInvalidResponse, NO_EVENT)),
             Progress::Open | Progress::Finished => None,
         }
     }
@@ -241,7 +237,7 @@ impl EventFlow {
 
     fn finish(&mut self) {
         self.ended = true;
-        self.idle.as_mut().reset(Instant::now() + LINGER);
+        self.limits.shorten(LINGER);
         if let Some(mut lease) = self.lease.take() {
             lease.success();
         }
@@ -265,11 +261,10 @@ impl EventFlow {
                 Poll::Ready(Some(Err(error))) => Poll::Ready(broken(&error)),
                 Poll::Ready(Some(Ok(frame))) => {
                     let Ok(data) = frame.into_data() else { continue };
-                    let now = Instant::now();
-                    if now >= self.deadline {
+                    if self.limits.is_late() {
                         return Poll::Ready(Step::Broken(FaultKind::UpstreamTimeout, TOO_LONG));
                     }
-                    self.idle.as_mut().reset(self.deadline.min(now + self.idle_limit));
+                    self.limits.progressed();
                     match self.framer.push(data) {
                         Ok(run) if run.is_empty() => continue,
                         Ok(run) => Poll::Ready(Step::Run(run)),
@@ -279,35 +274,13 @@ impl EventFlow {
                         )),
                     }
                 }
-                Poll::Pending => self.poll_limits(cx),
+                Poll::Pending => self.limits.poll(cx).map(|(kind, message)| Step::Broken(kind, message)),
             };
         }
         // An engine that sends crumbs without end gets no more than its turn.
         cx.waker().wake_by_ref();
         Poll::Pending
     }
-
-    /// Nothing has come: is that allowed to go on?
-    fn poll_limits(&mut self, cx: &mut TaskContext<'_>) -> Poll<Step> {
-        if self.idle.as_mut().poll(cx).is_ready() {
-            let late = Instant::now() >= self.deadline;
-            let message = if late { TOO_LONG } else { "The engine stopped in the middle." };
-            return Poll::Ready(Step::Broken(FaultKind::UpstreamTimeout, message));
-        }
-        if self.expiry.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Step::Broken(FaultKind::ShuttingDown, "The gateway is going down."));
-        }
-        Poll::Pending
-    }
-}
-
-/// Resolves when a drain's grace period is over.
-pub(crate) fn expiry(drain: &Drain) -> Expiry {
-    let mut expired = drain.expiry();
-    Box::pin(async move {
-        // The sender lives as long as the gateway; its end is an expiry, too.
-        let _ended = expired.wait_for(|over| *over).await;
-    })
 }
 
 fn broken(error: &BackendError) -> Step {

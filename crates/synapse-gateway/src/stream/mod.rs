@@ -3,6 +3,7 @@
 
 pub mod body;
 mod events;
+mod limits;
 mod pending;
 mod raw;
 
@@ -24,7 +25,8 @@ use crate::{
     drain::Drain,
     route::endpoint::Lease,
 };
-pub(crate) use events::{EventFlow, expiry};
+pub(crate) use events::EventFlow;
+pub(crate) use limits::expiry;
 pub(crate) use pending::{PendingFlow, PendingReply};
 pub(crate) use raw::RawFlow;
 
@@ -90,7 +92,7 @@ pub(crate) async fn begin(
     headers: &HeaderMap,
     body: ReplyStream,
     drain: &Drain,
-    gaps: Histogram,
+    gaps: impl FnOnce() -> Histogram,
 ) -> Result<Source, Fault> {
     let kind =
         headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default().to_ascii_lowercase();

@@ -18,7 +18,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::{
     EventFlow, Source,
-    events::{Expiry, expiry},
+    limits::{Expiry, expiry},
 };
 use crate::{
     audit::{End, Record},

@@ -1,24 +1,14 @@
 //! Replies that nobody looks into: sound, pictures, very large JSON. They pass as they come; one
 //! that breaks in the middle aborts the connection, as there is no other honest end for it.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    task::{Context as TaskContext, Poll},
-    time::Duration,
-};
+use std::task::{Context as TaskContext, Poll};
 
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
 use http_body_util::BodyExt;
 use synapse_core::error::{Fault, FaultKind};
-use tokio::time::{Instant, Sleep};
 
-use super::{
-    Context, Source,
-    events::{Expiry, expiry},
-    truncated,
-};
+use super::{Context, Source, limits::Limits, truncated};
 use crate::{audit::End, backend::ReplyStream, drain::Drain, route::endpoint::Lease};
 
 /// A reply that has begun.
@@ -26,10 +16,7 @@ pub(crate) struct RawFlow {
     upstream: ReplyStream,
     held: Bytes,
     lease: Option<Lease>,
-    idle: Pin<Box<Sleep>>,
-    idle_limit: Duration,
-    deadline: Instant,
-    expiry: Expiry,
+    limits: Limits,
     fault: Option<FaultKind>,
     length: Option<u64>,
 }
@@ -54,11 +41,8 @@ impl RawFlow {
             let Some(frame) = upstream.frame().await else { break };
             held = frame.map_err(truncated)?.into_data().unwrap_or_default();
         }
-        let idle_limit = context.timeouts.idle;
-        let idle = Box::pin(tokio::time::sleep_until(context.deadline.min(Instant::now() + idle_limit)));
-        let (deadline, expiry) = (context.deadline, expiry(drain));
-        let flow =
-            Self { upstream, held, lease: None, idle, idle_limit, deadline, expiry, fault: None, length };
+        let limits = Limits::new(context, drain);
+        let flow = Self { upstream, held, lease: None, limits, fault: None, length };
         Ok(Source::Raw(Box::new(flow)))
     }
 
@@ -82,7 +66,7 @@ impl RawFlow {
             let held = std::mem::take(&mut self.held);
             return Poll::Ready(Some(Ok(self.hand_over(held))));
         }
-        if Instant::now() >= self.deadline {
+        if self.limits.is_late() {
             return Poll::Ready(Some(Err(self.broken(FaultKind::UpstreamTimeout))));
         }
         loop {
@@ -93,19 +77,13 @@ impl RawFlow {
                 }
                 Poll::Ready(Some(Ok(frame))) => {
                     let Ok(data) = frame.into_data() else { continue };
-                    self.idle.as_mut().reset(self.deadline.min(Instant::now() + self.idle_limit));
+                    self.limits.progressed();
                     Poll::Ready(Some(Ok(self.hand_over(data))))
                 }
                 Poll::Ready(Some(Err(_))) => {
                     Poll::Ready(Some(Err(self.broken(FaultKind::UpstreamTruncated))))
                 }
-                Poll::Pending if self.idle.as_mut().poll(cx).is_ready() => {
-                    Poll::Ready(Some(Err(self.broken(FaultKind::UpstreamTimeout))))
-                }
-                Poll::Pending if self.expiry.as_mut().poll(cx).is_ready() => {
-                    Poll::Ready(Some(Err(self.broken(FaultKind::ShuttingDown))))
-                }
-                Poll::Pending => Poll::Pending,
+                Poll::Pending => self.limits.poll(cx).map(|(kind, _)| Some(Err(self.broken(kind)))),
             };
         }
     }

@@ -41,6 +41,12 @@ async fn an_end_mark_without_any_content_is_no_reply() {
 }
 
 #[tokio::test]
+async fn garbage_before_any_content_is_no_reply() {
+    let answer = streamed(&format!("error: {{}}\n\n{CONTENT}{FINISH}data: [DONE]\n\n")).await;
+    assert_eq!(answer.status, 502, "{}", answer.text());
+}
+
+#[tokio::test]
 async fn comments_and_other_line_ends_pass() {
     let events = format!(
         ": ping\r\n\r\n{}{}data: [DONE]\r\n\r\n",
