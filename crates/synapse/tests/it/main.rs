@@ -17,6 +17,7 @@ mod models;
 mod prove;
 mod records;
 mod reload;
+mod smuggling;
 mod start;
 mod streams;
 mod tidy;
