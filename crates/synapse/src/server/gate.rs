@@ -145,11 +145,12 @@ impl<S> Gate<S> {
     /// Has the service refuse a head, and ends the connection with that.
     fn refuse(&mut self, refusal: Refusal) {
         self.turnstile.admit(Some(refusal));
-        self.stream.wait_for(Wait::Request);
         self.end_with(STAND_IN);
     }
 
+    /// Reads no more than this of our own.
     fn end_with(&mut self, last: &[u8]) {
+        self.stream.wait_for(Wait::Request);
         self.protocol = Protocol::Over;
         self.held = BytesMut::from(last);
         self.checked = last.len();
@@ -182,22 +183,15 @@ impl<S> Gate<S> {
         in_head && !self.held.is_empty()
     }
 
-    /// Time is up: whether the stream goes on nevertheless.
+    /// Time is up: an error ends the stream, else it goes on.
     fn outlast(&mut self) -> io::Result<()> {
-        let silent = || Err(io::Error::new(io::ErrorKind::TimedOut, "the peer was silent for too long"));
-        let is_http2 = matches!(self.protocol, Protocol::Http2(_));
         match self.stream.waits_for() {
-            Wait::Request if is_http2 => self.outlast_idle(),
-            Wait::Request => {
-                self.stream.give(BETWEEN);
-                Ok(())
-            }
-            _ if self.is_mid_head() => {
-                self.refuse(HEAD_TIMED_OUT);
-                Ok(())
-            }
-            Wait::Head | Wait::Between => silent(),
+            Wait::Request if matches!(self.protocol, Protocol::Http2(_)) => return self.outlast_idle(),
+            Wait::Request => self.stream.give(BETWEEN),
+            _ if self.is_mid_head() => self.refuse(HEAD_TIMED_OUT),
+            Wait::Head | Wait::Between => return Err(io::ErrorKind::TimedOut.into()),
         }
+        Ok(())
     }
 
     /// HTTP/2 has pings for connections that are dead; those that are only idle are asked to leave,
@@ -208,7 +202,7 @@ impl<S> Gate<S> {
         if !left.is_zero() {
             self.stream.give(left);
         } else if self.leaving {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not leave"));
+            return Err(io::ErrorKind::TimedOut.into());
         } else {
             self.leaving = true;
             self.turnstile.ask_to_leave();
@@ -332,6 +326,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Whether something is still on its way.
+        self.turn();
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 
@@ -345,5 +341,159 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+        time::Instant,
+    };
+
+    use super::*;
+
+    const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+
+    struct Ends {
+        gate: Gate<DuplexStream>,
+        peer: DuplexStream,
+        turnstile: Arc<Turnstile>,
+        began: Instant,
+    }
+
+    fn ends() -> Ends {
+        let (ours, peer) = duplex(64 * 1024);
+        let turnstile = Turnstile::new();
+        Ends { gate: Gate::new(ours, Arc::clone(&turnstile)), peer, turnstile, began: Instant::now() }
+    }
+
+    impl Ends {
+        async fn read(&mut self) -> io::Result<Vec<u8>> {
+            let mut buffer = vec![0; 8192];
+            let count = self.gate.read(&mut buffer).await?;
+            buffer.truncate(count);
+            Ok(buffer)
+        }
+
+        async fn passes(&mut self, bytes: &[u8]) {
+            self.peer.write_all(bytes).await.expect("written");
+            assert_eq!(self.read().await.expect("bytes"), bytes);
+        }
+
+        fn seconds(&self) -> u64 {
+            self.began.elapsed().as_secs()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_newcomer_is_cut_and_a_dripping_head_is_told_why() {
+        let mut silent = ends();
+        assert_eq!(silent.read().await.expect_err("silence").kind(), io::ErrorKind::TimedOut);
+        assert_eq!(silent.seconds(), 10);
+
+        for begun in [false, true] {
+            let mut dripping = ends();
+            if begun {
+                dripping.passes(GET).await;
+                drop(dripping.turnstile.begin());
+                dripping.began = Instant::now();
+            }
+            let drip = async {
+                while dripping.peer.write_all(b"x").await.is_ok() {
+                    tokio::time::sleep(Duration::from_secs(3)).await;
+                }
+            };
+            let mut buffer = [0; 100];
+            tokio::select! {
+                () = drip => panic!("the peer was cut"),
+                count = dripping.gate.read(&mut buffer) => assert_eq!(&buffer[..count.expect("bytes")], STAND_IN),
+            }
+            assert_eq!(dripping.seconds(), 10);
+            assert_eq!(dripping.turnstile.begin().1, Some(HEAD_TIMED_OUT));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn within_a_request_time_is_not_limited_here_and_between_them_it_is() {
+        let mut ends = ends();
+        ends.passes(GET).await;
+        let serving = ends.turnstile.begin();
+        let waited = tokio::time::timeout(Duration::from_secs(3600), ends.read()).await;
+        assert!(waited.is_err(), "a request may take its time");
+        drop(serving);
+        ends.began = Instant::now();
+        assert_eq!(ends.read().await.expect_err("silence").kind(), io::ErrorKind::TimedOut);
+        assert!((90..=180).contains(&ends.seconds()), "{}", ends.seconds());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_next_request_waits_until_the_one_before_is_answered() {
+        let mut ends = ends();
+        ends.peer.write_all(&[GET, GET].concat()).await.expect("written");
+        assert_eq!(ends.read().await.expect("bytes"), GET);
+        let serving = ends.turnstile.begin();
+        let too_soon = tokio::time::timeout(Duration::from_secs(1), ends.read()).await;
+        assert!(too_soon.is_err());
+        drop(serving);
+        assert_eq!(ends.read().await.expect("bytes"), GET);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_who_leaves_is_noticed_behind_further_requests() {
+        let mut ends = ends();
+        ends.peer.write_all(&[GET, GET].concat()).await.expect("written");
+        assert_eq!(ends.read().await.expect("bytes"), GET);
+        let _serving = ends.turnstile.begin();
+        ends.peer.shutdown().await.expect("closed");
+        assert_eq!(ends.read().await.expect("an end"), b"");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_who_disagrees_gets_nothing_more() {
+        // One who takes a whole head for half of one.
+        let mut short = ends();
+        short.passes(GET).await;
+        assert_eq!(short.read().await.expect_err("an error").kind(), io::ErrorKind::InvalidData);
+        // One who finds two requests where there is one.
+        let mut long = ends();
+        long.passes(GET).await;
+        assert_eq!(long.turnstile.begin().1, None);
+        assert!(long.turnstile.begin().1.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_http2_is_asked_to_leave_and_cut_if_it_does_not() {
+        let mut ends = ends();
+        ends.passes(PREFACE).await;
+        let serving = ends.turnstile.begin();
+        assert!(tokio::time::timeout(Duration::from_secs(3600), ends.read()).await.is_err());
+        drop(serving);
+        ends.began = Instant::now();
+        let turnstile = Arc::clone(&ends.turnstile);
+        tokio::select! {
+            biased;
+            () = turnstile.asked_to_leave() => {}
+            _ = ends.read() => panic!("it was cut at once"),
+        }
+        assert!((90..=180).contains(&ends.seconds()), "{}", ends.seconds());
+        ends.began = Instant::now();
+        assert_eq!(ends.read().await.expect_err("an end").kind(), io::ErrorKind::TimedOut);
+        assert_eq!(ends.seconds(), 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_is_answered_with_what_ends_the_connection() {
+        let mut ends = ends();
+        ends.passes(PREFACE).await;
+        let resets = [0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 8].repeat(201);
+        ends.peer.write_all(&resets).await.expect("written");
+        let mut got = Vec::new();
+        while got.len() < 200 * 13 + CALM_DOWN.len() {
+            got.extend(ends.read().await.expect("bytes"));
+        }
+        assert_eq!(got, [&resets[..200 * 13], &CALM_DOWN].concat());
     }
 }

@@ -2,6 +2,7 @@
 // It tells clippy that helpers, too, are test code.
 #![cfg(test)]
 
+mod bad_input;
 mod chat;
 mod cli;
 mod disconnects;
@@ -10,6 +11,8 @@ mod drain;
 mod endpoints;
 mod errors;
 mod failover;
+mod frames;
+mod hostile;
 mod keys;
 mod litellm;
 mod load;
