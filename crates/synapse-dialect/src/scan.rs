@@ -305,14 +305,25 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// How many bytes of a string come before its end, an escape, or what must be escaped.
+/// How many bytes of a string come before its end, an escape, or what must be escaped. Eight at a
+/// time: in each byte that stops, and perhaps in some behind it, the top bit is set.
 fn plain(bytes: &[u8]) -> usize {
-    const MANY: usize = 32;
-    let stops = |byte: u8| (byte == b'"') | (byte == b'\\') | (byte < b' ');
-    // Without early exit inside: this way they are compared all at a time.
-    let whole = |chunk: &&[u8]| !chunk.iter().fold(false, |stop, &byte| stop | stops(byte));
-    let passed = bytes.chunks_exact(MANY).take_while(whole).count() * MANY;
-    passed + bytes[passed..].iter().take_while(|&&byte| !stops(byte)).count()
+    const ONES: u64 = u64::MAX / 255;
+    const TOPS: u64 = ONES << 7;
+    let is_zero = |word: u64| word.wrapping_sub(ONES) & !word;
+    let (words, rest) = bytes.as_chunks();
+    for (at, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let control = word.wrapping_sub(ONES * u64::from(b' ')) & !word;
+        let quote = is_zero(word ^ (ONES * u64::from(b'"')));
+        let escape = is_zero(word ^ (ONES * u64::from(b'\\')));
+        let stops = (control | quote | escape) & TOPS;
+        if stops != 0 {
+            return at * 8 + stops.trailing_zeros() as usize / 8;
+        }
+    }
+    let stops = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..b' ');
+    bytes.len() - rest.len() + rest.iter().position(stops).unwrap_or(rest.len())
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use super::{
 /// Stands in for a head that is refused; what is said of it is kept at the turnstile.
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
 /// How much is read from the socket at once, where hyper's own buffer does not serve.
-const PIECE: usize = 2048;
+const PIECE: usize = 1024;
 /// What is read of the next requests while one is being served: enough to notice a caller who leaves.
 const AHEAD: usize = 16 * 1024;
 const HEAD_TIMED_OUT: Refusal =
