@@ -16,6 +16,8 @@ use super::{gate::Gate, seats::Seat, shell::Shell, stalls::Streams, turnstile::S
 
 /// How long a peer may take for the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// For an idle connection that was asked to leave.
+const LEAVE: Duration = Duration::from_secs(1);
 /// The buffer that a head must fit into, in bytes.
 const MAX_BUFFER: usize = 64 * 1024;
 
@@ -70,7 +72,14 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         }
         () = turnstile.asked_to_leave() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            loop {
+                match tokio::time::timeout(LEAVE, connection.as_mut()).await {
+                    Ok(ended) => break ended,
+                    // A request may have begun just then.
+                    Err(_) if turnstile.is_busy() => {}
+                    Err(_) => break Ok(()),
+                }
+            }
         }
     };
     if let Err(error) = ended {

@@ -19,7 +19,7 @@ use tokio::{
 use super::stalls::STALLED;
 
 /// For the first byte, and for a whole head once it has begun.
-pub(super) const HEAD: Duration = Duration::from_secs(10);
+const HEAD: Duration = Duration::from_secs(10);
 /// For what a refused caller is still sending when its connection closes. Closing at once would reset
 /// the connection, and the caller might never see why.
 const LINGER: Duration = Duration::from_secs(1);

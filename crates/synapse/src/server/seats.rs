@@ -14,6 +14,8 @@ use super::{stalls::now, turnstile::Turnstile};
 /// The share of all connections that gives way at once, so that the search for them is paid for by
 /// many newcomers.
 const SHED_SHARE: usize = 64;
+/// The share of all connections that may be on their way out at once.
+const LEAVING_SHARE: usize = 8;
 /// After a search that found too few, in milliseconds.
 const SEARCH_AGAIN_AFTER: u64 = 100;
 
@@ -35,6 +37,8 @@ struct Table {
     next: u64,
     taken: HashMap<u64, (IpAddr, Arc<Turnstile>)>,
     sources: HashMap<IpAddr, usize>,
+    /// Connections that were asked to leave and have not.
+    leaving: usize,
     search_at: u64,
 }
 
@@ -124,7 +128,8 @@ impl Table {
     /// Asks up to `count` connections to leave, those first that have been idle longest; they count
     /// no more.
     fn shed(&mut self, count: usize, now: u64) -> usize {
-        if now < self.search_at {
+        // Those who are slow to leave must not add up.
+        if now < self.search_at || self.leaving > self.taken.len() / LEAVING_SHARE + count {
             return 0;
         }
         let idle = |(&number, (_, turnstile)): (&u64, &(IpAddr, Arc<Turnstile>))| {
@@ -140,6 +145,7 @@ impl Table {
         for &(_, number) in &idle {
             if let Some(turnstile) = self.free(number) {
                 turnstile.ask_to_leave();
+                self.leaving += 1;
             }
         }
         idle.len()
@@ -159,7 +165,11 @@ impl Table {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.seats.table().free(self.number);
+        let mut table = self.seats.table();
+        if table.free(self.number).is_none() {
+            table.leaving -= 1;
+        }
+        drop(table);
         self.seats.metrics.connections.dec();
     }
 }
@@ -200,6 +210,13 @@ mod tests {
         assert_eq!(take().err(), Some(Refused::Full));
         drop(busy);
         assert!(take().is_ok());
+    }
+
+    #[test]
+    fn those_who_do_not_leave_do_not_add_up() {
+        let (seats, limits) = (seats(), Limits { all: 16, of_source: None });
+        let held: Vec<_> = (0..100).map_while(|_| seats.take(ip("10.0.0.1"), limits).ok()).collect();
+        assert_eq!(held.len(), 16 + 16 / LEAVING_SHARE + 2);
     }
 
     #[test]
