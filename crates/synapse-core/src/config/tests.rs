@@ -70,9 +70,9 @@ fn the_example_of_the_reference_is_valid() {
     assert_eq!(
         snapshot.warnings,
         [
-            "line 24: redis: has no effect in this version of Synapse",
-            "line 71: groups: has no effect in this version of Synapse",
-            "line 68: routing.affinity: has no effect in this version of Synapse",
+            "line 28: redis: has no effect in this version of Synapse",
+            "line 75: groups: has no effect in this version of Synapse",
+            "line 72: routing.affinity: has no effect in this version of Synapse",
         ]
     );
 }
