@@ -55,6 +55,8 @@ labels! {
     ModelStateLabels { backend: Label, model: Label, state: &'static str }
     /// Of a configuration reload or a closed record.
     ResultLabel { result: &'static str }
+    /// Of a refusal.
+    ReasonLabel { reason: &'static str }
     /// Of a closed record.
     StatusLabel { status: &'static str }
 }
@@ -79,6 +81,12 @@ pub struct Metrics {
     pub tokens: Family<TokenLabels, Counter>,
     /// `synapse_requests_in_flight`
     pub in_flight: Family<BackendLabel, Gauge>,
+    /// `synapse_queue_waiting`
+    pub queue_waiting: Family<BackendLabel, Gauge>,
+    /// `synapse_queue_wait_seconds`
+    pub queue_wait: Histograms<OperationLabel>,
+    /// `synapse_shed_total`
+    pub shed: Family<ReasonLabel, Counter>,
     /// `synapse_attempts_total`
     pub attempts: Family<AttemptLabels, Counter>,
     /// `synapse_fallbacks_total`
@@ -139,6 +147,9 @@ impl Metrics {
             inter_token: Family::new_with_constructor(token_seconds),
             tokens: Family::default(),
             in_flight: Family::default(),
+            queue_waiting: Family::default(),
+            queue_wait: Family::new_with_constructor(seconds),
+            shed: Family::default(),
             attempts: Family::default(),
             fallbacks: Family::default(),
             backend_up: Family::default(),
@@ -171,7 +182,15 @@ impl Metrics {
             s.clone(),
             self.first_token.clone(),
         );
-        r.register_with_unit("inter_token", "Between two pieces of a stream", s, self.inter_token.clone());
+        r.register_with_unit(
+            "inter_token",
+            "Between two pieces of a stream",
+            s.clone(),
+            self.inter_token.clone(),
+        );
+        r.register_with_unit("queue_wait", "Waiting for a place at a backend", s, self.queue_wait.clone());
+        r.register("queue_waiting", "Requests waiting for a place at a backend", self.queue_waiting.clone());
+        r.register("shed", "Requests refused for want of a place, by reason", self.shed.clone());
         r.register("tokens", "Tokens as engines reported them", self.tokens.clone());
         r.register("requests_in_flight", "Requests at a backend now", self.in_flight.clone());
         r.register("attempts", "Attempts at backends", self.attempts.clone());
@@ -193,7 +212,9 @@ impl Metrics {
     /// Drops the series of a backend that has left the fleet.
     pub fn forget_backend(&self, id: &str, models: &[ListedModel]) {
         let label = BackendLabel { backend: Label::from(id) };
-        for family in [&self.in_flight, &self.backend_up, &self.queue_depth, &self.breaker] {
+        for family in
+            [&self.in_flight, &self.queue_waiting, &self.backend_up, &self.queue_depth, &self.breaker]
+        {
             family.remove(&label);
         }
         self.kv_usage.remove(&label);

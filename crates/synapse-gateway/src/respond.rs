@@ -21,9 +21,12 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub const fn status(kind: FaultKind) -> StatusCode {
     use FaultKind as K;
     match kind {
-        K::InvalidJson | K::MissingField | K::InvalidField | K::UnsupportedField | K::UpstreamRejected => {
-            StatusCode::BAD_REQUEST
-        }
+        K::InvalidJson
+        | K::MissingField
+        | K::InvalidField
+        | K::UnsupportedField
+        | K::UpstreamRejected
+        | K::ContextExceeded => StatusCode::BAD_REQUEST,
         K::MissingApiKey | K::ConflictingCredentials => StatusCode::UNAUTHORIZED,
         K::InvalidApiKey
         | K::KeyRevoked

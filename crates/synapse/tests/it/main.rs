@@ -2,6 +2,7 @@
 // It tells clippy that helpers, too, are test code.
 #![cfg(test)]
 
+mod admission;
 mod chat;
 mod cli;
 mod disconnects;
@@ -17,6 +18,7 @@ mod models;
 mod prove;
 mod records;
 mod reload;
+mod routing;
 mod start;
 mod streams;
 mod tidy;
