@@ -1,15 +1,19 @@
 //! What the events of a streamed reply mean: whether content has begun, whether the reply is whole,
 //! what it cost, and which event was only for the gateway.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::LazyLock};
 
 use bytes::{Bytes, BytesMut};
-use memchr::memmem;
+use memchr::memmem::{self, Finder};
 use serde_json::Value;
 use synapse_core::{error::FaultKind, operation::Operation, usage::Usage};
 
 use super::error;
 use crate::{peek, sse};
+
+static ERROR_NAME: LazyLock<[Finder<'static>; 2]> =
+    LazyLock::new(|| ["event: error", "event:error"].map(Finder::new));
+static DONE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("[DONE]"));
 
 /// What an event is, before anything was released to the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,8 +189,7 @@ impl Observer {
         if matches!(self.progress, Progress::Failed(_) | Progress::Broken) {
             return Bytes::new();
         }
-        let named =
-            [&b"event: error"[..], b"event:error"].iter().any(|name| memmem::find(&run, name).is_some());
+        let named = ERROR_NAME.iter().any(|name| name.find(&run).is_some());
         let suspected = named || peek::may_have_error(&run);
         if suspected && let Some((before, message)) = self.find_error(&run) {
             self.progress = Progress::Failed(message);
@@ -205,7 +208,7 @@ impl Observer {
         }
         let usage = peek::usage(&run);
         self.usage = usage.or(self.usage);
-        if memmem::find(&run, b"[DONE]").is_some() && sse::events(&run).any(is_done) {
+        if DONE.find(&run).is_some() && sse::events(&run).any(is_done) {
             self.progress = Progress::Done;
         }
         if self.hide_usage && usage.is_some() { without_usage_chunk(run) } else { run }

@@ -19,7 +19,7 @@ use crate::{
     audit::{Record, Trail},
     backend::{BackendError, FailedAt, UpstreamCall, UpstreamReply, http::HOP_HEADER},
     gateway::{Gateway, Live},
-    metrics::{AttemptLabels, FallbackLabels, Label, ModelBackendLabels, OperationLabel, ReasonLabel},
+    metrics::{AttemptLabels, FallbackLabels, Label, OperationLabel, ReasonLabel},
     route::{
         admission::Shed,
         endpoint::{Demand, Endpoint, Lease, Refused},
@@ -145,7 +145,7 @@ impl Attempts {
 
     /// The first reply that has begun, or why there is none.
     pub(super) async fn run(mut self) -> Outcome {
-        self.gateway.budget.deposit(std::time::Instant::now(), self.live.snapshot.routing.retry_budget);
+        self.gateway.budget.deposit(std::time::Instant::now());
         let mut last = None;
         let mut next = self.next_place().await;
         while let Some((choice, lease)) = next {
@@ -276,7 +276,10 @@ impl Attempts {
         match failed.reached {
             Reached::Nothing => true,
             Reached::Unknown if self.bound.call.shape.has_side_effects => false,
-            Reached::Refused | Reached::Unknown => self.gateway.budget.withdraw(std::time::Instant::now()),
+            Reached::Refused | Reached::Unknown => {
+                let share = self.live.snapshot.routing.retry_budget;
+                self.gateway.budget.withdraw(std::time::Instant::now(), share)
+            }
         }
     }
 
@@ -290,15 +293,16 @@ impl Attempts {
         let result =
             begun.unwrap_or_else(|_| Err(Failed { fault: self.out_of_time(), reached: Reached::Unknown }));
         self.waited += began.elapsed();
-        let outcome = result.as_ref().map_or_else(|failed| failed.fault.kind.code(), |_| "success");
-        let backend = Label::from(choice.candidate.endpoint.backend.id().as_str());
-        self.gateway.metrics.attempts.get_or_create(&AttemptLabels { backend, outcome }).inc();
         match result {
             Ok((head, source)) => {
+                choice.candidate.endpoint.backend.succeeded.inc();
                 lease.first_content();
                 Ok((head, source.with_lease(lease)))
             }
             Err(failed) => {
+                let backend = Label::from(choice.candidate.endpoint.backend.id().as_str());
+                let outcome = failed.fault.kind.code();
+                self.gateway.metrics.attempts.get_or_create(&AttemptLabels { backend, outcome }).inc();
                 report(&mut lease, &failed.fault);
                 self.log_failure(choice, &failed);
                 Err(failed)
@@ -328,11 +332,7 @@ impl Attempts {
             timeouts: choice.candidate.timeouts,
             deadline,
         };
-        let gaps = || {
-            let model = Label::from(choice.route.label());
-            let backend = Label::from(backend.id().as_str());
-            self.gateway.metrics.inter_token.get_or_create_owned(&ModelBackendLabels { model, backend })
-        };
+        let gaps = || self.gateway.metrics.gaps(choice.route.label(), backend.id().as_str());
         let source = stream::begin(&context, &head.headers, reply.body, &self.gateway.drain, gaps).await;
         source.map(|source| (head, source)).map_err(|fault| Failed { fault, reached: Reached::Unknown })
     }

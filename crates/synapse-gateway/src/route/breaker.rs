@@ -3,7 +3,10 @@
 //! backend may ask to be left alone (`Retry-After`); when that time is over, it is simply back.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -13,6 +16,8 @@ use super::window::SuccessWindow;
 
 /// How long it stays open the first time.
 const FIRST_OPEN: Duration = Duration::from_secs(1);
+/// Longer than any recovery takes.
+const LONG_AGO: Duration = Duration::from_secs(3600);
 /// A backend that asks to be left alone without saying for how long: at first, and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
@@ -80,6 +85,13 @@ impl Inner {
         self.period += 1;
     }
 
+    /// Whether nothing is left to be remembered.
+    fn is_forgotten(&mut self, now: Instant) -> bool {
+        let recovered = self.back_since.is_none_or(|since| now.saturating_duration_since(since) > LONG_AGO);
+        let cool = self.cool_until.is_none_or(|until| until <= now);
+        self.open_until.is_none() && cool && recovered && !self.window.has_failures(now)
+    }
+
     fn close(&mut self, now: Instant) {
         if self.open_until.take().is_some() {
             self.back_since = Some(now);
@@ -99,6 +111,11 @@ fn doubled(first: Duration, times: u32, longest: Duration) -> Duration {
 #[derive(Debug, Default)]
 pub struct Breaker {
     inner: Mutex<Inner>,
+    /// Whether nothing is held against the backend, so that nobody needs the lock. It changes under the
+    /// lock only.
+    troubled: AtomicBool,
+    /// The period, for those who do without the lock.
+    period: AtomicU64,
 }
 
 impl Breaker {
@@ -106,24 +123,45 @@ impl Breaker {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn is_troubled(&self) -> bool {
+        self.troubled.load(Ordering::Acquire)
+    }
+
+    /// Changes what is known of the backend.
+    fn change(&self, act: impl FnOnce(&mut Inner)) {
+        let mut inner = self.lock();
+        self.troubled.store(true, Ordering::Release);
+        act(&mut inner);
+        self.period.store(inner.period, Ordering::Release);
+    }
+
     /// What it would let through at `now`.
     pub fn state(&self, now: Instant) -> State {
-        self.lock().state(now)
+        if self.is_troubled() { self.lock().state(now) } else { State::Closed }
     }
 
     /// When it will let something through again, if it does not now.
     pub fn opens_again(&self) -> Option<Instant> {
+        if !self.is_troubled() {
+            return None;
+        }
         let inner = self.lock();
         inner.open_until.max(inner.cool_until)
     }
 
     /// How much longer the backend wants to be left alone, if it asked for that.
     pub fn pause_left(&self, now: Instant) -> Option<Duration> {
+        if !self.is_troubled() {
+            return None;
+        }
         self.lock().cool_until.filter(|until| now < *until).map(|until| until - now)
     }
 
     /// How far it has recovered since it last took up work again, 0–1, if that takes `ramp`.
     pub fn recovery(&self, now: Instant, ramp: Duration) -> f64 {
+        if !self.is_troubled() {
+            return 1.0;
+        }
         let Some(since) = self.lock().back_since else { return 1.0 };
         let passed = now.saturating_duration_since(since);
         if passed >= ramp { 1.0 } else { passed.as_secs_f64() / ramp.as_secs_f64() }
@@ -132,6 +170,9 @@ impl Breaker {
     /// Asks to pass; the pass must come back with [`Self::success`], [`Self::failure`] or
     /// [`Self::abandon`].
     pub fn try_pass(&self, now: Instant) -> Option<Pass> {
+        if !self.is_troubled() {
+            return Some(Pass { period: self.period.load(Ordering::Acquire), probe: false });
+        }
         let mut inner = self.lock();
         let probe = match inner.state(now) {
             State::Open => return None,
@@ -148,15 +189,19 @@ impl Breaker {
         if !pass.probe {
             return;
         }
-        let mut inner = self.lock();
-        if pass.period == inner.period {
-            inner.close(now);
-            inner.consecutive = limits.failures.saturating_sub(1);
-        }
+        self.change(|inner| {
+            if pass.period == inner.period {
+                inner.close(now);
+                inner.consecutive = limits.failures.saturating_sub(1);
+            }
+        });
     }
 
     /// A request ended well.
     pub fn success(&self, pass: Pass, now: Instant) {
+        if !self.is_troubled() {
+            return;
+        }
         let mut inner = self.lock();
         if pass.period != inner.period {
             return;
@@ -167,61 +212,69 @@ impl Breaker {
         if pass.probe || !inner.shaky {
             inner.close(now);
             (inner.trips, inner.pauses) = (0, 0);
+            self.troubled.store(!inner.is_forgotten(now), Ordering::Release);
         }
     }
 
     /// A request failed. The breaker opens after a row of failures, or when too many of the last half
     /// minute failed: for a second at first, for twice as long each further time, within its bound.
     pub fn failure(&self, pass: Pass, now: Instant, limits: Limits) {
-        let mut inner = self.lock();
-        if pass.period != inner.period {
-            return;
-        }
-        inner.window.count(now, false);
-        inner.consecutive = inner.consecutive.saturating_add(1);
-        if pass.probe || inner.consecutive >= limits.failures.max(1) {
-            inner.open(now, limits.open_for, false);
-        } else if inner.open_until.is_none() && inner.window.is_below(now, limits.success_rate) {
-            inner.open(now, limits.open_for, true);
-        }
+        self.change(|inner| {
+            if pass.period != inner.period {
+                return;
+            }
+            inner.window.count(now, false);
+            inner.consecutive = inner.consecutive.saturating_add(1);
+            if pass.probe || inner.consecutive >= limits.failures.max(1) {
+                inner.open(now, limits.open_for, false);
+            } else if inner.open_until.is_none() && inner.window.is_below(now, limits.success_rate) {
+                inner.open(now, limits.open_for, true);
+            }
+        });
     }
 
     /// A request failed, and the backend says when it will be back: until then it is left alone.
     pub fn unavailable(&self, pass: Pass, now: Instant, wait: Duration, limits: Limits) {
-        let mut inner = self.lock();
-        if pass.period == inner.period {
-            inner.window.count(now, false);
-            inner.open(now, limits.open_for, false);
-            inner.open_until = Some(now + wait);
-        }
+        self.change(|inner| {
+            if pass.period == inner.period {
+                inner.window.count(now, false);
+                inner.open(now, limits.open_for, false);
+                inner.open_until = Some(now + wait);
+            }
+        });
     }
 
     /// The backend is at its limit and asks to be left alone: for `wait`, or, if it does not say how long, for a second at
     /// first and for twice as long each further time.
     pub fn cool_down(&self, pass: Pass, now: Instant, wait: Option<Duration>) {
         self.abandon(pass);
-        let mut inner = self.lock();
-        // Of several requests that meet the same limit, one decides how long it is.
-        if inner.cool_until.is_some_and(|until| now < until) && wait.is_none() {
-            return;
-        }
-        let wait = wait.unwrap_or_else(|| doubled(PAUSE.0, inner.pauses, PAUSE.1));
-        inner.pauses += 1;
-        inner.cool_until = inner.cool_until.max(Some(now + wait));
+        self.change(|inner| {
+            // Of several requests that meet the same limit, one decides how long it is.
+            if inner.cool_until.is_some_and(|until| now < until) && wait.is_none() {
+                return;
+            }
+            let wait = wait.unwrap_or_else(|| doubled(PAUSE.0, inner.pauses, PAUSE.1));
+            inner.pauses += 1;
+            inner.cool_until = inner.cool_until.max(Some(now + wait));
+        });
     }
 
     /// The backend has come back by another account: a probe may pass at once.
     pub fn allow_probe(&self, now: Instant) {
-        let mut inner = self.lock();
-        inner.open_until = inner.open_until.map(|until| until.min(now));
-        inner.back_since = Some(now);
-        inner.trips = 0;
+        self.change(|inner| {
+            inner.open_until = inner.open_until.map(|until| until.min(now));
+            inner.back_since = Some(now);
+            inner.trips = 0;
+        });
     }
 
     /// A request ended without saying anything about the backend.
     pub fn abandon(&self, pass: Pass) {
+        if !pass.probe {
+            return;
+        }
         let mut inner = self.lock();
-        if pass.probe && pass.period == inner.period {
+        if pass.period == inner.period {
             inner.probing = false;
         }
     }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 use serde_json::{Map, Value};
 use synapse_core::{
     config::snapshot::{BackendSpec, Discovery},
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     backend::Backend,
-    metrics::{BackendLabel, Label, Metrics},
+    metrics::{AttemptLabels, BackendLabel, Label, Metrics},
     tasks::TaskGuard,
 };
 
@@ -99,6 +99,8 @@ pub struct BackendHandle {
     slots: AtomicU32,
     in_flight: AtomicU32,
     in_flight_gauge: Gauge,
+    /// Attempts that succeeded.
+    pub(crate) succeeded: Counter,
     /// The estimated tokens of all requests in flight.
     tokens: AtomicU64,
     /// How long requests have held their place lately.
@@ -134,6 +136,9 @@ impl BackendHandle {
             slots: AtomicU32::new(0),
             in_flight: AtomicU32::new(0),
             in_flight_gauge: metrics.in_flight.get_or_create_owned(&label),
+            succeeded: metrics
+                .attempts
+                .get_or_create_owned(&AttemptLabels { backend: label.backend.clone(), outcome: "success" }),
             tokens: AtomicU64::new(0),
             hold: Average::default(),
             line: Mutex::default(),

@@ -49,6 +49,12 @@ impl SuccessWindow {
         all >= ENOUGH && f64::from(succeeded) < least * f64::from(all)
     }
 
+    /// Whether anything failed lately.
+    pub(super) fn has_failures(&mut self, now: Instant) -> bool {
+        let tick = self.tick(now);
+        self.buckets.iter().any(|b| b.failed > 0 && b.tick + BUCKETS as u64 > tick)
+    }
+
     /// Forgets everything: what counted against the backend has been answered for.
     pub(super) fn clear(&mut self) {
         *self = Self::default();

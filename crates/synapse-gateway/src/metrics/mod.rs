@@ -1,5 +1,7 @@
 //! Prometheus metrics: base units, route templates, key teams but never people.
 
+mod count;
+
 use std::sync::{Arc, atomic::AtomicU64};
 
 use prometheus_client::{
@@ -65,6 +67,7 @@ type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// Everything that is counted.
 pub struct Metrics {
+    instance: count::Instance,
     /// The registry, for the metrics listener.
     pub registry: Registry,
     /// `synapse_requests_total`
@@ -139,6 +142,7 @@ impl Metrics {
     /// Everything at zero, and registered.
     pub fn new() -> Self {
         let mut m = Self {
+            instance: count::Instance::default(),
             registry: Registry::with_prefix("synapse"),
             requests: Family::default(),
             duration: Family::new_with_constructor(seconds),
