@@ -32,7 +32,7 @@ def build_with_symbols():
 
 def drive(stand, scenario, requests, seconds=300):
     """Puts so many requests on Synapse."""
-    options, _ = SCENARIOS[scenario]
+    options, *_ = SCENARIOS[scenario]
     if options[0] == "open":
         return stand.load(NAME, options, requests / 200)
     return stand.load(NAME, [*options, "--requests", str(requests)], seconds)

@@ -20,8 +20,8 @@ CPU = {
     "1 MB prompt, 8 callers: µs a request": ("body", "cpu_us_per_request", 0),
     "200 requests/s: µs a request": ("open", "cpu_us_per_request", 0),
 }
-# A gateway that keeps its connections opens few more than it has callers.
-CONNECTIONS = 100
+# With fewer requests on each, connections to the upstream are not kept, and the figures say little.
+REQUESTS_PER_CONNECTION = 100
 
 
 def progress(scenario, name, result):
@@ -138,19 +138,21 @@ def vouchers(figures):
     lines.append(
         f"- Requests: {sum(figures.sum(row, 'requests') for row in figures.rows):,}; failed: {failed or 'none'}."
     )
-    opened = {row: figures.sum(row, "upstream_connections") for row in figures.rows if row != "direct"}
-    lines.append(
-        "- Connections opened to the upstream by each gateway in the whole run: "
-        + ", ".join(f"{row} {n}{' (not kept!)' if n > CONNECTIONS else ''}" for row, n in opened.items())
-        + "."
-    )
+    others = [row for row in figures.rows if row != "direct"]
+    per = {
+        row: figures.sum(row, "requests") / max(1, figures.sum(row, "upstream_connections")) for row in others
+    }
+    each = [
+        f"{row} {n:,.0f}{' (not kept!)' if n < REQUESTS_PER_CONNECTION else ''}" for row, n in per.items()
+    ]
+    lines.append(f"- Requests on each connection that was opened to the upstream: {', '.join(each)}.")
     if figures.has("open"):
         late = [slice_["late_us"]["p50"] for slices in figures.results["open"].values() for slice_ in slices]
         lines.append(
             f"- The load generator releases a request {statistics.median(late):.0f} µs after it is due (median); "
             "that is part of all latencies, and cancels out in what is added."
         )
-    rest = {row: figures.raw["idle"][row]["cpu_us"] for row in opened}
+    rest = {row: figures.raw["idle"][row]["cpu_us"] for row in others}
     lines.append(
         "- CPU that each takes with nothing to do, µs a second: "
         + ", ".join(f"{row} {us:.0f}" for row, us in rest.items())
@@ -193,7 +195,6 @@ def versions():
 
 def text(raw):
     figures = Figures(raw)
-    rounds = len(next(iter(figures.results.values()))["direct"])
     of = [[row, *cells(figures, row)] for row in figures.rows]
     shown = [
         [what, "–" if value is None else f"{value:.2f}", f"{limit:g}", verdict]
@@ -202,7 +203,7 @@ def text(raw):
     return "\n".join(
         [
             raw["machine"],
-            f"{rounds} rounds. Values are medians; in brackets, how many times nginx's.\n",
+            f"{raw['rounds']} rounds. Values are medians; in brackets, how many times nginx's.\n",
             table(["", *columns(figures)], of),
             vouchers(figures),
             table(["Synapse's limits", "value", "limit", ""], shown),
