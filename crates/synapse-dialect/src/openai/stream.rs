@@ -203,12 +203,10 @@ impl Observer {
             self.observe_responses(&run);
             return run;
         }
-        if peek::finish_reasons(&run).next().is_some() {
-            self.note_finished(&run);
-        }
+        self.note_finished(&run);
         let usage = peek::usage(&run);
         self.usage = usage.or(self.usage);
-        if DONE.find(&run).is_some() && sse::events(&run).any(is_done) {
+        if DONE.find_iter(&run).any(|at| is_done(&run[sse::event_at(&run, at)])) {
             self.progress = Progress::Done;
         }
         if self.hide_usage && usage.is_some() { without_usage_chunk(run) } else { run }
@@ -232,8 +230,15 @@ impl Observer {
 
     /// Notes which choices have finished, and why.
     fn note_finished(&mut self, run: &[u8]) {
-        for event in sse::events(run).filter(|event| peek::finish_reasons(event).next().is_some()) {
-            let data = sse::Event::parse(event).data.unwrap_or_default();
+        let mut looked = 0;
+        for (at, _) in peek::finishes(run) {
+            // Several choices may stand in one event.
+            if at < looked {
+                continue;
+            }
+            let event = sse::event_at(run, at);
+            looked = event.end;
+            let data = sse::Event::parse(&run[event]).data.unwrap_or_default();
             let json = serde_json::from_slice::<Value>(&data).unwrap_or_default();
             for choice in json["choices"].as_array().map(Vec::as_slice).unwrap_or_default() {
                 if let Some(reason) = choice["finish_reason"].as_str().filter(|reason| !reason.is_empty()) {
@@ -310,11 +315,19 @@ fn without_usage_chunk(run: Bytes) -> Bytes {
             json["usage"].is_object() && json["choices"].as_array().is_some_and(Vec::is_empty)
         })
     };
-    let mut kept = BytesMut::with_capacity(run.len());
-    for event in sse::events(&run).filter(|event| !is_usage_chunk(event)) {
-        kept.extend_from_slice(event);
+    let (mut kept, mut done) = (BytesMut::new(), 0);
+    for (at, _) in peek::usages(&run) {
+        let event = sse::event_at(&run, at);
+        if event.start >= done && is_usage_chunk(&run[event.clone()]) {
+            kept.extend_from_slice(&run[done..event.start]);
+            done = event.end;
+        }
     }
-    if kept.len() == run.len() { run } else { kept.freeze() }
+    if done == 0 {
+        return run;
+    }
+    kept.extend_from_slice(&run[done..]);
+    kept.freeze()
 }
 
 #[cfg(test)]
