@@ -95,6 +95,10 @@ fault_kinds! {
     BodyTooLarge = "body_too_large", "invalid_request_error", Caller, Never;
     /// The content type or coding is not one this route reads.
     UnsupportedMediaType = "unsupported_media_type", "invalid_request_error", Caller, Never;
+    /// The request is not framed or spelled as HTTP demands.
+    MalformedRequest = "malformed_request", "invalid_request_error", Caller, Never;
+    /// The path with its query is above its limit.
+    UriTooLong = "uri_too_long", "invalid_request_error", Caller, Never;
     /// The header section is above its limit.
     HeadersTooLarge = "headers_too_large", "invalid_request_error", Caller, Never;
     /// The body did not arrive in time.

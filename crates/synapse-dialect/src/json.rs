@@ -1,14 +1,13 @@
 //! Reading and editing a JSON object in place. Values keep their bytes: an edit replaces, inserts
 //! or leaves alone, so unknown fields, key order and numbers survive untouched.
 
-use std::{borrow::Cow, fmt, ops::Range};
+use std::{borrow::Cow, ops::Range};
 
 use bytes::{Bytes, BytesMut};
-use serde::{
-    Deserialize, Deserializer,
-    de::{DeserializeSeed, Error as _, MapAccess, Visitor},
-};
-use serde_json::value::RawValue;
+use serde::Deserialize;
+
+use crate::scan::Scanner;
+pub use crate::scan::SyntaxError;
 
 /// Keys of one object. Finding one is a linear search.
 const MAX_KEYS: usize = 256;
@@ -17,36 +16,70 @@ const MAX_KEYS: usize = 256;
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
     /// Not UTF-8; JSON has no other encoding.
-    #[error("the body is not valid UTF-8 (at byte {0})")]
+    #[error("it is not valid UTF-8 (at byte {0})")]
     Encoding(usize),
-    /// Not JSON, not an object, or a key stands twice.
+    /// Not JSON that all readers read alike, or not an object.
     #[error("{0}")]
-    Syntax(#[from] serde_json::Error),
+    Syntax(#[from] SyntaxError),
+    /// Too many to search.
+    #[error("it has more than {MAX_KEYS} keys")]
+    TooManyKeys,
 }
 
 /// The top level of a JSON object: keys, and the raw text of their values.
 #[derive(Debug)]
 pub struct Object<'a> {
     text: &'a str,
-    fields: Vec<(Cow<'a, str>, &'a RawValue)>,
+    fields: Vec<(Cow<'a, str>, &'a str)>,
 }
 
+/// An element of a list that was looked into: the raw text of the fields asked for, where it is an
+/// object.
+pub type Element<'a, const N: usize> = Option<[Option<&'a str>; N]>;
+
 impl<'a> Object<'a> {
-    /// Reads the top level of `body`; deeper levels are checked for syntax and skipped.
+    /// Reads the top level of `body`; deeper levels are checked and skipped.
     ///
     /// # Errors
-    /// When `body` is not one UTF-8 JSON object, or names a key twice: two readers could then see
-    /// two different requests.
+    /// When `body` is not one UTF-8 JSON object, or one that two readers could read as two different
+    /// requests.
     pub fn parse(body: &'a [u8]) -> Result<Self, ObjectError> {
+        Ok(Self::parse_into(body, "", [])?.0)
+    }
+
+    /// The same, and in the same pass these fields of each element of the list `list`, if that is a
+    /// list.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_into<const N: usize>(
+        body: &'a [u8],
+        list: &str,
+        names: [&str; N],
+    ) -> Result<(Self, Vec<Element<'a, N>>), ObjectError> {
         let text = std::str::from_utf8(body).map_err(|e| ObjectError::Encoding(e.valid_up_to()))?;
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let Fields(fields) = serde_json::from_str(text)?;
-        Ok(Self { text: std::str::from_utf8(body).unwrap_or(text), fields })
+        let mut scanner = Scanner::new(text);
+        let (mut fields, mut elements) = (Vec::with_capacity(8), Vec::new());
+        scanner.document(|scanner, key| {
+            let value = if N > 0 && key == list {
+                scanner.capture(|scanner| {
+                    scanner.elements(|s| s.fields(names).map(|found| elements.push(found)))
+                })?
+            } else {
+                scanner.capture(Scanner::value)?
+            };
+            fields.push((key, value));
+            Ok(())
+        })?;
+        if fields.len() > MAX_KEYS {
+            return Err(ObjectError::TooManyKeys);
+        }
+        Ok((Self { text, fields }, elements))
     }
 
     /// The raw text of a field's value.
     pub fn get(&self, key: &str) -> Option<&'a str> {
-        self.fields.iter().find(|(k, _)| k == key).map(|(_, v)| v.get())
+        self.fields.iter().find(|(k, _)| k == key).map(|(_, value)| *value)
     }
 
     /// A field, read as `T`; `None` where it is absent or `null`.
@@ -69,7 +102,7 @@ impl<'a> Object<'a> {
 
     /// What to cut out for these fields to be gone, with the commas that part them from the others.
     fn ranges_of<'k>(&'k self, keys: &'k [&str]) -> impl Iterator<Item = Range<usize>> + 'k {
-        let range = |at: usize| offset_in(self.text, self.fields[at].1.get());
+        let range = |at: usize| offset_in(self.text, self.fields[at].1);
         let mut kept_before = false;
         self.fields.iter().enumerate().filter_map(move |(at, (key, _))| {
             if !keys.contains(&key.as_ref()) {
@@ -153,65 +186,6 @@ pub fn quote(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-impl<'de> Deserialize<'de> for Fields<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(FieldsVisitor)
-    }
-}
-
-struct FieldsVisitor;
-
-impl<'de> Visitor<'de> for FieldsVisitor {
-    type Value = Fields<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut fields = Vec::<(Cow<'de, str>, &'de RawValue)>::with_capacity(8);
-        while let Some(key) = map.next_key_seed(Key)? {
-            if fields.iter().any(|(known, _)| *known == key) {
-                return Err(A::Error::custom(format_args!("the key {key:?} stands twice")));
-            }
-            if fields.len() == MAX_KEYS {
-                return Err(A::Error::custom(format_args!("the object has more than {MAX_KEYS} keys")));
-            }
-            fields.push((key, map.next_value()?));
-        }
-        Ok(Fields(fields))
-    }
-}
-
-/// A key, borrowed where it has no escapes.
-struct Key;
-
-impl<'de> DeserializeSeed<'de> for Key {
-    type Value = Cow<'de, str>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Key {
-    type Value = Cow<'de, str>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-        Ok(Cow::Borrowed(text))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Cow::Owned(text.to_owned()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,8 +199,8 @@ mod tests {
 
     #[test]
     fn replacing_a_value_leaves_every_other_byte_alone() {
-        let body = "{ \"z\" : 1e400,\n\"model\" :\t\"a\\u0062\" , \"big\":12345678901234567890.10 }";
-        let want = "{ \"z\" : 1e400,\n\"model\" :\t\"new\" , \"big\":12345678901234567890.10 }";
+        let body = "{ \"z\" : 1e300,\n\"model\" :\t\"a\\u0062\" , \"big\":12345678901234567890.10 }";
+        let want = "{ \"z\" : 1e300,\n\"model\" :\t\"new\" , \"big\":12345678901234567890.10 }";
         assert_eq!(edited(body, "model", "\"new\""), want);
     }
 

@@ -5,4 +5,5 @@ pub mod json;
 pub mod multipart;
 pub mod openai;
 pub mod peek;
+mod scan;
 pub mod sse;

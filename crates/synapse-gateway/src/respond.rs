@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::{
     HeaderMap, Response, StatusCode,
-    header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
+    header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use synapse_core::{
     error::{Fault, FaultKind},
@@ -26,7 +26,8 @@ pub const fn status(kind: FaultKind) -> StatusCode {
         | K::InvalidField
         | K::UnsupportedField
         | K::UpstreamRejected
-        | K::ContextExceeded => StatusCode::BAD_REQUEST,
+        | K::ContextExceeded
+        | K::MalformedRequest => StatusCode::BAD_REQUEST,
         K::MissingApiKey | K::ConflictingCredentials => StatusCode::UNAUTHORIZED,
         K::InvalidApiKey
         | K::KeyRevoked
@@ -40,6 +41,7 @@ pub const fn status(kind: FaultKind) -> StatusCode {
         K::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         K::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         K::UpstreamRateLimited => StatusCode::TOO_MANY_REQUESTS,
+        K::UriTooLong => StatusCode::URI_TOO_LONG,
         K::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         K::UpstreamAuth
         | K::UpstreamUnsupported
@@ -68,6 +70,10 @@ pub fn fault(fault: &Fault) -> Response<Bytes> {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if matches!(fault.kind, FaultKind::MissingApiKey | FaultKind::ConflictingCredentials) {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    // Where the request ends is not known: nothing may follow it.
+    if matches!(fault.kind, FaultKind::MalformedRequest | FaultKind::RequestTimeout) {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     let wait =
         fault.retry_after.or((code == StatusCode::SERVICE_UNAVAILABLE).then_some(Duration::from_secs(1)));

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header::HOST};
 use http_body_util::{BodyExt, Full};
 use hyper::{
     body::Incoming,
@@ -96,7 +96,7 @@ impl Connection {
         match &mut self.sender {
             Sender::Http1(sender) => {
                 sender.ready().await?;
-                Ok(sender.send_request(request).await?)
+                Ok(sender.send_request(in_http1(request)).await?)
             }
             Sender::Http2(sender) => {
                 sender.ready().await?;
@@ -118,6 +118,18 @@ impl Connection {
     pub async fn closed(&mut self) {
         within("the connection to be closed", self.driver.join_next()).await;
     }
+}
+
+/// HTTP/1 names the host in a header, not in the target.
+fn in_http1(mut request: Request<Full<Bytes>>) -> Request<Full<Bytes>> {
+    let uri = request.uri();
+    let host = uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    let target = uri.path_and_query().map_or("/", |path| path.as_str()).parse();
+    if let (Some(host), Ok(target)) = (host, target) {
+        request.headers_mut().entry(HOST).or_insert(host);
+        *request.uri_mut() = target;
+    }
+    request
 }
 
 /// Why there is no answer.

@@ -49,6 +49,14 @@ pub struct Server {
     pub max_body_bytes: usize,
     /// Limit for multipart uploads, in bytes.
     pub max_upload_bytes: u64,
+    /// How long a body may take to arrive.
+    pub body_timeout: Duration,
+    /// Open connections at once; by default as many as the process can bear.
+    pub max_connections: Option<usize>,
+    /// Open connections at once from one address.
+    pub max_connections_per_ip: Option<usize>,
+    /// Requests at once on one HTTP/2 connection.
+    pub max_streams: u32,
     /// Networks whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// How long SIGTERM lets open requests finish.

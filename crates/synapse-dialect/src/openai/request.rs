@@ -9,7 +9,7 @@ use synapse_core::{
 };
 
 use super::preferences::{self, Preferences};
-use crate::json::{Edits, Object, quote};
+use crate::json::{Edits, Element, Object, quote};
 
 /// What the gateway reads of a request. The body itself stays as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ struct StreamOptions {
 /// # Errors
 /// `invalid_json`, `missing_field` or `invalid_field`, naming the field.
 pub fn read(operation: Operation, body: &[u8]) -> Result<Shape, Fault> {
-    let object = Object::parse(body).map_err(|e| {
+    let (object, messages) = Object::parse_into(body, "messages", ["role", "content"]).map_err(|e| {
         Fault::new(FaultKind::InvalidJson, format!("The request body must be one JSON object: {e}."))
     })?;
     let stream = field::<bool>(&object, "stream", "true or false")?.unwrap_or(false);
@@ -66,8 +66,9 @@ pub fn read(operation: Operation, body: &[u8]) -> Result<Shape, Fault> {
         }
     }
     if operation == Operation::Chat {
-        check_messages(&object)?;
+        check_messages(&object, &messages)?;
     }
+    check_numbers(&object)?;
     Ok(Shape {
         model,
         stream,
@@ -92,6 +93,10 @@ fn tokens(object: &Object<'_>, length: usize) -> u32 {
     u32::try_from(length / BYTES_PER_TOKEN).unwrap_or(u32::MAX).saturating_add(output)
 }
 
+/// The most messages of a chat.
+const MAX_MESSAGES: usize = 2048;
+/// The most choices for a prompt.
+const MAX_CHOICES: u32 = 1024;
 /// The longest model name, in bytes.
 const MAX_MODEL: usize = 256;
 
@@ -120,26 +125,50 @@ const fn required(operation: Operation) -> &'static [&'static str] {
     }
 }
 
-fn check_messages(object: &Object<'_>) -> Result<(), Fault> {
-    #[derive(Deserialize)]
-    struct Message {
-        role: String,
+fn check_messages(object: &Object<'_>, messages: &[Element<'_, 2>]) -> Result<(), Fault> {
+    if !object.get("messages").is_some_and(|text| text.starts_with('[')) {
+        return Err(invalid("messages", "must be a list of objects, each with a `role`"));
     }
-    let messages = object
-        .read::<Vec<Message>>("messages")
-        .map_err(|_| invalid("messages", "must be a list of objects, each with a `role`"))?
-        .unwrap_or_default();
     if messages.is_empty() {
         return Err(invalid("messages", "must have at least one message"));
     }
-    match messages.iter().position(|m| m.role.is_empty()) {
-        Some(at) => Err(invalid(&format!("messages[{at}].role"), "must not be empty")),
-        None => Ok(()),
+    if messages.len() > MAX_MESSAGES {
+        return Err(invalid("messages", &format!("must have at most {MAX_MESSAGES} messages")));
     }
+    for (at, message) in messages.iter().enumerate() {
+        let Some([role, content]) = message else {
+            return Err(invalid(&format!("messages[{at}]"), "must be an object"));
+        };
+        if !role.is_some_and(|role| role.starts_with('"') && role.len() > 2) {
+            return Err(invalid(&format!("messages[{at}].role"), "must be a text that is not empty"));
+        }
+        if !content.is_none_or(|content| content.starts_with(['"', '[', 'n'])) {
+            let what = "must be a text, a list of parts, or null";
+            return Err(invalid(&format!("messages[{at}].content"), what));
+        }
+    }
+    Ok(())
+}
+
+/// Numbers that no engine can honour. What is a little too large for one is for the engine to say;
+/// to some, -1 means without limit.
+fn check_numbers(object: &Object<'_>) -> Result<(), Fault> {
+    const TOKENS: [&str; 4] = ["max_tokens", "max_completion_tokens", "max_output_tokens", "min_tokens"];
+    const AMOUNTS: [&str; 4] = ["temperature", "top_p", "presence_penalty", "frequency_penalty"];
+    for key in TOKENS {
+        let tokens = field::<f64>(object, key, "a number")?.unwrap_or(0.0);
+        if !(-1.0..=f64::from(u32::MAX)).contains(&tokens) {
+            return Err(invalid(key, "is beyond what any engine can count"));
+        }
+    }
+    AMOUNTS.iter().try_for_each(|key| field::<f64>(object, key, "a number").map(|_| ()))
 }
 
 fn choices(operation: Operation, object: &Object<'_>) -> Result<u32, Fault> {
-    let n = field::<u32>(object, "n", "a whole number")?.unwrap_or(1).max(1);
+    let n = field::<u32>(object, "n", "a whole number")?.unwrap_or(1);
+    if !(1..=MAX_CHOICES).contains(&n) {
+        return Err(invalid("n", &format!("must be between 1 and {MAX_CHOICES}")));
+    }
     if operation != Operation::Completion {
         return Ok(n);
     }

@@ -55,10 +55,10 @@ labels! {
     FallbackLabels { model: Label, from: Label, to: Label }
     /// Of a model at a backend.
     ModelStateLabels { backend: Label, model: Label, state: &'static str }
+    /// Of a request or connection that was refused, or had to give way.
+    ReasonLabel { reason: &'static str }
     /// Of a configuration reload or a closed record.
     ResultLabel { result: &'static str }
-    /// Of a refusal.
-    ReasonLabel { reason: &'static str }
     /// Of a closed record.
     StatusLabel { status: &'static str }
 }
@@ -106,6 +106,11 @@ pub struct Metrics {
     pub model_state: Family<ModelStateLabels, Gauge>,
     /// `synapse_audit_records_total`
     pub records: Family<StatusLabel, Counter>,
+    /// `synapse_connections_open`
+    pub connections: Gauge,
+    /// `synapse_connections_refused_total`: `full`, `source` or `descriptors`; or `idle`, where one
+    /// gave way to another
+    pub connections_refused: Family<ReasonLabel, Counter>,
     /// `synapse_log_events_dropped_total`
     pub log_dropped: Counter,
     /// `synapse_config_reloads_total`
@@ -162,6 +167,8 @@ impl Metrics {
             breaker: Family::default(),
             model_state: Family::default(),
             records: Family::default(),
+            connections: Gauge::default(),
+            connections_refused: Family::default(),
             reloads: Family::default(),
             log_dropped: Counter::default(),
         };
@@ -209,6 +216,12 @@ impl Metrics {
         r.register("breaker_state", "0 closed, 1 half-open, 2 open", self.breaker.clone());
         r.register("model_state", "1 for the state a model is in", self.model_state.clone());
         r.register("audit_records", "Records closed, by outcome", self.records.clone());
+        r.register("connections_open", "Connections of callers", self.connections.clone());
+        r.register(
+            "connections_refused",
+            "Connections refused, or closed to make room",
+            self.connections_refused.clone(),
+        );
         r.register("log_events_dropped", "Log lines that nobody took in time", self.log_dropped.clone());
         r.register("config_reloads", "Configuration reloads", self.reloads.clone());
     }

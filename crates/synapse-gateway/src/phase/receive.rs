@@ -18,7 +18,7 @@ use synapse_dialect::{
     multipart::{Field, FormError, Scanner},
     openai::request::{self, Shape},
 };
-use tokio::task::spawn_blocking;
+use tokio::{task::spawn_blocking, time::Instant};
 
 use super::authenticate::Authenticated;
 use crate::{
@@ -71,6 +71,7 @@ pub async fn receive(
             "Bodies with the content coding `{coding}` are not read. Send it plain."
         )));
     }
+    let body = Arriving::new(body, live.snapshot.server.body_timeout);
     let form = matches!(operation, Operation::Transcription | Operation::Translation);
     let (shape, body, size) = if form {
         let (shape, body, size) = receive_form(live, operation, &headers, body).await?;
@@ -131,46 +132,70 @@ fn broken(error: hyper::Error) -> Fault {
         matches!(io.kind(), std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData)
     });
     let (kind, message) = if malformed || (!left && lost.is_none()) {
-        (FaultKind::InvalidField, "The body is not framed as HTTP demands.")
+        (FaultKind::MalformedRequest, "The body is not framed as HTTP demands.")
     } else {
         (FaultKind::ClientClosedRequest, "The body ended before it was complete.")
     };
     Fault::new(kind, message).source(error)
 }
 
-/// The next piece of a body that may not pause for long.
-async fn next_piece(body: &mut Incoming) -> Result<Option<Bytes>, Fault> {
-    loop {
-        let frame = tokio::time::timeout(IDLE, body.frame()).await.map_err(|_| {
-            Fault::new(
-                FaultKind::RequestTimeout,
-                format!("No more of the body came within {} s.", IDLE.as_secs()),
-            )
-        })?;
-        match frame.transpose().map_err(broken)? {
-            None => return Ok(None),
-            Some(frame) => {
-                if let Ok(data) = frame.into_data() {
-                    return Ok(Some(data));
+/// A body on its way.
+struct Arriving {
+    body: Incoming,
+    limit: Duration,
+    deadline: Instant,
+}
+
+impl Arriving {
+    fn new(body: Incoming, limit: Duration) -> Self {
+        Self { body, limit, deadline: Instant::now() + limit }
+    }
+
+    /// The least that is still to come.
+    fn left(&self) -> u64 {
+        self.body.size_hint().lower()
+    }
+
+    /// The next piece; it may be neither long in coming nor one too many.
+    async fn next_piece(&mut self) -> Result<Option<Bytes>, Fault> {
+        loop {
+            let idle = Instant::now() + IDLE;
+            let frame = tokio::time::timeout_at(idle.min(self.deadline), self.body.frame()).await;
+            let frame = frame.map_err(|_| self.too_slow(idle))?;
+            match frame.transpose().map_err(broken)? {
+                None => return Ok(None),
+                Some(frame) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
                 }
             }
         }
     }
+
+    fn too_slow(&self, idle: Instant) -> Fault {
+        let message = if self.deadline < idle {
+            format!("The body did not arrive within {} s.", self.limit.as_secs_f64())
+        } else {
+            format!("No more of the body came within {} s.", IDLE.as_secs())
+        };
+        Fault::new(FaultKind::RequestTimeout, message)
+    }
 }
 
 /// A body in memory; one that comes in one piece is not copied.
-async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, Fault> {
-    if body.size_hint().lower() > limit as u64 {
+async fn collect(mut body: Arriving, limit: usize) -> Result<Bytes, Fault> {
+    if body.left() > limit as u64 {
         return Err(too_large(limit as u64));
     }
-    let Some(first) = next_piece(&mut body).await? else { return Ok(Bytes::new()) };
+    let Some(first) = body.next_piece().await? else { return Ok(Bytes::new()) };
     if first.len() > limit {
         return Err(too_large(limit as u64));
     }
-    let Some(second) = (if body.is_end_stream() { None } else { next_piece(&mut body).await? }) else {
+    let Some(second) = (if body.body.is_end_stream() { None } else { body.next_piece().await? }) else {
         return Ok(first);
     };
-    let expected = first.len() + second.len() + body.size_hint().lower() as usize;
+    let expected = first.len() + second.len() + body.left() as usize;
     let mut whole = BytesMut::with_capacity(expected.min(limit));
     whole.extend_from_slice(&first);
     let mut piece = Some(second);
@@ -179,7 +204,7 @@ async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, Fault> {
             return Err(too_large(limit as u64));
         }
         whole.extend_from_slice(&data);
-        piece = next_piece(&mut body).await?;
+        piece = body.next_piece().await?;
     }
     Ok(whole.freeze())
 }
@@ -188,19 +213,19 @@ async fn receive_form(
     live: &Live,
     operation: Operation,
     headers: &HeaderMap,
-    mut body: Incoming,
+    mut body: Arriving,
 ) -> Result<(Shape, CallBody, u64), Fault> {
     let kind = content_type(headers).unwrap_or_default();
     if !kind.to_ascii_lowercase().starts_with("multipart/form-data") {
         return Err(media_type(format!("{} takes `multipart/form-data`.", operation.openai_path())));
     }
     let limit = live.snapshot.server.max_upload_bytes;
-    if body.size_hint().lower() > limit {
+    if body.left() > limit {
         return Err(too_large(limit));
     }
     let mut scanner = Scanner::new(kind, FIELDS).map_err(malformed)?;
     let mut spool = Spool::default();
-    while let Some(piece) = next_piece(&mut body).await? {
+    while let Some(piece) = body.next_piece().await? {
         if spool.size + piece.len() as u64 > limit {
             return Err(too_large(limit));
         }

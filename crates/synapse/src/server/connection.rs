@@ -4,7 +4,7 @@ use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Durat
 
 use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::conn::auto::Builder,
 };
 use tokio::{
@@ -12,26 +12,29 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{
-    patience::{Busy, BusyBody, Patience},
-    shell::Shell,
-};
+use super::{gate::Gate, seats::Seat, shell::Shell, stalls::Streams, turnstile::ServedBody};
 
 /// How long a peer may take for the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// For an idle connection that was asked to leave.
+const LEAVE: Duration = Duration::from_secs(1);
 /// The buffer that a head must fit into, in bytes.
 const MAX_BUFFER: usize = 64 * 1024;
 
 /// Serves a connection to its end.
-pub(super) async fn serve(shell: &Arc<Shell>, stream: TcpStream, peer: SocketAddr) {
+pub(super) async fn serve(shell: &Arc<Shell>, stream: TcpStream, peer: SocketAddr, seat: Seat) {
     // Small writes of a stream must not wait for acknowledgements.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection has gone before it was served");
         return;
     }
-    let Some(certificates) = shell.certificates() else { return speak(shell, stream, peer).await };
-    match tokio::time::timeout(HANDSHAKE_TIMEOUT, certificates.acceptor().accept(stream)).await {
-        Ok(Ok(stream)) => speak(shell, stream, peer).await,
+    let Some(certificates) = shell.certificates() else { return speak(shell, stream, peer, &seat).await };
+    let shaken = tokio::select! {
+        shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, certificates.acceptor().accept(stream)) => shaken,
+        () = seat.turnstile.asked_to_leave() => return,
+    };
+    match shaken {
+        Ok(Ok(stream)) => speak(shell, stream, peer, &seat).await,
         Ok(Err(error)) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
         Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
     }
@@ -41,15 +44,18 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     shell: &Arc<Shell>,
     stream: S,
     peer: SocketAddr,
+    seat: &Seat,
 ) {
-    let builder = builder();
-    let busy = Busy::default();
-    let stream = Patience::new(stream, busy.clone());
+    let builder = builder(shell.max_streams());
+    let turnstile = &seat.turnstile;
+    let stream = Gate::new(stream, Arc::clone(turnstile));
     let service = service_fn(|request: Request<Incoming>| {
-        let (shell, busy) = (Arc::clone(shell), busy.begin());
+        let shell = Arc::clone(shell);
+        // Before the first wait: the gate has to know at once.
+        let (serving, refusal) = turnstile.begin();
         async move {
-            let Ok(reply) = shell.answer(request, peer.ip()).await;
-            Ok::<_, Infallible>(reply.map(|body| BusyBody::new(body, busy)))
+            let reply = shell.answer(request, peer.ip(), refusal).await;
+            Ok::<_, Infallible>(reply.map(|body| ServedBody::new(body, serving)))
         }
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
@@ -64,17 +70,28 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             connection.as_mut().graceful_shutdown();
             connection.await
         }
+        () = turnstile.asked_to_leave() => {
+            connection.as_mut().graceful_shutdown();
+            loop {
+                match tokio::time::timeout(LEAVE, connection.as_mut()).await {
+                    Ok(ended) => break ended,
+                    // A request may have begun just then.
+                    Err(_) if turnstile.is_busy() => {}
+                    Err(_) => break Ok(()),
+                }
+            }
+        }
     };
     if let Err(error) = ended {
         tracing::debug!(%error, %peer, "a connection ended with an error");
     }
 }
 
-fn builder() -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
+fn builder(max_streams: u32) -> Builder<Streams> {
+    let mut builder = Builder::new(Streams);
     builder
         .http1()
-        // `Patience` does better.
+        // `Patience` does better, and `Gate` has counted the headers.
         .header_read_timeout(None)
         .max_buf_size(MAX_BUFFER)
         // Switches write back-pressure off where it is on.
@@ -82,11 +99,13 @@ fn builder() -> Builder<TokioExecutor> {
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(256)
-        .max_header_list_size(32 * 1024)
+        .max_concurrent_streams(max_streams)
+        // Twice of what is allowed, so that most of what is too much can be refused with a reason.
+        .max_header_list_size(2 * 32 * 1024)
+        .max_local_error_reset_streams(Some(128))
         .initial_stream_window_size(256 * 1024)
         .initial_connection_window_size(4 * 1024 * 1024)
-        .max_send_buf_size(256 * 1024)
+        .max_send_buf_size(64 * 1024)
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(20));
     builder

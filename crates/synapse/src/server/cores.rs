@@ -21,9 +21,9 @@ use tokio::{
     },
 };
 
-use super::{connection, shell::Shell};
+use super::{connection, seats::Seat, shell::Shell};
 
-type Accepted = (std::net::TcpStream, SocketAddr);
+type Accepted = (std::net::TcpStream, SocketAddr, Seat);
 
 /// The runtimes that serve connections.
 #[derive(Clone)]
@@ -76,11 +76,11 @@ impl Cores {
     }
 
     /// Gives a connection to the core that has the fewest.
-    pub(super) fn hand_over(&self, stream: TcpStream, peer: SocketAddr) {
+    pub(super) fn hand_over(&self, stream: TcpStream, peer: SocketAddr, seat: Seat) {
         let Ok(stream) = stream.into_std() else { return };
         let Some(core) = self.fewest() else { return };
         core.open.fetch_add(1, Ordering::Relaxed);
-        if core.inbox.send((stream, peer)).is_err() {
+        if core.inbox.send((stream, peer, seat)).is_err() {
             core.open.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -107,12 +107,12 @@ fn start_core(index: usize, shell: &Arc<Shell>) -> anyhow::Result<Core> {
 }
 
 async fn serve_all(mut accepted: UnboundedReceiver<Accepted>, shell: Arc<Shell>, open: Arc<AtomicUsize>) {
-    while let Some((stream, peer)) = accepted.recv().await {
+    while let Some((stream, peer, seat)) = accepted.recv().await {
         let counted = Counted(Arc::clone(&open));
         let Ok(stream) = TcpStream::from_std(stream) else { continue };
         let shell = Arc::clone(&shell);
         tasks::detach("connection", async move {
-            connection::serve(&shell, stream, peer).await;
+            connection::serve(&shell, stream, peer, seat).await;
             drop(counted);
         });
     }

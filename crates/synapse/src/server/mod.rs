@@ -1,16 +1,24 @@
 //! The transport shell: listeners, one runtime per core, connections, TLS. What a request means is
 //! the business of `synapse-gateway`.
 
+mod accept;
 pub(crate) mod bind;
 mod caller;
 mod connection;
 mod cores;
 mod cors;
+mod frames;
+mod framing;
+mod gate;
+mod head;
 pub(crate) mod metrics;
 mod patience;
 mod routes;
+mod seats;
 mod shell;
+mod stalls;
 pub(crate) mod tls;
+mod turnstile;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -18,6 +26,7 @@ use anyhow::Context;
 use synapse_gateway::{gateway::Gateway, tasks};
 use tokio::{net::TcpListener, sync::watch};
 
+use accept::Acceptor;
 use cores::Cores;
 pub(crate) use cores::count as cores_count;
 use shell::Shell;
@@ -41,12 +50,13 @@ impl Server {
         let closing = watch::Sender::new(false);
         let shell = Arc::new(Shell::new(Arc::clone(gateway), certificates, closing.subscribe()));
         let cores = Cores::start(&shell)?;
+        let acceptor = Arc::new(Acceptor::new(gateway, cores.clone()));
         let mut accepting = Vec::new();
         let mut addresses = Vec::new();
         for socket in sockets {
             let listener = TcpListener::from_std(socket).context("cannot take over the listening socket")?;
             addresses.push(listener.local_addr()?);
-            accepting.push(tasks::spawn("acceptor", accept(listener, cores.clone())));
+            accepting.push(tasks::spawn("acceptor", Arc::clone(&acceptor).accept(listener)));
         }
         Ok(Self { cores, accepting, addresses, closing })
     }
@@ -71,20 +81,6 @@ impl Server {
     pub(crate) async fn closed(&self) {
         while self.cores.connections() > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-}
-
-/// Hands each new connection to the least busy core. Errors of `accept` are passing (the peer has
-/// gone, no file descriptors are left): wait a little, and go on.
-async fn accept(listener: TcpListener, cores: Cores) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => cores.hand_over(stream, peer),
-            Err(error) => {
-                tracing::warn!(%error, "a connection cannot be accepted");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
         }
     }
 }

@@ -1,116 +1,47 @@
 //! How long a connection may be silent: briefly before its first request and within a request's head,
 //! longer between requests, not limited here while a request is being served. hyper has one timer
-//! for all of these, and none before the first byte.
+//! for all of these, and none before the first byte. What to do when time is up is the gate's
+//! business.
 
 use std::{
     future::Future,
     io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep},
 };
 
+use super::stalls::STALLED;
+
 /// For the first byte, and for a whole head once it has begun.
 const HEAD: Duration = Duration::from_secs(10);
-/// For a peer that takes nothing of what is written to it.
-const STALLED: Duration = Duration::from_secs(60);
 /// For what a refused caller is still sending when its connection closes. Closing at once would reset
 /// the connection, and the caller might never see why.
 const LINGER: Duration = Duration::from_secs(1);
 /// Between requests. Longer than what common clients keep a connection for, so that the client is
 /// the one who closes.
-const BETWEEN: Duration = Duration::from_secs(90);
-const H2_PREFACE: &[u8] = b"PRI * ";
+pub(super) const BETWEEN: Duration = Duration::from_secs(90);
 
-/// Requests that a connection is serving.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Busy(Arc<AtomicUsize>);
-
-impl Busy {
-    /// Counts a request until the guard is dropped.
-    pub(super) fn begin(&self) -> BusyGuard {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        BusyGuard(self.clone())
-    }
-
-    fn is_busy(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > 0
-    }
-}
-
-#[derive(Debug)]
-pub(super) struct BusyGuard(Busy);
-
-impl Drop for BusyGuard {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A body that keeps its connection busy until it is dropped.
-pub(super) struct BusyBody<B> {
-    body: B,
-    _busy: BusyGuard,
-}
-
-impl<B> BusyBody<B> {
-    pub(super) fn new(body: B, busy: BusyGuard) -> Self {
-        Self { body, _busy: busy }
-    }
-}
-
-impl<B: Body<Data = Bytes> + Unpin> Body for BusyBody<B> {
-    type Data = Bytes;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
+/// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// No byte has come yet.
-    Fresh,
-    /// A head has begun.
+pub(super) enum Wait {
+    /// The first byte, or the rest of a head.
     Head,
-    /// A request is being served.
-    Serving,
-    /// Waiting for the next request.
+    /// The end of a request.
+    Request,
+    /// The next request.
     Between,
-    /// HTTP/2, once it has made a request, has pings of its own.
-    Multiplexed,
 }
 
-/// A stream that ends when its peer is silent for too long.
+/// A stream that knows for how long it has waited.
 pub(super) struct Patience<S> {
     stream: S,
-    busy: Busy,
-    phase: Phase,
-    /// Whether it began as HTTP/2 does.
-    h2: bool,
+    wait: Wait,
     timer: Pin<Box<Sleep>>,
     /// Runs while the peer takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
@@ -119,26 +50,33 @@ pub(super) struct Patience<S> {
 }
 
 impl<S> Patience<S> {
-    pub(super) fn new(stream: S, busy: Busy) -> Self {
-        Self {
-            stream,
-            busy,
-            phase: Phase::Fresh,
-            h2: false,
-            closed: false,
-            timer: Box::pin(tokio::time::sleep(HEAD)),
-            stalled: None,
+    pub(super) fn new(stream: S) -> Self {
+        let timer = Box::pin(tokio::time::sleep(HEAD));
+        Self { stream, wait: Wait::Head, timer, stalled: None, closed: false }
+    }
+
+    /// What it waits for.
+    pub(super) fn waits_for(&self) -> Wait {
+        self.wait
+    }
+
+    /// Waits for something else, from now on.
+    pub(super) fn wait_for(&mut self, wait: Wait) {
+        if self.wait != wait {
+            self.wait = wait;
+            // While a request is served, the timer only makes sure that its end is noticed.
+            self.give(if wait == Wait::Head { HEAD } else { BETWEEN });
         }
     }
 
-    fn enter(&mut self, phase: Phase) {
-        self.phase = phase;
-        match phase {
-            Phase::Head => self.timer.as_mut().reset(Instant::now() + HEAD),
-            // While a request is served, the timer only makes sure that its end is noticed.
-            Phase::Between | Phase::Serving => self.timer.as_mut().reset(Instant::now() + BETWEEN),
-            Phase::Fresh | Phase::Multiplexed => {}
-        }
+    /// Gives so much more time.
+    pub(super) fn give(&mut self, time: Duration) {
+        self.timer.as_mut().reset(Instant::now() + time);
+    }
+
+    /// Whether time is up.
+    pub(super) fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.timer.as_mut().poll(cx)
     }
 
     /// Watches what became of a write.
@@ -152,26 +90,6 @@ impl<S> Patience<S> {
             .as_mut()
             .poll(cx)
             .map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing")))
-    }
-
-    /// Requests begin and end behind this stream's back.
-    fn follow_requests(&mut self) {
-        match (self.phase, self.busy.is_busy()) {
-            (Phase::Fresh | Phase::Head | Phase::Between, true) if self.h2 => self.enter(Phase::Multiplexed),
-            (Phase::Fresh | Phase::Head | Phase::Between, true) => self.enter(Phase::Serving),
-            (Phase::Serving, false) => self.enter(Phase::Between),
-            _ => {}
-        }
-    }
-
-    fn note_bytes(&mut self, read: &[u8]) {
-        match self.phase {
-            Phase::Fresh | Phase::Between => {
-                self.h2 |= self.phase == Phase::Fresh && read.starts_with(H2_PREFACE);
-                self.enter(Phase::Head);
-            }
-            Phase::Head | Phase::Serving | Phase::Multiplexed => {}
-        }
     }
 }
 
@@ -196,27 +114,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patience<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.follow_requests();
-        let before = buffer.filled().len();
-        match Pin::new(&mut self.stream).poll_read(cx, buffer) {
-            Poll::Ready(done) => {
-                self.note_bytes(&buffer.filled()[before..]);
-                Poll::Ready(done)
-            }
-            Poll::Pending if self.phase == Phase::Multiplexed => Poll::Pending,
-            Poll::Pending if self.phase == Phase::Serving => {
-                while self.timer.as_mut().poll(cx).is_ready() {
-                    self.enter(Phase::Serving);
-                }
-                Poll::Pending
-            }
-            Poll::Pending => {
-                let silent = self.timer.as_mut().poll(cx);
-                silent.map(|()| {
-                    Err(io::Error::new(io::ErrorKind::TimedOut, "the peer was silent for too long"))
-                })
-            }
-        }
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
@@ -237,8 +135,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Patience<S> {
             self.closed = true;
             self.timer.as_mut().reset(Instant::now() + LINGER);
         }
-        // Between requests nothing is on its way.
-        if self.phase == Phase::Between { Poll::Ready(Ok(())) } else { self.poll_linger(cx) }
+        // Where no request was served, there is nothing to be seen.
+        if self.wait == Wait::Request { self.poll_linger(cx) } else { Poll::Ready(Ok(())) }
     }
 
     fn poll_write_vectored(
@@ -257,55 +155,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Patience<S> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
 
-    fn stream() -> (Patience<DuplexStream>, DuplexStream, Busy) {
+    fn serving() -> (Patience<DuplexStream>, DuplexStream) {
         let (ours, theirs) = duplex(1024);
-        let busy = Busy::default();
-        (Patience::new(ours, busy.clone()), theirs, busy)
-    }
-
-    async fn seconds_until_cut(stream: &mut Patience<DuplexStream>) -> u64 {
-        let began = Instant::now();
-        while stream.read_u8().await.is_ok() {}
-        began.elapsed().as_secs()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_silent_newcomer_and_a_dripping_head_are_cut() {
-        let (mut silent, _theirs, _busy) = stream();
-        assert_eq!(seconds_until_cut(&mut silent).await, 10);
-
-        let (mut dripping, mut theirs, _busy) = stream();
-        let drip = async {
-            while theirs.write_all(b"x").await.is_ok() {
-                tokio::time::sleep(Duration::from_secs(3)).await;
-            }
-        };
-        tokio::select! {
-            () = drip => panic!("the peer was not cut"),
-            seconds = seconds_until_cut(&mut dripping) => assert_eq!(seconds, 10),
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn between_requests_there_is_more_time_and_within_one_it_is_not_limited_here() {
-        let (mut stream, mut theirs, busy) = stream();
-        theirs.write_all(b"G").await.expect("written");
-        assert_eq!(stream.read_u8().await.expect("a byte"), b'G');
-        let serving = busy.begin();
-        let waited = tokio::time::timeout(Duration::from_secs(3600), stream.read_u8()).await;
-        assert!(waited.is_err(), "a request may take its time");
-        drop(serving);
-        assert_eq!(seconds_until_cut(&mut stream).await, 90);
+        let mut stream = Patience::new(ours);
+        stream.wait_for(Wait::Request);
+        (stream, theirs)
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_nothing_is_cut() {
-        let (mut stream, _theirs, busy) = stream();
-        let _serving = busy.begin();
+        let (mut stream, _theirs) = serving();
         let began = Instant::now();
         let error = stream.write_all(&[0; 4096]).await.expect_err("nobody reads");
         assert_eq!((error.kind(), began.elapsed().as_secs()), (io::ErrorKind::TimedOut, 60));
@@ -313,8 +176,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_a_refused_caller_still_sends_is_taken_for_a_moment() {
-        let (mut stream, mut theirs, busy) = stream();
-        let _serving = busy.begin();
+        let (mut stream, mut theirs) = serving();
         let began = Instant::now();
         let sending = async {
             while theirs.write_all(&[0; 512]).await.is_ok() {
@@ -326,18 +188,5 @@ mod tests {
             closed = stream.shutdown() => closed.expect("closed"),
         }
         assert_eq!(began.elapsed().as_secs(), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn http2_is_left_to_its_pings_once_it_has_made_a_request() {
-        let (mut stream, mut theirs, busy) = stream();
-        theirs.write_all(b"PRI * HTTP/2.0\r\n").await.expect("written");
-        let mut preface = [0; 16];
-        stream.read_exact(&mut preface).await.expect("the preface");
-        drop(busy.begin());
-        let serving = busy.begin();
-        assert!(tokio::time::timeout(Duration::from_secs(1), stream.read_u8()).await.is_err());
-        drop(serving);
-        assert!(tokio::time::timeout(Duration::from_secs(3600), stream.read_u8()).await.is_err());
     }
 }

@@ -1,14 +1,17 @@
 //! What every request passes, whatever it asks for: its identifier, limits of its head, CORS, and a
 //! net for panics.
 
-use std::{convert::Infallible, net::IpAddr, panic::AssertUnwindSafe, sync::Arc};
+use std::{net::IpAddr, panic::AssertUnwindSafe, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
     body::{Body, Incoming},
-    header::{ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue},
+    header::{
+        ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue,
+        UPGRADE,
+    },
 };
 use serde_json::{Value, json};
 use synapse_core::{
@@ -29,14 +32,11 @@ use tokio::sync::watch;
 
 use super::{
     caller, cors,
+    framing::MAX_HEAD,
+    head::{HEAD_TOO_LARGE, MAX_FIELDS, MAX_TARGET, Refusal, TARGET_TOO_LONG, TOO_MANY_FIELDS, malformed},
     routes::{self, Route},
     tls::Certificates,
 };
-
-/// The largest head, names and values together, in bytes.
-const MAX_HEAD: usize = 32 * 1024;
-/// The longest path with its query, in bytes.
-const MAX_URI: usize = 8 * 1024;
 
 type Reply = Response<ReplyBody>;
 
@@ -60,23 +60,41 @@ impl Shell {
         self.certificates.as_deref()
     }
 
+    /// Requests at once on one HTTP/2 connection.
+    pub(super) fn max_streams(&self) -> u32 {
+        self.gateway.live().snapshot.server.max_streams
+    }
+
     /// Tells when connections are to end.
     pub(super) fn closing(&self) -> watch::Receiver<bool> {
         self.closing.clone()
     }
 
     /// Answers a request; a panic costs only this one.
-    pub(super) async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Result<Reply, Infallible> {
+    pub(super) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        peer: IpAddr,
+        refusal: Option<Refusal>,
+    ) -> Reply {
         let id = request.headers().get(REQUEST_ID).and_then(|value| RequestId::accept(value.as_bytes()));
         let id = id.unwrap_or_else(RequestId::generate);
-        let answered = AssertUnwindSafe(self.answer_caught(request, id.clone(), peer)).catch_unwind().await;
+        let answered = match refusal {
+            None => AssertUnwindSafe(self.answer_caught(request, id.clone(), peer)).catch_unwind().await,
+            // The request is none that the caller has made.
+            Some(refusal) => Ok(self.refuse_head(refusal, id.clone(), peer)),
+        };
         let mut reply = answered.unwrap_or_else(|_| {
             tracing::error!(request_id = id.as_str(), "a request panicked");
             let fault = Fault::new(FaultKind::Internal, "The gateway failed. The failure has been logged.");
             respond::fault(&fault).map(ReplyBody::whole)
         });
         respond::tag(reply.headers_mut(), &id);
-        Ok(reply)
+        reply
+    }
+
+    fn refuse_head(&self, refusal: Refusal, id: RequestId, peer: IpAddr) -> Reply {
+        self.refuse(&Fault::new(refusal.kind, refusal.message), id, peer.to_canonical())
     }
 
     async fn answer_caught(&self, request: Request<Incoming>, id: RequestId, peer: IpAddr) -> Reply {
@@ -111,7 +129,7 @@ impl Shell {
             reply.headers_mut().insert(INSTANCE_HEADER, instance);
         }
         if self.gateway.drain.is_draining() {
-            reply.headers_mut().insert(hyper::header::CONNECTION, HeaderValue::from_static("close"));
+            reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         reply
     }
@@ -192,20 +210,40 @@ fn nothing_here(path: &str) -> String {
     }
 }
 
+/// What HTTP/2 leaves unchecked. In HTTP/1 the gate has refused it before.
 fn check_head(request: &Request<Incoming>) -> Result<(), Fault> {
-    let size: usize =
-        request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    if size > MAX_HEAD {
-        return Err(Fault::new(
-            FaultKind::HeadersTooLarge,
-            format!("The headers are larger than {MAX_HEAD} bytes."),
-        ));
+    let headers = request.headers();
+    if let Some(Refusal { kind, message }) = wrong_head(request) {
+        return Err(Fault::new(kind, message));
     }
-    let length = request.uri().path_and_query().map_or(0, |p| p.as_str().len());
-    if length > MAX_URI {
-        return Err(Fault::new(FaultKind::NotFound, format!("The path is longer than {MAX_URI} bytes.")));
+    let upgrades = headers.get_all(UPGRADE).iter().any(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    if upgrades {
+        let message = "There is no WebSocket at this path. Leave out the `Upgrade` header.";
+        return Err(Fault::new(FaultKind::UnsupportedField, message).param("upgrade"));
     }
     Ok(())
+}
+
+fn wrong_head(request: &Request<Incoming>) -> Option<Refusal> {
+    let headers = request.headers();
+    let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if size > MAX_HEAD {
+        return Some(HEAD_TOO_LARGE);
+    }
+    if headers.len() > MAX_FIELDS {
+        return Some(TOO_MANY_FIELDS);
+    }
+    if request.uri().path_and_query().is_some_and(|path| path.as_str().len() > MAX_TARGET) {
+        return Some(TARGET_TOO_LONG);
+    }
+    if request.method() == Method::CONNECT {
+        return Some(malformed("This is no proxy: `CONNECT` leads nowhere."));
+    }
+    let mut hosts = headers.get_all(HOST).iter();
+    let (host, more) = (hosts.next(), hosts.next());
+    let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
+    let differs = host.zip(authority).is_some_and(|(host, own)| !host.as_bytes().eq_ignore_ascii_case(own));
+    (differs || more.is_some()).then_some(malformed("The request names two hosts."))
 }
 
 fn json_reply(status: StatusCode, body: &Value) -> Reply {

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod admission;
+mod bad_input;
 mod chat;
 mod cli;
 mod disconnects;
@@ -11,6 +12,8 @@ mod drain;
 mod endpoints;
 mod errors;
 mod failover;
+mod frames;
+mod hostile;
 mod keys;
 mod litellm;
 mod load;
@@ -19,6 +22,7 @@ mod prove;
 mod records;
 mod reload;
 mod routing;
+mod smuggling;
 mod start;
 mod streams;
 mod tidy;

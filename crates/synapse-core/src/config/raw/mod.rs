@@ -83,6 +83,21 @@ pub(super) struct Server {
     /// The largest multipart upload, in MiB.
     #[schemars(range(min = 1, max = 10_240))]
     pub(super) max_upload_mb: u32,
+    /// How long a request's body may take to arrive, in seconds. Within it, no pause may be longer
+    /// than 30 s.
+    #[schemars(range(min = 0.001, max = 86_400))]
+    pub(super) body_timeout_s: f64,
+    /// Open connections at once. When all are taken, those that have been idle longest give way.
+    /// Default: half of what the process may open, 16384 at most.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(super) max_connections: Option<u32>,
+    /// Open connections at once from one address (IPv6: one /64 network), trusted proxies aside.
+    /// Default: not limited.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(super) max_connections_per_ip: Option<u32>,
+    /// Requests at once on one HTTP/2 connection.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub(super) max_streams: u32,
     /// Networks (CIDR) or addresses whose `X-Forwarded-For` is believed.
     pub(super) trusted_proxies: Vec<String>,
     /// How long a shutdown lets open requests finish, in seconds.
@@ -104,6 +119,10 @@ impl Default for Server {
             metrics: Metrics::default(),
             max_body_mb: 32,
             max_upload_mb: 200,
+            body_timeout_s: 600.0,
+            max_connections: None,
+            max_connections_per_ip: None,
+            max_streams: 100,
             trusted_proxies: Vec::new(),
             drain_grace_s: 30.0,
             response_headers: true,

@@ -1,0 +1,487 @@
+//! What stands between a socket and hyper. In HTTP/1 it passes one checked request at a time, so
+//! that hyper never sees bytes that another reader might read otherwise; a head that is refused
+//! passes as a request of our own, which the service answers as it answers every request. In HTTP/2
+//! it only watches for floods.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, BytesMut};
+use synapse_core::error::FaultKind;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{
+    frames::{CALM_DOWN, Frames, PREFACE},
+    framing::{Framing, Stop},
+    head::Refusal,
+    patience::{BETWEEN, Patience, Wait},
+    stalls::now,
+    turnstile::Turnstile,
+};
+
+/// Stands in for a head that is refused; what is said of it is kept at the turnstile.
+const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
+/// How much is read from the socket at once, where hyper's own buffer does not serve.
+const PIECE: usize = 1024;
+/// What is read of the next requests while one is being served: enough to notice a caller who leaves.
+const AHEAD: usize = 16 * 1024;
+const HEAD_TIMED_OUT: Refusal =
+    Refusal { kind: FaultKind::RequestTimeout, message: "The request's head did not come within 10 s." };
+
+/// The protocol that a connection speaks.
+enum Protocol {
+    /// Not known before the first bytes.
+    Unknown,
+    Http1(Framing),
+    Http2(Frames),
+    /// No more is read; what hyper has been given ends the connection.
+    Over,
+}
+
+/// A stream of checked requests.
+pub(super) struct Gate<S> {
+    stream: Patience<S>,
+    turnstile: Arc<Turnstile>,
+    protocol: Protocol,
+    /// What has been read and not yet passed.
+    held: BytesMut,
+    /// How much of it may pass.
+    checked: usize,
+    /// A body is malformed behind what may pass.
+    broken: bool,
+}
+
+impl<S> Gate<S> {
+    pub(super) fn new(stream: S, turnstile: Arc<Turnstile>) -> Self {
+        Self {
+            stream: Patience::new(stream),
+            turnstile,
+            protocol: Protocol::Unknown,
+            held: BytesMut::new(),
+            checked: 0,
+            broken: false,
+        }
+    }
+
+    /// HTTP/2 with its preface, HTTP/1 with anything else.
+    fn recognise(&mut self) {
+        if self.held.starts_with(PREFACE) {
+            self.turnstile.open();
+            self.protocol = Protocol::Http2(Frames::new());
+        } else if !PREFACE.starts_with(&self.held) {
+            self.protocol = Protocol::Http1(Framing::new());
+        }
+    }
+
+    /// Whether a further head may pass.
+    fn has_turn(&self) -> bool {
+        !self.turnstile.is_busy() && self.turnstile.is_settled()
+    }
+
+    /// Checks what is held, as far as it is its turn.
+    fn check_held(&mut self) {
+        if self.held.is_empty() {
+            return;
+        }
+        if matches!(self.protocol, Protocol::Unknown) {
+            self.recognise();
+        }
+        let mut held = std::mem::take(&mut self.held);
+        self.checked = self.check(&held);
+        if matches!(self.protocol, Protocol::Over) {
+            // What was held has been replaced by how the connection is to end.
+            held.truncate(self.checked);
+            held.extend_from_slice(&self.held);
+            self.checked = held.len();
+        }
+        self.held = held;
+    }
+
+    /// How many of `bytes` may pass; notes what that means.
+    fn check(&mut self, bytes: &[u8]) -> usize {
+        match &mut self.protocol {
+            Protocol::Unknown | Protocol::Over => 0,
+            Protocol::Http2(frames) => {
+                let (passed, calm) = frames.advance(bytes);
+                if !calm {
+                    tracing::debug!("a connection floods the gateway with frames");
+                    self.end_with(&CALM_DOWN);
+                }
+                passed
+            }
+            Protocol::Http1(framing) => {
+                let in_head = framing.is_in_head();
+                let (passed, stop) = framing.advance(bytes);
+                if let Stop::Malformed(refusal) = stop {
+                    if framing.is_in_head() {
+                        self.refuse(refusal);
+                    } else {
+                        self.broken = true;
+                        self.admit(in_head, passed);
+                    }
+                } else {
+                    self.admit(in_head, passed);
+                }
+                passed
+            }
+        }
+    }
+
+    fn admit(&mut self, in_head: bool, passed: usize) {
+        if in_head && passed > 0 {
+            self.turnstile.admit(None);
+            self.stream.wait_for(Wait::Request);
+        } else if in_head {
+            self.stream.wait_for(Wait::Head);
+        }
+    }
+
+    /// Has the service refuse a head, and ends the connection with that.
+    fn refuse(&mut self, refusal: Refusal) {
+        self.turnstile.admit(Some(refusal));
+        self.end_with(STAND_IN);
+    }
+
+    /// Reads no more than this of our own.
+    fn end_with(&mut self, last: &[u8]) {
+        self.stream.wait_for(Wait::Request);
+        self.protocol = Protocol::Over;
+        self.held = BytesMut::from(last);
+        self.checked = last.len();
+    }
+
+    /// Moves on to the next request, if the last one has ended and was answered.
+    fn turn(&mut self) {
+        let has_turn = self.has_turn();
+        if let Protocol::Http1(framing) = &mut self.protocol
+            && framing.is_at_end()
+            && has_turn
+        {
+            framing.begin();
+            self.stream.wait_for(if self.held.is_empty() { Wait::Between } else { Wait::Head });
+        }
+    }
+
+    /// Whether a request has ended whose answer has not.
+    fn awaits_turn(&self) -> bool {
+        matches!(&self.protocol, Protocol::Http1(framing) if framing.is_at_end())
+    }
+
+    /// Whether a head has begun and not ended.
+    fn is_mid_head(&self) -> bool {
+        let in_head = match &self.protocol {
+            Protocol::Http1(framing) => framing.is_in_head(),
+            Protocol::Unknown => true,
+            Protocol::Http2(_) | Protocol::Over => false,
+        };
+        in_head && !self.held.is_empty()
+    }
+
+    /// Time is up: an error ends the stream, else it goes on.
+    fn outlast(&mut self) -> io::Result<()> {
+        match self.stream.waits_for() {
+            Wait::Request if matches!(self.protocol, Protocol::Http2(_)) => self.outlast_idle(),
+            Wait::Request => self.stream.give(BETWEEN),
+            _ if self.is_mid_head() => self.refuse(HEAD_TIMED_OUT),
+            Wait::Head | Wait::Between => return Err(io::ErrorKind::TimedOut.into()),
+        }
+        Ok(())
+    }
+
+    /// HTTP/2 has pings for connections that are dead; those that are only idle are asked to leave.
+    fn outlast_idle(&mut self) {
+        let idle = self.turnstile.idle_since().map(|since| now().saturating_sub(since));
+        let left = BETWEEN.saturating_sub(std::time::Duration::from_millis(idle.unwrap_or(0)));
+        if left.is_zero() {
+            self.turnstile.ask_to_leave();
+        }
+        self.stream.give(if left.is_zero() { BETWEEN } else { left });
+    }
+}
+
+impl<S: AsyncRead + Unpin> Gate<S> {
+    /// Gives hyper what may pass of what is held.
+    fn pass(&mut self, buffer: &mut ReadBuf<'_>) {
+        let count = self.checked.min(buffer.remaining());
+        buffer.put_slice(&self.held[..count]);
+        self.held.advance(count);
+        self.checked -= count;
+        if self.held.is_empty() {
+            // Idle connections are to be small.
+            self.held = BytesMut::new();
+        }
+    }
+
+    /// Reads into what is held; nothing is the end.
+    fn poll_hold(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let before = self.held.len();
+        self.held.resize(before + PIECE, 0);
+        let mut buffer = ReadBuf::new(&mut self.held[before..]);
+        let read = Pin::new(&mut self.stream).poll_read(cx, &mut buffer);
+        let count = buffer.filled().len();
+        self.held.truncate(before + count);
+        read.map_ok(|()| count)
+    }
+
+    /// Reads straight into hyper's buffer, and keeps back what may not pass.
+    fn poll_direct(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        let count = buffer.filled().len() - before;
+        if count > 0 {
+            let passed = self.check(&buffer.filled()[before..]);
+            if !matches!(self.protocol, Protocol::Over) {
+                self.held.extend_from_slice(&buffer.filled()[before + passed..]);
+            }
+            buffer.set_filled(before + passed);
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    /// Waits for more; `false` is the end.
+    fn poll_more(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<bool>> {
+        let waiting = self.awaits_turn();
+        if waiting && !self.turnstile.is_settled() {
+            return Poll::Ready(Err(malformed("the head was read otherwise")));
+        }
+        if waiting && !self.held.is_empty() {
+            self.turnstile.wait(cx.waker());
+        }
+        let known = !matches!(self.protocol, Protocol::Unknown);
+        let read = if waiting && self.held.len() >= AHEAD {
+            Poll::Pending
+        } else if !waiting && known && self.held.is_empty() && buffer.remaining() >= PIECE {
+            self.poll_direct(cx, buffer)
+        } else {
+            self.poll_hold(cx)
+        };
+        if let Poll::Ready(read) = read {
+            return Poll::Ready(read.map(|count| count > 0));
+        }
+        if self.stream.waits_for() != Wait::Request
+            && matches!(self.protocol, Protocol::Http2(_))
+            && self.turnstile.has_begun()
+        {
+            self.stream.wait_for(Wait::Request);
+        }
+        ready!(self.stream.poll_elapsed(cx));
+        Poll::Ready(self.outlast().map(|()| true))
+    }
+}
+
+fn malformed(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        loop {
+            self.turn();
+            if self.checked == 0 && !self.broken && !self.awaits_turn() {
+                self.check_held();
+            }
+            if self.checked > 0 {
+                self.pass(buffer);
+                return Poll::Ready(Ok(()));
+            }
+            if self.broken {
+                return Poll::Ready(Err(malformed("the body is malformed")));
+            }
+            if matches!(self.protocol, Protocol::Over) {
+                return Poll::Pending;
+            }
+            let more = ready!(self.poll_more(cx, buffer))?;
+            if !more || buffer.filled().len() > before {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Whether something is still on its way.
+        self.turn();
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+        time::Instant,
+    };
+
+    use super::*;
+
+    const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+
+    struct Ends {
+        gate: Gate<DuplexStream>,
+        peer: DuplexStream,
+        turnstile: Arc<Turnstile>,
+        began: Instant,
+    }
+
+    fn ends() -> Ends {
+        let (ours, peer) = duplex(64 * 1024);
+        let turnstile = Turnstile::new();
+        Ends { gate: Gate::new(ours, Arc::clone(&turnstile)), peer, turnstile, began: Instant::now() }
+    }
+
+    impl Ends {
+        async fn read(&mut self) -> io::Result<Vec<u8>> {
+            let mut buffer = vec![0; 8192];
+            let count = self.gate.read(&mut buffer).await?;
+            buffer.truncate(count);
+            Ok(buffer)
+        }
+
+        async fn passes(&mut self, bytes: &[u8]) {
+            self.peer.write_all(bytes).await.expect("written");
+            assert_eq!(self.read().await.expect("bytes"), bytes);
+        }
+
+        fn seconds(&self) -> u64 {
+            self.began.elapsed().as_secs()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_newcomer_is_cut_and_a_dripping_head_is_told_why() {
+        let mut silent = ends();
+        assert_eq!(silent.read().await.expect_err("silence").kind(), io::ErrorKind::TimedOut);
+        assert_eq!(silent.seconds(), 10);
+
+        for begun in [false, true] {
+            let mut dripping = ends();
+            if begun {
+                dripping.passes(GET).await;
+                drop(dripping.turnstile.begin());
+                dripping.began = Instant::now();
+            }
+            let drip = async {
+                while dripping.peer.write_all(b"x").await.is_ok() {
+                    tokio::time::sleep(Duration::from_secs(3)).await;
+                }
+            };
+            let mut buffer = [0; 100];
+            tokio::select! {
+                () = drip => panic!("the peer was cut"),
+                count = dripping.gate.read(&mut buffer) => assert_eq!(&buffer[..count.expect("bytes")], STAND_IN),
+            }
+            assert_eq!(dripping.seconds(), 10);
+            assert_eq!(dripping.turnstile.begin().1, Some(HEAD_TIMED_OUT));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn within_a_request_time_is_not_limited_here_and_between_them_it_is() {
+        let mut ends = ends();
+        ends.passes(GET).await;
+        let serving = ends.turnstile.begin();
+        let waited = tokio::time::timeout(Duration::from_secs(3600), ends.read()).await;
+        assert!(waited.is_err(), "a request may take its time");
+        drop(serving);
+        ends.began = Instant::now();
+        assert_eq!(ends.read().await.expect_err("silence").kind(), io::ErrorKind::TimedOut);
+        assert!((90..=180).contains(&ends.seconds()), "{}", ends.seconds());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_next_request_waits_until_the_one_before_is_answered() {
+        let mut ends = ends();
+        ends.peer.write_all(&[GET, GET].concat()).await.expect("written");
+        assert_eq!(ends.read().await.expect("bytes"), GET);
+        let serving = ends.turnstile.begin();
+        let too_soon = tokio::time::timeout(Duration::from_secs(1), ends.read()).await;
+        assert!(too_soon.is_err());
+        drop(serving);
+        assert_eq!(ends.read().await.expect("bytes"), GET);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_who_leaves_is_noticed_behind_further_requests() {
+        let mut ends = ends();
+        ends.peer.write_all(&[GET, GET].concat()).await.expect("written");
+        assert_eq!(ends.read().await.expect("bytes"), GET);
+        let _serving = ends.turnstile.begin();
+        ends.peer.shutdown().await.expect("closed");
+        assert_eq!(ends.read().await.expect("an end"), b"");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_who_disagrees_gets_nothing_more() {
+        // One who takes a whole head for half of one.
+        let mut short = ends();
+        short.passes(GET).await;
+        assert_eq!(short.read().await.expect_err("an error").kind(), io::ErrorKind::InvalidData);
+        // One who finds two requests where there is one.
+        let mut long = ends();
+        long.passes(GET).await;
+        assert_eq!(long.turnstile.begin().1, None);
+        assert!(long.turnstile.begin().1.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_http2_is_asked_to_leave() {
+        let mut ends = ends();
+        ends.passes(PREFACE).await;
+        let serving = ends.turnstile.begin();
+        assert!(tokio::time::timeout(Duration::from_secs(3600), ends.read()).await.is_err());
+        drop(serving);
+        ends.began = Instant::now();
+        let turnstile = Arc::clone(&ends.turnstile);
+        tokio::select! {
+            biased;
+            () = turnstile.asked_to_leave() => {}
+            _ = ends.read() => panic!("it was cut at once"),
+        }
+        assert!((90..=180).contains(&ends.seconds()), "{}", ends.seconds());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_is_answered_with_what_ends_the_connection() {
+        let mut ends = ends();
+        ends.passes(PREFACE).await;
+        let resets = [0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 8].repeat(201);
+        ends.peer.write_all(&resets).await.expect("written");
+        let mut got = Vec::new();
+        while got.len() < 200 * 13 + CALM_DOWN.len() {
+            got.extend(ends.read().await.expect("bytes"));
+        }
+        assert_eq!(got, [&resets[..200 * 13], &CALM_DOWN].concat());
+    }
+}
