@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-SCRIPTS := .ci/run .ci/coverage .ci/lock .ci/python.sh .ci/tools .ci/instrumented-rustc e2e/setup.sh
+SCRIPTS := .ci/run .ci/coverage .ci/lock .ci/python.sh .ci/tools .ci/instrumented-rustc bench/debian.sh e2e/setup.sh
 SDK := .e2e/sdk/bin/python
 
 .PHONY: help run build test e2e lint fmt coverage bench prove setup lock advisories clean ensure
@@ -33,18 +33,18 @@ lint: ensure ## Check formatting, lints, dependencies and scripts
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	.tools/bin/cargo-deny --locked --log-level error check --hide-inclusion-graph bans licenses sources
 	.tools/bin/shellcheck -x $(SCRIPTS)
-	.tools/bin/ruff check --quiet e2e && .tools/bin/ruff format --quiet --check e2e
+	.tools/bin/ruff check --quiet bench e2e && .tools/bin/ruff format --quiet --check bench e2e
 
 fmt: ensure ## Format all code
 	.ci/tools
 	cargo fmt --all
-	.tools/bin/ruff format e2e
+	.tools/bin/ruff format bench e2e
 
 coverage: ensure ## Run the tests instrumented and print the line coverage
 	.ci/coverage
 
-bench: ensure ## Measure runtime layouts beside nginx and print the table
-	bench/run.py
+bench: ensure ## Measure Synapse beside nginx and HAProxy and print the table; WRITE=1 also writes it into bench/README.md
+	bench/run.py $(if $(WRITE),--write)
 
 prove: ensure ## Show on this machine the promises that come with a figure; writes docs/proof.md
 	SYNAPSE_PROVE=1 cargo test --release --locked -p synapse --test it prove:: -- --test-threads=1

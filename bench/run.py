@@ -1,274 +1,132 @@
 #!/usr/bin/env python3
-"""Compares the runtime layouts of the bare proxy with each other and with nginx, and prints tables.
+"""Measures Synapse beside nginx, HAProxy and a bare proxy of the same crates, and prints one table.
 
-All proxies run at the same time and take turns under load in short slices, round after round, so that
-whatever else the machine does meets them all alike; ratios are formed within a round. Figures are CPU
-time of the proxy's own processes.
+All of them run at the same time and take turns under load in short slices, round after round, so that
+whatever else the machine does meets them all alike. README.md says what is measured and how to read it.
 """
 
 import argparse
 import json
+import os
 import pathlib
-import signal
-import socket
-import statistics
-import subprocess
 import sys
-import tempfile
 import time
 
-HERE = pathlib.Path(__file__).resolve().parent
-LAYOUTS = ["stealing", "reuseport", "handoff"]
-CORES = 2
+import gateways
+import report
+from stand import HERE, Stand, build, cpu_us, in_turn, memory
 
-# name: what the load generator is told, and the figure to compare.
-WORKLOADS = {
-    "plain": (["closed", "--connections", "32"], "cpu_us_per_request"),
-    "few": (["closed", "--connections", "4"], "cpu_us_per_request"),
-    "fresh": (["closed", "--connections", "16", "--fresh", "--requests", "15000"], "cpu_us_per_request"),
-    "burst": (["closed", "--connections", "16", "--reply", "burst"], "cpu_us_per_event"),
-    "paced": (["closed", "--connections", "32", "--reply", "paced"], "cpu_us_per_event"),
-    "open": (["open", "--connections", "8", "--rate", "200"], "cpu_us_per_request"),
+# name: what the load generator is told, the share of --seconds that a slice has, and slices per round. Many short
+# slices spread a disturbance over all rows, which percentiles need most.
+SCENARIOS = {
+    "nonstream": (["closed", "--connections", "32"], 1, 1),
+    "burst": (["closed", "--connections", "16", "--reply", "burst"], 1, 1),
+    "paced": (["closed", "--connections", "32", "--reply", "paced", "--spread-ms", "10"], 1.5, 1),
+    "body": (["closed", "--connections", "8", "--prompt-bytes", "1048576"], 1, 1),
+    "open": (["open", "--connections", "8", "--rate", "200"], 0.75, 4),
 }
-# Percentiles at a fixed rate need more than one slice.
-SHARE = {"open": 3, "busy": 3}
-COLUMNS = {
-    "plain": "non-stream, 32 connections, µs per request",
-    "few": "the same, 4 connections",
-    "fresh": "a connection per request, µs per request",
-    "burst": "64 events at once, µs per event",
-    "paced": "64 events 10 ms apart, µs per event",
-    "open": "200 requests/s, µs per request",
-}
-RATIOS = "ratio of CPU: median of the rounds (in how many it was above 1)"
-PAIRS = [*[(layout, "nginx") for layout in LAYOUTS], ("stealing", "reuseport"), ("handoff", "reuseport")]
-# Not a divisor of the rate: the two kinds of request should meet at any distance.
-BUSY = ["open", "--connections", "8", "--rate", "200", "--busy-rate", "17", "--busy-us", "5000"]
+# Seconds over which idle gateways are watched; Synapse looks at its backends every five.
+REST = 5
 
 
-def build():
-    subprocess.run(["nice", "cargo", "build", "--release", "--locked"], cwd=HERE, check=True)
+def start_all(stand, args):
+    gateways.direct(stand)
+    gateways.nginx(stand)
+    gateways.haproxy(stand)
+    if "envoy" in args.peers:
+        gateways.envoy(stand)
+    gateways.bare(stand)
+    gateways.synapse(stand)
+    gateways.synapse(stand, "Synapse, no access log", access=False)
+    for name, binary in args.build:
+        gateways.synapse(stand, name, binary)
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+def rest(stand):
+    """What each row takes when nothing comes: memory, and CPU time a second."""
+    time.sleep(1)
+    before = {name: cpu_us(row.pids) for name, row in stand.rows.items()}
+    time.sleep(REST)
+    used = {name: (cpu_us(row.pids) - before[name]) / REST for name, row in stand.rows.items()}
+    return {name: {"memory_mib": memory(row.pids), "cpu_us": used[name]} for name, row in stand.rows.items()}
 
 
-def children(pid):
-    return [int(p) for p in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-class Bench:
-    """The processes under load; leaving the block ends them."""
-
-    def __init__(self, scratch):
-        self.bin = HERE / "target" / "release"
-        self.scratch = scratch
-        self.started = []
-        self.proxies = {}  # name: (address, pids)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        for child in self.started:
-            child.send_signal(signal.SIGTERM)
-        for child in self.started:
-            try:
-                child.wait(5)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
-
-    def start(self, command, address):
-        child = subprocess.Popen(command)
-        self.started.append(child)
-        host, port = address.split(":")
-        for _ in range(500):
-            if child.poll() is not None:
-                sys.exit(f"{command[0]} ended with status {child.returncode}")
-            try:
-                socket.create_connection((host, int(port)), 1).close()
-                return child
-            except OSError:
-                time.sleep(0.01)
-        sys.exit(f"{command[0]} does not listen on {address}")
-
-    def start_all(self):
-        upstream = f"127.0.0.1:{free_port()}"
-        self.start([self.bin / "bench-upstream", "--listen", upstream], upstream)
-        for layout in LAYOUTS:
-            address = f"127.0.0.1:{free_port()}"
-            child = self.start(self.bare(layout, address, upstream), address)
-            self.proxies[layout] = (address, [child.pid])
-        address = f"127.0.0.1:{free_port()}"
-        self.proxies["nginx"] = (address, self.start_nginx(address, upstream))
-        return upstream
-
-    def bare(self, layout, address, upstream):
-        program = [self.bin / "bench-bare", "--layout", layout, "--threads", str(CORES)]
-        return [*program, "--listen", address, "--upstream", upstream]
-
-    def start_nginx(self, address, upstream):
-        nginx = subprocess.check_output([HERE / "nginx.sh", HERE / "target" / "nginx"], text=True).strip()
-        text = (HERE / "nginx.conf.in").read_text()
-        config = pathlib.Path(self.scratch) / "nginx.conf"
-        config.write_text(text.replace("@LISTEN@", address).replace("@UPSTREAM@", upstream))
-        master = self.start([nginx, "-p", self.scratch, "-c", str(config)], address)
-        while len(children(master.pid)) < CORES:
-            time.sleep(0.01)
-        return [master.pid, *children(master.pid)]
-
-    def load(self, name, options, seconds, warmup=0.0):
-        address, pids = self.proxies[name]
-        command = [self.bin / "bench-load", *options, "--address", address, "--seconds", str(seconds)]
-        command += ["--warmup", str(warmup), "--pids", ",".join(map(str, pids))]
-        result = json.loads(subprocess.check_output(command, timeout=seconds + warmup + 60))
-        if result["errors"]:
-            print(f"{name}: {result['errors']} errors: {result['first_error']}", file=sys.stderr)
-        return result
-
-    def starts_a_second_time(self, name, upstream):
-        """Whether a second proxy starts on the address of the first instead of refusing."""
-        second = subprocess.Popen(self.bare(name, self.proxies[name][0], upstream), stderr=subprocess.DEVNULL)
-        try:
-            second.wait(1)
-            return False
-        except subprocess.TimeoutExpired:
-            second.terminate()
-            second.wait()
-            return True
-
-
-def in_turn(names, round_number):
-    """The names, beginning with another one each round."""
-    shift = round_number % len(names)
-    return names[shift:] + names[:shift]
-
-
-def measure_cost(bench, rounds, seconds):
-    results = {w: {name: [] for name in bench.proxies} for w in [*WORKLOADS, "busy"]}
-    for i in range(rounds):
-        for workload, (options, figure) in WORKLOADS.items():
-            for name in in_turn(list(bench.proxies), i):
-                result = bench.load(name, options, seconds * SHARE.get(workload, 1), warmup=0.2)
-                results[workload][name].append(result)
-                print(f"round {i + 1} {workload:6} {name:10} {result[figure]:8.2f}", file=sys.stderr)
-        # nginx does not know the header that keeps a thread busy.
-        for name in in_turn(LAYOUTS, i):
-            results["busy"][name].append(bench.load(name, BUSY, seconds * SHARE["busy"]))
+def measure(stand, args):
+    """The results of every slice: scenario, row, round."""
+    results = {scenario: {name: [] for name in stand.rows} for scenario in args.only or SCENARIOS}
+    for i in range(args.rounds):
+        for scenario, by_row in results.items():
+            options, share, slices = SCENARIOS[scenario]
+            for turn in range(slices):
+                for name in in_turn(list(stand.rows), i * slices + turn):
+                    result = stand.load(name, options, args.seconds * share, warmup=0.2)
+                    by_row[name].append(result)
+                    line = report.progress(scenario, name, result)
+                    print(f"round {i + 1} of {args.rounds}  {line}", file=sys.stderr)
     return results
 
 
-def busiest_share(bench, name, result):
-    """The share of CPU time of the thread (of nginx: the process) that served most."""
-    master = bench.proxies[name][1][0]
-    served = [
-        t["cpu_us"]
-        for t in result["threads"]
-        if t["name"].startswith("core-") or (name == "nginx" and t["pid"] != master)
-    ]
-    return max(served) / sum(served)
+def named_build(text):
+    name, _, path = text.partition("=")
+    binary = pathlib.Path(path).resolve()
+    if not name or not os.access(binary, os.X_OK):
+        raise argparse.ArgumentTypeError(f"`{text}` is not NAME=PATH with the path of a synapse binary")
+    return name, binary
 
 
-def measure_balance(bench, runs):
-    """For each number of connections, the busiest core's share in each run."""
-    shares = {n: {name: [] for name in bench.proxies} for n in (2, 3, 4, 8)}
-    for connections, by_name in shares.items():
-        options = ["closed", "--connections", str(connections)]
-        for i in range(runs):
-            for name in in_turn(list(bench.proxies), i):
-                by_name[name].append(busiest_share(bench, name, bench.load(name, options, 0.25)))
-    return shares
-
-
-def table(head, rows):
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines) + "\n"
-
-
-def spread(values, digits):
-    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
-
-
-def cost_table(results):
-    digits = {"burst": 2}
-    rows, ratios = [], []
-    for workload, (_, figure) in WORKLOADS.items():
-        values = {name: [r[figure] for r in runs] for name, runs in results[workload].items()}
-        rows.append([COLUMNS[workload], *[spread(v, digits.get(workload, 1)) for v in values.values()]])
-        ratios.append([COLUMNS[workload], *[ratio(values, *pair) for pair in PAIRS]])
-    return (
-        table(["CPU of the proxy: median (range)", *results["plain"]], rows)
-        + "\n"
-        + table([RATIOS, *[f"{a} ÷ {b}" for a, b in PAIRS]], ratios)
-    )
-
-
-def ratio(values, name, to):
-    ratios = [a / b for a, b in zip(values[name], values[to])]
-    return f"{statistics.median(ratios):.2f} ({sum(r > 1 for r in ratios)})"
-
-
-def latency_table(results):
-    def row(title, workload, percentile):
-        runs = results[workload].values()
-        values = [[r["latency_us"][percentile] / 1000 for r in of_one] for of_one in runs]
-        return [title, *[spread(v, 2) if v else "–" for v in values]]
-
-    rows = [
-        row("200 requests/s on 8 connections: p50", "open", "p50"),
-        row("p99", "open", "p99"),
-        row("beside 17 requests/s that keep their thread busy for 5 ms: p50", "busy", "p50"),
-        row("p90", "busy", "p90"),
-        row("p99", "busy", "p99"),
-    ]
-    return table(["latency in ms: median (range)", *results["plain"]], rows)
-
-
-def balance_table(shares, idle):
-    rows = []
-    for connections, by_name in shares.items():
-        cells = []
-        for runs in by_name.values():
-            left_idle = sum(share > 1 - idle for share in runs)
-            cells.append(f"{left_idle} of {len(runs)}; {100 * statistics.mean(runs):.0f} %")
-        rows.append([connections, *cells])
-    head = ["connections: runs with an idle core; the busiest core's share", *shares[2]]
-    return table(head, rows)
-
-
-def second_start_table(outcomes):
-    rows = [[name, "starts, and takes a share" if starts else "refuses: address in use"]
-            for name, starts in outcomes.items()]
-    return table(["layout", "a second process on the same address"], rows)
-
-
-def main():
+def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=0.7, help="of load per workload, proxy and round")
-    parser.add_argument("--runs", type=int, default=20, help="per number of connections, for the balance")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of load per scenario, row and round")
+    parser.add_argument("--only", action="append", choices=SCENARIOS, help="a scenario; repeat it for more")
+    parser.add_argument(
+        "--peers", action="append", choices=["envoy"], default=[], help="a peer besides nginx and HAProxy"
+    )
+    parser.add_argument(
+        "--build",
+        action="append",
+        type=named_build,
+        default=[],
+        metavar="NAME=PATH",
+        help="a further row: another build of Synapse",
+    )
+    parser.add_argument("--write", action="store_true", help="also write the table into bench/README.md")
     parser.add_argument("--out", type=pathlib.Path, default=HERE / "out", help="folder for the raw results")
     parser.add_argument("--no-build", action="store_true")
     args = parser.parse_args()
-    # Ends like any other way out: with the processes that were started.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
+    if args.write and args.only:
+        parser.error("--write needs all scenarios")
+    return args
+
+
+def main():
+    args = arguments()
     if not args.no_build:
         build()
-    with tempfile.TemporaryDirectory(prefix="synapse-bench-") as scratch, Bench(scratch) as bench:
-        upstream = bench.start_all()
-        results = measure_cost(bench, args.rounds, args.seconds)
-        shares = measure_balance(bench, args.runs)
-        second = {name: bench.starts_a_second_time(name, upstream) for name in LAYOUTS}
+        gateways.build_synapse()
+    machine = report.machine()
+    with Stand() as stand:
+        start_all(stand, args)
+        idle = rest(stand)
+        results = measure(stand, args)
+        dropped = sum(
+            gateways.metric(stand, row, "synapse_log_events_dropped_total")
+            for row in stand.rows.values()
+            if row.metrics
+        )
     args.out.mkdir(exist_ok=True)
-    raw = {"cost": results, "balance": shares, "second_start": second}
-    (args.out / "results.json").write_text(json.dumps(raw, indent=1))
-    for text in (cost_table(results), latency_table(results), balance_table(shares, 0.05),
-                 second_start_table(second)):
-        print(text)
+    raw = {
+        "machine": machine,
+        "rounds": args.rounds,
+        "idle": idle,
+        "log_lines_dropped": dropped,
+        "results": results,
+    }
+    (args.out / "gateways.json").write_text(json.dumps(raw, indent=1))
+    text = report.text(raw)
+    print(text)
+    if args.write:
+        report.write(text, HERE / "README.md")
 
 
 if __name__ == "__main__":

@@ -10,13 +10,14 @@ use std::{
 
 use tokio::{
     sync::{Mutex, mpsc},
-    task::JoinSet,
+    task::{JoinSet, spawn_blocking},
     time::{interval, sleep, timeout, timeout_at},
 };
 
 use crate::{
     client::{Answer, Connection, Target},
     report::Tally,
+    schedule::Schedule,
 };
 
 /// How long an answer may take, and how long answers under way may take when the time is up.
@@ -52,21 +53,29 @@ impl Slot {
     }
 }
 
-/// Each of `connections` sends one request after the other, `requests` in all at most.
-pub(crate) async fn closed(
-    target: Target,
-    connections: usize,
-    fresh: bool,
-    requests: u64,
-    duration: Duration,
-) -> anyhow::Result<Tally> {
+/// Requests that follow each other on each of some connections.
+pub(crate) struct Closed {
+    pub(crate) connections: usize,
+    /// A new connection for each request.
+    pub(crate) fresh: bool,
+    /// At most so many in all.
+    pub(crate) requests: u64,
+    /// The time over which the connections begin.
+    pub(crate) spread: Duration,
+}
+
+/// Each of the connections sends one request after the other.
+pub(crate) async fn closed(target: &Target, how: &Closed, duration: Duration) -> anyhow::Result<Tally> {
     let begun = Instant::now();
     let sent = Arc::new(AtomicU64::new(0));
     let mut callers = JoinSet::new();
-    for _ in 0..connections {
+    for index in 0..how.connections {
         let (mut slot, sent) = (Slot::new(target.clone()), Arc::clone(&sent));
+        let delay = how.spread.mul_f64(index as f64 / how.connections as f64);
+        let (fresh, requests) = (how.fresh, how.requests);
         callers.spawn(async move {
             let mut tally = Tally::default();
+            sleep(delay).await;
             while begun.elapsed() < duration && sent.fetch_add(1, Ordering::Relaxed) < requests {
                 let answer = slot.send(Instant::now()).await;
                 let failed = answer.is_err();
@@ -84,7 +93,8 @@ pub(crate) async fn closed(
     collect(callers).await
 }
 
-/// `rate` requests a second are taken by `connections` in turn.
+/// `rate` requests a second are taken by `connections` in turn. Whatever keeps a request waiting,
+/// the generator included, is part of its latency, for it counts from when the request was due.
 pub(crate) async fn open(
     target: Target,
     connections: usize,
@@ -112,16 +122,19 @@ pub(crate) async fn open(
     if busy.rate > 0.0 {
         extra.spawn(timeout_at(deadline, keep_busy(target.busy(busy.micros), busy.rate)));
     }
-    let mut late = Vec::new();
-    let mut schedule = interval(Duration::from_secs_f64(1.0 / rate));
-    while tokio::time::Instant::now() < deadline {
-        let due = schedule.tick().await;
-        let now = Instant::now();
-        // Of this generator's own making, and so no part of the latency.
-        late.push(now.saturating_duration_since(due.into_std()));
-        arrivals.send(now)?;
-    }
-    drop(arrivals);
+    let mut schedule = Schedule::start(Duration::from_secs_f64(1.0 / rate))?;
+    let count = (rate * duration.as_secs_f64()) as u64;
+    // On a thread of its own: what answers take must not hold up what is due.
+    let release = move || {
+        (0..count)
+            .map(|_| {
+                let due = schedule.next()?;
+                arrivals.send(due)?;
+                Ok(due.elapsed())
+            })
+            .collect::<anyhow::Result<Vec<_>>>()
+    };
+    let late = spawn_blocking(release).await??;
     let mut tally = collect(callers).await?;
     tally.late = late;
     Ok(tally)

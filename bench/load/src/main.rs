@@ -5,11 +5,12 @@ mod client;
 mod cpu;
 mod drive;
 mod report;
+mod schedule;
 
 use std::{io::Write as _, net::SocketAddr, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use client::Target;
+use client::{Ask, Target};
 
 #[derive(Parser)]
 #[command(about = "Puts load on a chat endpoint on loopback")]
@@ -30,9 +31,13 @@ enum Arrivals {
         /// Ends earlier, after this many requests.
         #[arg(long, default_value_t = u64::MAX, hide_default_value = true)]
         requests: u64,
+        /// The connections begin one after the other within so many milliseconds, so that paced
+        /// streams do not all have their events at the same moments.
+        #[arg(long, default_value_t = 0)]
+        spread_ms: u64,
     },
     /// Requests arrive at a fixed rate, whether earlier ones are answered or not, and go to the
-    /// connection that has been idle for longest. Waiting for one counts as latency.
+    /// connection that has been idle for longest. Latency counts from when a request was due.
     Open {
         #[command(flatten)]
         common: Common,
@@ -66,6 +71,12 @@ struct Common {
     /// Events that a stream must have, before its `[DONE]`.
     #[arg(long, default_value_t = 64)]
     events: u64,
+    /// How long the prompt is.
+    #[arg(long, default_value_t = 864)]
+    prompt_bytes: usize,
+    /// Sent as a bearer token.
+    #[arg(long)]
+    key: Option<String>,
     /// Processes whose CPU time is counted.
     #[arg(long, value_delimiter = ',')]
     pids: Vec<i32>,
@@ -83,28 +94,28 @@ impl Common {
     fn target(&self) -> anyhow::Result<Target> {
         anyhow::ensure!(self.address.ip().is_loopback(), "only loopback addresses are allowed");
         anyhow::ensure!((0.1..=600.0).contains(&self.seconds), "--seconds goes from 0.1 to 600");
-        Ok(match self.reply {
-            Reply::Plain => Target::new(self.address, "plain", None),
-            Reply::Burst => Target::new(self.address, "burst", Some(self.events)),
-            Reply::Paced => Target::new(self.address, "paced", Some(self.events)),
-        })
+        let (model, events) = match self.reply {
+            Reply::Plain => ("plain", None),
+            Reply::Burst => ("burst", Some(self.events)),
+            Reply::Paced => ("paced", Some(self.events)),
+        };
+        let ask = Ask { model, events, prompt_bytes: self.prompt_bytes, key: self.key.as_deref() };
+        Target::new(self.address, &ask)
     }
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let report = match Cli::parse().arrivals {
-        Arrivals::Closed { common, fresh, requests } => {
+        Arrivals::Closed { common, fresh, requests, spread_ms } => {
             let target = common.target()?;
-            let closed = |seconds: f64| {
-                let until = Duration::from_secs_f64(seconds);
-                drive::closed(target.clone(), common.connections, fresh, requests, until)
-            };
+            let spread = Duration::from_millis(spread_ms);
+            let how = drive::Closed { connections: common.connections, fresh, requests, spread };
             if common.warmup > 0.0 {
-                closed(common.warmup.min(60.0)).await?;
+                drive::closed(&target, &how, Duration::from_secs_f64(common.warmup.min(60.0))).await?;
             }
             let before = cpu::Snapshot::take(&common.pids)?;
-            let tally = closed(common.seconds).await?;
+            let tally = drive::closed(&target, &how, Duration::from_secs_f64(common.seconds)).await?;
             tally.report(&before.until_now()?)
         }
         Arrivals::Open { common, rate, busy_rate, busy_us } => {

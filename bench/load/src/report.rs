@@ -13,10 +13,12 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct Tally {
     took: Vec<Duration>,
+    first: Vec<Duration>,
+    gaps: Vec<Duration>,
     events: u64,
     errors: u64,
     first_error: Option<String>,
-    /// By how much the generator missed the times at which requests were due.
+    /// By how much the generator missed the times at which requests were due; part of what they took.
     pub(crate) late: Vec<Duration>,
 }
 
@@ -25,6 +27,8 @@ impl Tally {
         match answer {
             Ok(answer) => {
                 self.took.push(answer.took);
+                self.first.push(answer.first);
+                self.gaps.extend(answer.gaps);
                 self.events += answer.events;
             }
             Err(error) => {
@@ -36,6 +40,8 @@ impl Tally {
 
     pub(crate) fn merge(&mut self, other: Self) {
         self.took.extend(other.took);
+        self.first.extend(other.first);
+        self.gaps.extend(other.gaps);
         self.events += other.events;
         self.errors += other.errors;
         self.first_error = self.first_error.take().or(other.first_error);
@@ -55,6 +61,8 @@ impl Tally {
             cpu_us_per_event: per(self.events),
             threads: used.threads.clone(),
             latency_us: percentiles(self.took),
+            first_byte_us: percentiles(self.first),
+            gap_us: percentiles(self.gaps),
             late_us: percentiles(self.late),
         }
     }
@@ -72,6 +80,8 @@ pub(crate) struct Report {
     cpu_us_per_event: Option<f64>,
     threads: Vec<ThreadUse>,
     latency_us: Option<Percentiles>,
+    first_byte_us: Option<Percentiles>,
+    gap_us: Option<Percentiles>,
     late_us: Option<Percentiles>,
 }
 

@@ -3,8 +3,16 @@
 
 mod reply;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
+use bytes::Bytes;
 use clap::Parser;
 use http_body_util::BodyExt;
 use hyper::{
@@ -35,6 +43,8 @@ struct Args {
 struct Upstream {
     replies: Replies,
     pace: Duration,
+    /// Accepted so far, to show whether a gateway keeps its connections.
+    connections: AtomicU64,
 }
 
 /// What matters of a chat request.
@@ -49,14 +59,18 @@ struct Chat {
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     anyhow::ensure!(args.listen.ip().is_loopback(), "only loopback addresses are allowed");
-    let upstream =
-        Arc::new(Upstream { replies: Replies::new(args.events), pace: Duration::from_millis(args.pace_ms) });
+    let upstream = Arc::new(Upstream {
+        replies: Replies::new(args.events),
+        pace: Duration::from_millis(args.pace_ms),
+        connections: AtomicU64::new(0),
+    });
     let listener = TcpListener::bind(args.listen).await?;
     let mut open = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let (socket, _peer) = accepted?;
+                upstream.connections.fetch_add(1, Ordering::Relaxed);
                 open.spawn(serve(socket, Arc::clone(&upstream)));
             }
             Some(_ended) = open.join_next() => {}
@@ -74,13 +88,27 @@ async fn serve(socket: TcpStream, upstream: Arc<Upstream>) {
 }
 
 async fn answer(request: Request<Incoming>, upstream: &Upstream) -> anyhow::Result<Response<ReplyBody>> {
+    match request.uri().path() {
+        "/v1/models" => json(upstream.replies.models.clone()),
+        "/connections" => json(upstream.connections.load(Ordering::Relaxed).to_string().into()),
+        _ => chat(request, upstream).await,
+    }
+}
+
+fn json(body: Bytes) -> anyhow::Result<Response<ReplyBody>> {
+    reply("application/json", ReplyBody::Whole(Some(body)))
+}
+
+fn reply(kind: &'static str, body: ReplyBody) -> anyhow::Result<Response<ReplyBody>> {
+    Ok(Response::builder().header(CONTENT_TYPE, kind).body(body)?)
+}
+
+async fn chat(request: Request<Incoming>, upstream: &Upstream) -> anyhow::Result<Response<ReplyBody>> {
     let body = request.into_body().collect().await?.to_bytes();
     let chat: Chat = serde_json::from_slice(&body)?;
-    let (kind, body) = if chat.stream {
-        let pace = (chat.model == "paced").then_some(upstream.pace);
-        ("text/event-stream", ReplyBody::Stream(Events::new(&upstream.replies, pace)))
-    } else {
-        ("application/json", ReplyBody::Whole(Some(upstream.replies.completion.clone())))
-    };
-    Ok(Response::builder().header(CONTENT_TYPE, kind).body(body)?)
+    if !chat.stream {
+        return json(upstream.replies.completion.clone());
+    }
+    let pace = (chat.model == "paced").then_some(upstream.pace);
+    reply("text/event-stream", ReplyBody::Stream(Events::new(&upstream.replies, pace)))
 }

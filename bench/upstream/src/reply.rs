@@ -18,6 +18,7 @@ const CREATED: u64 = 1_780_000_000;
 /// Every byte that is ever sent, made once.
 pub(crate) struct Replies {
     pub(crate) completion: Bytes,
+    pub(crate) models: Bytes,
     token: Bytes,
     last: Bytes,
     events: usize,
@@ -36,10 +37,13 @@ impl Replies {
             }],
             "usage": usage, "system_fingerprint": "fp_bench",
         });
+        let model = |id| json!({"id": id, "object": "model", "created": CREATED, "owned_by": "bench"});
+        let models = json!({"object": "list", "data": [model("plain"), model("burst"), model("paced")]});
         let token = event(&json!({"content": " word"}), &Value::Null, &Value::Null);
         let last = event(&json!({}), &json!("stop"), &usage);
         Self {
             completion: completion.to_string().into(),
+            models: models.to_string().into(),
             token: token.into(),
             last: (last + "data: [DONE]\n\n").into(),
             events,

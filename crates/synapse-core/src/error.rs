@@ -107,6 +107,8 @@ fault_kinds! {
     ClientClosedRequest = "client_closed_request", "invalid_request_error", Caller, Never;
     /// The engine refused the request itself (bad parameter, context too long).
     UpstreamRejected = "upstream_rejected", "invalid_request_error", Caller, Never;
+    /// The request is longer than the model's context.
+    ContextExceeded = "context_length_exceeded", "invalid_request_error", Caller, Never;
     /// Every backend says that it is busy.
     UpstreamRateLimited = "rate_limit_exceeded", "rate_limit_error", Upstream, ElsewhereOnly;
     /// The engine refuses our own credential.
@@ -149,7 +151,7 @@ pub struct Fault {
     pub param: Option<Cow<'static, str>>,
     /// When to try again, where that is known.
     pub retry_after: Option<Duration>,
-    /// The engine's own status for [`FaultKind::UpstreamRejected`] (400, 413 or 422).
+    /// The engine's own status for a request that it refused (400, 413 or 422).
     pub upstream_status: Option<u16>,
     /// The engine's own code, where the caller is to see that one.
     pub upstream_code: Option<String>,

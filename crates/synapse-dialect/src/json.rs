@@ -100,6 +100,24 @@ impl<'a> Object<'a> {
         self.get(key).map(|value| offset_in(self.text, value))
     }
 
+    /// What to cut out for these fields to be gone, with the commas that part them from the others.
+    fn ranges_of<'k>(&'k self, keys: &'k [&str]) -> impl Iterator<Item = Range<usize>> + 'k {
+        let range = |at: usize| offset_in(self.text, self.fields[at].1);
+        let mut kept_before = false;
+        self.fields.iter().enumerate().filter_map(move |(at, (key, _))| {
+            if !keys.contains(&key.as_ref()) {
+                kept_before = true;
+                return None;
+            }
+            let value = range(at);
+            if kept_before {
+                return Some(range(at - 1).end..value.end);
+            }
+            let comma = self.fields.get(at + 1).and_then(|_| self.text[value.end..].find(','));
+            Some(self.insertion_point().0..comma.map_or(value.end, |comma| value.end + comma + 1))
+        })
+    }
+
     /// Where a further field can be put, and whether a comma must follow it.
     pub fn insertion_point(&self) -> (usize, bool) {
         let brace = self.text.find('{').map_or(0, |at| at + 1);
@@ -133,25 +151,30 @@ impl Edits {
         self.replace(at..at, format!("{}:{value}{comma}", quote(key)));
     }
 
+    /// Takes top-level fields out of `object`, those that are there.
+    pub fn remove(&mut self, object: &Object<'_>, keys: &[&str]) {
+        object.ranges_of(keys).for_each(|range| self.replace(range, ""));
+    }
+
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The body with every edit made; the very same bytes where there is none. Edits must not
+    /// The body with every edit made; the very same bytes where there is none. Only removals may
     /// overlap.
     pub fn apply(mut self, body: &Bytes) -> Bytes {
         if self.0.is_empty() {
             return body.clone();
         }
-        self.0.sort_by_key(|(range, _)| range.start);
+        self.0.sort_by_key(|(range, _)| (range.start, range.end));
         let added: usize = self.0.iter().map(|(_, text)| text.len()).sum();
         let mut out = BytesMut::with_capacity(body.len() + added);
         let mut done = 0;
         for (range, text) in self.0 {
-            out.extend_from_slice(&body[done..range.start]);
+            out.extend_from_slice(&body[done..range.start.max(done)]);
             out.extend_from_slice(text.as_bytes());
-            done = range.end;
+            done = range.end.max(done);
         }
         out.extend_from_slice(&body[done..]);
         out.freeze()

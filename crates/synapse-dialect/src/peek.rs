@@ -4,36 +4,48 @@
 //! A needle with both quotes (`"usage"`) cannot match inside a JSON string, where quotes are
 //! escaped; what follows the key is then read properly.
 
-use memchr::memmem;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 use serde::Deserialize;
 use synapse_core::usage::Usage;
 
+// Looking for a word begins with tables for it, which are made once.
+static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"usage\""));
+static FINISH_REASON: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"finish_reason\""));
+static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"error\""));
+static FAILED: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"response.failed\""));
+
 /// The last `usage` object in `json`, in the shapes of Chat Completions, Responses and embeddings.
 pub fn usage(json: &[u8]) -> Option<Usage> {
-    let mut end = json.len();
-    while let Some(at) = memmem::rfind(&json[..end], b"\"usage\"") {
-        if let Some(value) = value_after(json, at + b"\"usage\"".len()).filter(|v| v.first() == Some(&b'{')) {
-            let mut stream = serde_json::Deserializer::from_slice(value).into_iter::<WireUsage>();
-            return stream.next()?.ok().map(Usage::from);
-        }
-        end = at;
-    }
-    None
+    // Forwards to the last one: only that direction is fast.
+    let (_, value) = usages(json).last()?;
+    serde_json::Deserializer::from_slice(value).into_iter::<WireUsage>().next()?.ok().map(Usage::from)
+}
+
+/// Where there is a `usage` object, and what follows from there.
+pub(crate) fn usages(json: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let value = |at: usize| value_after(json, at + USAGE.needle().len()).filter(|v| v.starts_with(b"{"));
+    USAGE.find_iter(json).filter_map(move |at| Some((at, value(at)?)))
 }
 
 /// Every `finish_reason` in `json` that is not null.
 pub fn finish_reasons(json: &[u8]) -> impl Iterator<Item = &str> {
-    const KEY: &[u8] = b"\"finish_reason\"";
-    let hits = memmem::find_iter(json, KEY);
-    hits.filter_map(|at| short_string(value_after(json, at + KEY.len())?))
+    finishes(json).map(|(_, reason)| reason)
+}
+
+/// Where there is a `finish_reason` that is not null, and which.
+pub(crate) fn finishes(json: &[u8]) -> impl Iterator<Item = (usize, &str)> {
+    let value = |at: usize| short_string(value_after(json, at + FINISH_REASON.needle().len())?);
+    FINISH_REASON.find_iter(json).filter_map(move |at| Some((at, value(at)?)))
 }
 
 /// Whether `json` may report an error: `"error"` as a key whose value is not `null`, or as a value, or
 /// a failed response. A hit must be confirmed by parsing.
 pub fn may_have_error(json: &[u8]) -> bool {
-    const WORD: &[u8] = b"\"error\"";
-    let suspicious = |at: usize| !value_after(json, at + WORD.len()).is_some_and(|v| v.starts_with(b"null"));
-    memmem::find_iter(json, WORD).any(suspicious) || memmem::find(json, b"\"response.failed\"").is_some()
+    let null =
+        |at: usize| value_after(json, at + ERROR.needle().len()).is_some_and(|v| v.starts_with(b"null"));
+    ERROR.find_iter(json).any(|at| !null(at)) || FAILED.find(json).is_some()
 }
 
 /// What follows `:` after a key.

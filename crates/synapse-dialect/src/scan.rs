@@ -245,7 +245,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// A UTF-16 unit: `\u` and four digits.
+    /// A UTF-16 unit, four hexadecimal digits behind `\u`.
     fn unit(&mut self) -> Scan<u32> {
         let digits = match self.text.as_bytes().get(self.at..self.at + 6) {
             Some([b'\\', b'u', digits @ ..]) => digits,

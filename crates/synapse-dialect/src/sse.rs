@@ -1,7 +1,7 @@
 //! Server-sent events, as the WHATWG specification frames them: finding where events end in a
 //! stream of chunks, and reading the fields of one event.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
 use bytes::{Bytes, BytesMut};
 use memchr::{memchr2, memrchr2};
@@ -98,6 +98,13 @@ pub fn events(run: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
+/// Where the event stands that the byte `at` of a run belongs to.
+pub fn event_at(run: &[u8], at: usize) -> Range<usize> {
+    let start = last_event_end(&run[..at], 0);
+    let length = events(&run[start..]).next().map_or(0, <[u8]>::len);
+    start..start + length
+}
+
 /// The lines of a run, without their ends.
 pub fn lines(run: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = run;
@@ -180,6 +187,18 @@ mod tests {
         assert_eq!(pushed(&mut framer, "\n"), "");
         assert_eq!(pushed(&mut framer, "\ndata: c\r\n\r\n"), "data: b\n\ndata: c\r\n\r\n");
         assert_eq!(framer.finish(), "");
+    }
+
+    #[test]
+    fn a_byte_leads_to_its_event() {
+        let run = b"data: a\n\nevent: x\r\ndata: b\r\n\r\ndata: c\n\n";
+        let event = |needle: &[u8]| {
+            let at = run.windows(needle.len()).position(|part| part == needle).expect("a byte");
+            &run[event_at(run, at)]
+        };
+        assert_eq!(event(b"a\n"), b"data: a\n\n");
+        assert_eq!(event(b"b\r"), b"event: x\r\ndata: b\r\n\r\n");
+        assert_eq!(event(b"c\n"), b"data: c\n\n");
     }
 
     #[test]

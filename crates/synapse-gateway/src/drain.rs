@@ -10,6 +10,8 @@ use tokio::sync::watch;
 pub struct Drain {
     draining: AtomicBool,
     expired: watch::Sender<bool>,
+    /// The same, for those who ask often.
+    is_over: AtomicBool,
     open: AtomicUsize,
     idle: tokio::sync::Notify,
 }
@@ -19,6 +21,7 @@ impl Default for Drain {
         Self {
             draining: AtomicBool::new(false),
             expired: watch::Sender::new(false),
+            is_over: AtomicBool::new(false),
             open: AtomicUsize::new(0),
             idle: tokio::sync::Notify::new(),
         }
@@ -60,7 +63,13 @@ impl Drain {
 
     /// The grace period is over: streams still open end with an error event.
     pub fn expire(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
         self.expired.send_replace(true);
+    }
+
+    /// Whether the grace period is over.
+    pub fn is_expired(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
     }
 
     /// Resolves when the grace period is over.

@@ -23,6 +23,7 @@ use crate::{
     drain::Drain,
     metrics::Metrics,
     route::{
+        admission::WaitingRoom,
         budget::RetryBudget,
         catalog::Catalog,
         fleet::{BackendHandle, Fleet, Health},
@@ -53,6 +54,8 @@ pub struct Gateway {
     instance: Arc<str>,
     /// Retries as a share of traffic.
     pub budget: RetryBudget,
+    /// What the requests that wait for a backend share.
+    pub waiting: Arc<WaitingRoom>,
     /// Where records go.
     pub journal: Arc<Journal>,
     /// Everything that is counted.
@@ -86,6 +89,7 @@ impl Gateway {
             tls: TlsSetup::default(),
             instance: instance.into(),
             budget: RetryBudget::new(Instant::now()),
+            waiting: Arc::default(),
             journal: Journal::new(Arc::clone(&metrics), sink),
             metrics,
             drain: Arc::default(),

@@ -25,8 +25,9 @@ pub const fn status(kind: FaultKind) -> StatusCode {
         | K::MissingField
         | K::InvalidField
         | K::UnsupportedField
-        | K::MalformedRequest
-        | K::UpstreamRejected => StatusCode::BAD_REQUEST,
+        | K::UpstreamRejected
+        | K::ContextExceeded
+        | K::MalformedRequest => StatusCode::BAD_REQUEST,
         K::MissingApiKey | K::ConflictingCredentials => StatusCode::UNAUTHORIZED,
         K::InvalidApiKey
         | K::KeyRevoked

@@ -275,6 +275,8 @@ pub struct ModelSpec {
     pub deployments: Vec<Deployment>,
     /// Public names to try when every deployment failed.
     pub fallbacks: Vec<String>,
+    /// Public names to try when a request is too long for this model.
+    pub context_fallbacks: Vec<String>,
 }
 
 /// A model at a backend.
@@ -297,12 +299,31 @@ pub struct Deployment {
 pub struct Routing {
     /// How equals share the load.
     pub strategy: Strategy,
+    /// Whether a conversation stays at the backend that has its beginning in its cache.
+    pub prefix_affinity: bool,
     /// Attempts after the first.
     pub retries: u32,
     /// Retries as a share of live traffic.
     pub retry_budget: f64,
     /// When a backend is left alone.
     pub breaker: Breaker,
+    /// The next order serves when a request would wait for longer than this at the one before.
+    pub spill_after: Duration,
+    /// How long a backend that takes up work again needs to get its full share.
+    pub slow_start: Duration,
+    /// Where requests wait for a backend that is at its `max_in_flight`.
+    pub queue: Queue,
+}
+
+/// Where requests wait for a backend.
+#[derive(Clone, Copy, Debug)]
+pub struct Queue {
+    /// Requests that may wait per backend; 0 refuses at once.
+    pub max_waiting: u32,
+    /// How long one may wait.
+    pub max_wait: Duration,
+    /// What the bodies of all waiting requests may take together, in bytes.
+    pub max_bytes: u64,
 }
 
 /// How deployments of the same order share the load.
@@ -314,6 +335,8 @@ pub enum Strategy {
     RoundRobin,
     /// At random by weight.
     Weighted,
+    /// The one that has begun to answer fastest lately.
+    Latency,
 }
 
 /// When a backend is left alone, and for how long.
@@ -321,8 +344,10 @@ pub enum Strategy {
 pub struct Breaker {
     /// Consecutive failures that open it.
     pub failures: u32,
-    /// How long it stays open before one probe.
+    /// How long it stays open at most before one probe.
     pub open_for: Duration,
+    /// The share of requests that must succeed, of those of the last half minute.
+    pub success_rate: f64,
 }
 
 /// How engines are watched.

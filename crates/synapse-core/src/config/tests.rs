@@ -67,12 +67,12 @@ fn the_example_of_the_reference_is_valid() {
     let timeouts = llama.deployments[1].timeouts.expect("timeouts of its own");
     assert_eq!((timeouts.first_token.as_secs(), timeouts.total.as_secs()), (120, 600));
     assert!(!snapshot.discovery.local);
+    assert!(snapshot.routing.prefix_affinity);
     assert_eq!(
         snapshot.warnings,
         [
             "line 28: redis: has no effect in this version of Synapse",
-            "line 75: groups: has no effect in this version of Synapse",
-            "line 72: routing.affinity: has no effect in this version of Synapse",
+            "line 79: groups: has no effect in this version of Synapse",
         ]
     );
 }
@@ -166,7 +166,7 @@ fn each_mistake_is_named_for_what_it_is() {
         ("redis: {url: 'http://x'}", "1:14: redis.url: must begin with `redis://` or `rediss://`"),
         (
             "routing: {strategy: fastest}",
-            "1:21: routing.strategy: `fastest` is none of least_loaded, round_robin, weighted",
+            "1:21: routing.strategy: `fastest` is none of least_loaded, round_robin, weighted, latency, prefix",
         ),
         ("routing: {retry_budget: .nan}", "1:25: routing.retry_budget: expected a number, found text"),
         ("routing: {retry_budget: 1.5}", "1:25: routing.retry_budget: must be between 0 and 1"),
@@ -242,6 +242,10 @@ fn mistakes_among_models_are_named_for_what_they_are() {
             "[{name: m, deployments: [{backend: b, model: x}], fallbacks: [n]}, \
            {name: n, aliases: [o], deployments: [{backend: b, model: x}], fallbacks: [m]}]",
             "models[1].fallbacks[0]: this fallback closes a circle",
+        ),
+        (
+            "[{name: m, deployments: [{backend: b, model: x}], context_fallbacks: [m]}]",
+            "models[0].context_fallbacks[0]: the model cannot fall back to itself",
         ),
     ] {
         let text = format!("{backends}models: {models}");

@@ -48,6 +48,25 @@ pub fn read(body: &[u8]) -> EngineError {
     }
 }
 
+/// Whether an engine refuses a request because it does not fit the model's context.
+pub fn is_context_overflow(error: &EngineError) -> bool {
+    const CODES: [&str; 2] = ["context_length_exceeded", "string_above_max_length"];
+    // vLLM, SGLang and OpenAI; llama.cpp; Anthropic and others; TGI.
+    const WORDS: [&str; 6] = [
+        "context length",
+        "context size",
+        "context window",
+        "prompt is too long",
+        "input is too long",
+        "`inputs` must have less than",
+    ];
+    if error.code.as_deref().is_some_and(|code| CODES.contains(&code)) {
+        return true;
+    }
+    let message = error.message.to_ascii_lowercase();
+    WORDS.iter().any(|words| message.contains(words))
+}
+
 /// Whether a whole reply is an error: its top level has one that is not `null`. A failed object of the
 /// Responses API has one as well, but is what was asked for.
 pub fn is_error(body: &[u8]) -> bool {

@@ -2,5 +2,7 @@
 //! shape of errors.
 
 pub mod error;
+pub mod preferences;
+pub mod prefix;
 pub mod request;
 pub mod stream;

@@ -8,6 +8,7 @@ use synapse_core::{
     operation::Operation,
 };
 
+use super::preferences::{self, Preferences};
 use crate::json::{Edits, Element, Object, quote};
 
 /// What the gateway reads of a request. The body itself stays as it came.
@@ -23,6 +24,11 @@ pub struct Shape {
     pub has_side_effects: bool,
     /// How many choices a complete reply has: `n`, for each prompt.
     pub choices: u32,
+    /// What the caller wishes of the request's way.
+    pub preferences: Option<Box<Preferences>>,
+    /// What the request is expected to cost an engine, in tokens: a rough guess from its length and
+    /// from how much it asks for.
+    pub tokens: u32,
 }
 
 #[derive(Deserialize)]
@@ -47,7 +53,12 @@ pub fn read(operation: Operation, body: &[u8]) -> Result<Shape, Fault> {
     if options.is_some() && !stream {
         return Err(invalid("stream_options", "is only allowed when `stream` is true"));
     }
-    let model = field::<String>(&object, "model", "a string")?.ok_or_else(|| missing("model"))?;
+    let mut preferences = preferences::read(&object)?;
+    let model = match field::<String>(&object, "model", "a string")? {
+        Some(model) => model,
+        // The first of several models is the one asked for.
+        None => preferences.as_mut().and_then(|p| p.take_first()).ok_or_else(|| missing("model"))?,
+    };
     check_model_name(&model)?;
     for key in required(operation) {
         if object.get(key).is_none_or(|value| value == "null") {
@@ -64,7 +75,22 @@ pub fn read(operation: Operation, body: &[u8]) -> Result<Shape, Fault> {
         wants_usage: options.and_then(|o| o.include_usage).unwrap_or(false),
         has_side_effects: has_side_effects(operation, &object),
         choices: choices(operation, &object)?,
+        preferences,
+        tokens: tokens(&object, body.len()),
     })
+}
+
+/// Bytes of JSON per token, roughly.
+const BYTES_PER_TOKEN: usize = 4;
+/// How much is generated where the request does not say.
+const USUAL_OUTPUT: u32 = 256;
+
+fn tokens(object: &Object<'_>, length: usize) -> u32 {
+    let limits = ["max_tokens", "max_completion_tokens", "max_output_tokens"];
+    let limit = limits.into_iter().find_map(|key| object.get(key)).and_then(|text| text.parse::<u32>().ok());
+    // Limits are often far above what is needed.
+    let output = limit.map_or(USUAL_OUTPUT, |limit| limit.min(4 * USUAL_OUTPUT));
+    u32::try_from(length / BYTES_PER_TOKEN).unwrap_or(u32::MAX).saturating_add(output)
 }
 
 /// The most messages of a chat.
@@ -164,7 +190,11 @@ fn has_side_effects(operation: Operation, object: &Object<'_>) -> bool {
     }
 }
 
-fn field<'a, T: Deserialize<'a>>(object: &Object<'a>, key: &str, what: &str) -> Result<Option<T>, Fault> {
+pub(super) fn field<'a, T: Deserialize<'a>>(
+    object: &Object<'a>,
+    key: &str,
+    what: &str,
+) -> Result<Option<T>, Fault> {
     object.read(key).map_err(|_| invalid(key, &format!("must be {what}")))
 }
 
@@ -172,7 +202,7 @@ fn missing(key: &str) -> Fault {
     Fault::new(FaultKind::MissingField, format!("The field `{key}` is required.")).param(key.to_owned())
 }
 
-fn invalid(key: &str, what: &str) -> Fault {
+pub(super) fn invalid(key: &str, what: &str) -> Fault {
     Fault::new(FaultKind::InvalidField, format!("The field `{key}` {what}.")).param(key.to_owned())
 }
 
@@ -181,14 +211,17 @@ fn invalid(key: &str, what: &str) -> Fault {
 pub fn rewrite(operation: Operation, shape: &Shape, body: &Bytes, upstream_model: &str) -> Bytes {
     let ask_usage =
         shape.stream && !shape.wants_usage && matches!(operation, Operation::Chat | Operation::Completion);
-    if !ask_usage && shape.model == upstream_model {
+    if !ask_usage && shape.model == upstream_model && shape.preferences.is_none() {
         return body.clone();
     }
     // It was an object when it came in.
     let Ok(object) = Object::parse(body) else { return body.clone() };
     let mut edits = Edits::default();
-    if shape.model != upstream_model {
+    if shape.model != upstream_model || object.get("model").is_none() {
         edits.set(&object, "model", &quote(upstream_model));
+    }
+    if shape.preferences.is_some() {
+        preferences::strip(&object, &mut edits);
     }
     if ask_usage {
         edits.set(&object, "stream_options", &with_usage(object.get("stream_options")));
@@ -232,6 +265,23 @@ mod tests {
     #[test]
     fn only_the_models_name_changes() {
         assert_eq!(rewritten(CHAT, "org/m:8b"), CHAT.replace("\"m\"", "\"org/m:8b\""));
+    }
+
+    #[test]
+    fn the_first_of_several_models_is_asked_for_where_none_stands_alone() {
+        let body = CHAT.replace("\"model\":\"m\"", "\"models\":[\"m\",\"n\"]");
+        let shape = read(Operation::Chat, body.as_bytes()).expect("a request");
+        assert_eq!((&*shape.model, shape.preferences.map(|p| p.models)), ("m", Some(vec!["n".to_owned()])));
+        let sent: serde_json::Value = serde_json::from_str(&rewritten(&body, "m")).expect("JSON");
+        assert_eq!((&sent["model"], sent.get("models")), (&"m".into(), None));
+    }
+
+    #[test]
+    fn a_request_costs_what_it_says_and_what_it_asks_for() {
+        let cost = |body: &str| read(Operation::Completion, body.as_bytes()).expect("a request").tokens;
+        assert_eq!(cost(r#"{"model":"m","prompt":"a"}"#), 6 + 256);
+        assert_eq!(cost(r#"{"model":"m","prompt":"a","max_tokens":10}"#), 10 + 10);
+        assert_eq!(cost(r#"{"model":"m","prompt":"a","max_tokens":100000}"#), 11 + 1024);
     }
 
     #[test]

@@ -1,15 +1,19 @@
 //! What the events of a streamed reply mean: whether content has begun, whether the reply is whole,
 //! what it cost, and which event was only for the gateway.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::LazyLock};
 
 use bytes::{Bytes, BytesMut};
-use memchr::memmem;
+use memchr::memmem::{self, Finder};
 use serde_json::Value;
 use synapse_core::{error::FaultKind, operation::Operation, usage::Usage};
 
 use super::error;
 use crate::{peek, sse};
+
+static ERROR_NAME: LazyLock<[Finder<'static>; 2]> =
+    LazyLock::new(|| ["event: error", "event:error"].map(Finder::new));
+static DONE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("[DONE]"));
 
 /// What an event is, before anything was released to the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,8 +189,7 @@ impl Observer {
         if matches!(self.progress, Progress::Failed(_) | Progress::Broken) {
             return Bytes::new();
         }
-        let named =
-            [&b"event: error"[..], b"event:error"].iter().any(|name| memmem::find(&run, name).is_some());
+        let named = ERROR_NAME.iter().any(|name| name.find(&run).is_some());
         let suspected = named || peek::may_have_error(&run);
         if suspected && let Some((before, message)) = self.find_error(&run) {
             self.progress = Progress::Failed(message);
@@ -200,12 +203,10 @@ impl Observer {
             self.observe_responses(&run);
             return run;
         }
-        if peek::finish_reasons(&run).next().is_some() {
-            self.note_finished(&run);
-        }
+        self.note_finished(&run);
         let usage = peek::usage(&run);
         self.usage = usage.or(self.usage);
-        if memmem::find(&run, b"[DONE]").is_some() && sse::events(&run).any(is_done) {
+        if DONE.find_iter(&run).any(|at| is_done(&run[sse::event_at(&run, at)])) {
             self.progress = Progress::Done;
         }
         if self.hide_usage && usage.is_some() { without_usage_chunk(run) } else { run }
@@ -229,8 +230,15 @@ impl Observer {
 
     /// Notes which choices have finished, and why.
     fn note_finished(&mut self, run: &[u8]) {
-        for event in sse::events(run).filter(|event| peek::finish_reasons(event).next().is_some()) {
-            let data = sse::Event::parse(event).data.unwrap_or_default();
+        let mut looked = 0;
+        for (at, _) in peek::finishes(run) {
+            // Several choices may stand in one event.
+            if at < looked {
+                continue;
+            }
+            let event = sse::event_at(run, at);
+            looked = event.end;
+            let data = sse::Event::parse(&run[event]).data.unwrap_or_default();
             let json = serde_json::from_slice::<Value>(&data).unwrap_or_default();
             for choice in json["choices"].as_array().map(Vec::as_slice).unwrap_or_default() {
                 if let Some(reason) = choice["finish_reason"].as_str().filter(|reason| !reason.is_empty()) {
@@ -307,11 +315,19 @@ fn without_usage_chunk(run: Bytes) -> Bytes {
             json["usage"].is_object() && json["choices"].as_array().is_some_and(Vec::is_empty)
         })
     };
-    let mut kept = BytesMut::with_capacity(run.len());
-    for event in sse::events(&run).filter(|event| !is_usage_chunk(event)) {
-        kept.extend_from_slice(event);
+    let (mut kept, mut done) = (BytesMut::new(), 0);
+    for (at, _) in peek::usages(&run) {
+        let event = sse::event_at(&run, at);
+        if event.start >= done && is_usage_chunk(&run[event.clone()]) {
+            kept.extend_from_slice(&run[done..event.start]);
+            done = event.end;
+        }
     }
-    if kept.len() == run.len() { run } else { kept.freeze() }
+    if done == 0 {
+        return run;
+    }
+    kept.extend_from_slice(&run[done..]);
+    kept.freeze()
 }
 
 #[cfg(test)]

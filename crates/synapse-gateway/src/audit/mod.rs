@@ -14,10 +14,7 @@ use synapse_core::{
     usage::Usage,
 };
 
-use crate::metrics::{
-    DurationLabels, Label, Metrics, ModelBackendLabels, OperationLabel, RequestLabels, StatusLabel,
-    TokenLabels,
-};
+use crate::metrics::Metrics;
 
 /// Takes closed records. It must neither wait nor fail: the caller's last bytes wait for it.
 pub trait RecordSink: Send + Sync {
@@ -57,48 +54,8 @@ impl Journal {
     }
 
     fn close(&self, record: &RequestRecord) {
-        self.count(record);
+        self.metrics.count(record);
         self.sink.accept(record);
-    }
-
-    fn count(&self, record: &RequestRecord) {
-        let m = &self.metrics;
-        let label = |text: Option<&str>| Label::from(text.unwrap_or(""));
-        let operation = record.target.operation.map_or("", |o| o.name());
-        // Only names that exist may become labels: anything else would let callers fill memory.
-        let backend = label(record.target.backend.as_ref().map(|b| b.as_str()));
-        let model = match record.target.pattern.as_ref().or(record.target.model.as_ref()) {
-            Some(model) if !backend.0.is_empty() => Label::from(model.as_str()),
-            _ => label(None),
-        };
-        let team = label(record.actor.team.as_ref().map(|t| t.as_str()));
-        let duration = record.duration.as_secs_f64();
-        m.requests
-            .get_or_create(&RequestLabels {
-                operation,
-                model: model.clone(),
-                backend: backend.clone(),
-                status: record.status,
-                team: team.clone(),
-            })
-            .inc();
-        m.records.get_or_create(&StatusLabel { status: record.outcome.name() }).inc();
-        if record.target.operation.is_none() {
-            return;
-        }
-        m.duration.get_or_create(&DurationLabels { operation, model: model.clone() }).observe(duration);
-        m.overhead.get_or_create(&OperationLabel { operation }).observe(record.overhead.as_secs_f64());
-        if let Some(first) = record.first_token.filter(|_| record.target.stream) {
-            m.first_token
-                .get_or_create(&ModelBackendLabels { model: model.clone(), backend })
-                .observe(first.as_secs_f64());
-        }
-        for (direction, count) in
-            record.usage.iter().flat_map(|u| [("input", u.input_tokens), ("output", u.output_tokens)])
-        {
-            let labels = TokenLabels { direction, model: model.clone(), team: team.clone() };
-            m.tokens.get_or_create(&labels).inc_by(count);
-        }
     }
 }
 

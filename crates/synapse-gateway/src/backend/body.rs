@@ -36,6 +36,14 @@ impl Segment {
             Self::File(_, range) => range.end - range.start,
         }
     }
+
+    /// What it takes in memory.
+    pub(crate) fn memory(&self) -> u64 {
+        match self {
+            Self::Memory(bytes) => bytes.len() as u64,
+            Self::File(..) => 0,
+        }
+    }
 }
 
 /// A request's body as hyper sends it.

@@ -6,7 +6,10 @@ pub mod local;
 mod probe;
 mod signals;
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::Notify;
 
@@ -20,8 +23,13 @@ use crate::{
 };
 use probe::Probe;
 
-/// Failed checks in a row until a backend counts as down; the first answer makes it up again.
+/// Failed checks in a row until a backend counts as down.
 const DOWN_AFTER: u32 = 3;
+/// Answered checks in a row until one that was down counts as up: an engine that is still starting may
+/// answer once and fall silent again.
+const UP_AFTER: u32 = 2;
+/// One that seems to come back is looked at again soon.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Failed listings in a row until a backend's models vanish.
 const FORGET_AFTER: u32 = 2;
 
@@ -34,6 +42,7 @@ pub fn watch(handle: &Arc<BackendHandle>, metrics: Arc<Metrics>, changed: Arc<No
         metrics,
         changed,
         failed_checks: 0,
+        answered_checks: 0,
         failed_listings: 0,
         listed_at: None,
     };
@@ -46,6 +55,7 @@ struct Watcher {
     metrics: Arc<Metrics>,
     changed: Arc<Notify>,
     failed_checks: u32,
+    answered_checks: u32,
     failed_listings: u32,
     listed_at: Option<Instant>,
 }
@@ -55,7 +65,9 @@ impl Watcher {
         loop {
             let Some(handle) = self.handle.upgrade() else { return };
             self.look(&handle).await;
-            let pause = handle.pace().health_every;
+            let every = handle.pace().health_every;
+            let is_coming_back = handle.health() == Health::Down && self.answered_checks > 0;
+            let pause = if is_coming_back { every.min(AGAIN) } else { every };
             drop(handle);
             tokio::time::sleep(pause).await;
         }
@@ -82,7 +94,12 @@ impl Watcher {
         match engines::health(&self.probe).await {
             Ok(()) => {
                 self.failed_checks = 0;
-                let before = handle.set_health(Health::Up);
+                self.answered_checks += 1;
+                let before = handle.health();
+                if before == Health::Down && self.answered_checks < UP_AFTER {
+                    return false;
+                }
+                handle.set_health(Health::Up);
                 if before == Health::Down {
                     let now = Instant::now();
                     handle.endpoints().iter().for_each(|endpoint| endpoint.breaker.allow_probe(now));
@@ -92,6 +109,7 @@ impl Watcher {
             }
             Err(error) => {
                 self.failed_checks += 1;
+                self.answered_checks = 0;
                 // The very first check decides at once, later ones need a row of failures.
                 if handle.health() == Health::Unknown || self.failed_checks == DOWN_AFTER {
                     tracing::warn!(backend = %handle.id(), %error, "the backend does not answer its health check");
@@ -137,7 +155,7 @@ impl Watcher {
         let worst = endpoints.iter().map(|e| e.breaker.state(now)).map(|state| match state {
             State::Closed => 0,
             State::HalfOpen => 1,
-            State::Open => 2,
+            State::Shaky | State::Open => 2,
         });
         m.breaker.get_or_create(&BackendLabel { backend: backend() }).set(worst.max().unwrap_or(0));
         for model in handle.models.load().iter() {

@@ -19,11 +19,12 @@ use crate::{
     audit::{Record, Trail},
     backend::{BackendError, FailedAt, UpstreamCall, UpstreamReply, http::HOP_HEADER},
     gateway::{Gateway, Live},
-    metrics::{AttemptLabels, FallbackLabels, Label, ModelBackendLabels},
+    metrics::{AttemptLabels, FallbackLabels, Label, OperationLabel, ReasonLabel},
     route::{
-        endpoint::Lease,
+        admission::Shed,
+        endpoint::{Demand, Endpoint, Lease, Refused},
         paths,
-        plan::{Choice, Plan},
+        plan::{Choice, Next, Plan},
     },
     stream::{self, Source},
 };
@@ -31,6 +32,8 @@ use crate::{
 /// What of a caller's headers an engine may see. Credentials and cookies never do.
 const FORWARDED: [&str; 6] =
     ["content-type", "accept", "user-agent", "openai-beta", "traceparent", "tracestate"];
+/// How long the caller is going to wait, in seconds.
+const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
 /// The largest error body that is read.
 const MAX_REFUSAL: usize = 64 * 1024;
 
@@ -45,8 +48,6 @@ pub(super) struct Served {
     pub(super) model: ModelName,
     pub(super) backend: BackendId,
     pub(super) attempts: u32,
-    /// Time spent waiting for engines.
-    waited: Duration,
 }
 
 /// What came of all attempts.
@@ -54,14 +55,14 @@ pub(crate) struct Outcome {
     result: Result<(Head, Source), Fault>,
     /// `None` where nobody was asked.
     served: Option<Served>,
+    /// Time spent waiting for engines, or for a place at one.
+    waited: Duration,
 }
 
 impl Outcome {
     /// Notes in the record how long engines took.
     pub(crate) fn note(&self, record: &mut Record) {
-        if let Some(served) = &self.served {
-            record.waited_upstream(served.waited);
-        }
+        record.waited_upstream(self.waited);
     }
 
     /// The reply's content alone.
@@ -102,8 +103,11 @@ pub(super) struct Attempts {
     live: Arc<Live>,
     bound: Bound,
     plan: Plan,
+    demand: Demand,
     request_id: HeaderValue,
     trail: Arc<Trail>,
+    /// When all attempts must be over; set with the first of them.
+    deadline: Option<Instant>,
     tried: u32,
     waited: Duration,
     last_backend: Option<BackendId>,
@@ -117,22 +121,22 @@ impl Attempts {
         request_id: &str,
         trail: Arc<Trail>,
     ) -> Self {
-        let principal = bound.call.caller.principal();
-        let plan = Plan::new(
-            Arc::clone(&bound.route),
-            principal,
-            &live.catalog,
-            &live.fleet,
-            live.snapshot.routing.strategy,
-        );
+        let caller = Arc::clone(bound.call.caller.principal());
+        let demand = Demand { streamed: bound.call.shape.stream, tokens: bound.call.shape.tokens };
+        let fingerprint = live.snapshot.routing.prefix_affinity.then(|| bound.fingerprint()).flatten();
+        let wishes = bound.call.shape.preferences.clone();
+        let plan =
+            Plan::new(Arc::clone(&live), Arc::clone(&bound.route), caller, wishes, demand, fingerprint);
         let request_id = HeaderValue::from_str(request_id).unwrap_or(HeaderValue::from_static("-"));
         Self {
             gateway,
             live,
             bound,
             plan,
+            demand,
             request_id,
             trail,
+            deadline: None,
             tried: 0,
             waited: Duration::ZERO,
             last_backend: None,
@@ -141,36 +145,93 @@ impl Attempts {
 
     /// The first reply that has begun, or why there is none.
     pub(super) async fn run(mut self) -> Outcome {
-        let began = Instant::now();
-        self.gateway.budget.deposit(began.into_std(), self.live.snapshot.routing.retry_budget);
+        self.gateway.budget.deposit(std::time::Instant::now());
         let mut last = None;
-        let mut deadline = None;
-        let mut next = self.plan.next_choice();
-        while let Some(choice) = next {
-            let lease = match choice.candidate.endpoint.lease(self.live.snapshot.routing.breaker) {
-                Ok(lease) => lease,
-                Err(why) => {
-                    self.plan.note_refused(&choice, why);
-                    next = self.plan.next_choice();
-                    continue;
-                }
-            };
-            let deadline = *deadline.get_or_insert(began + choice.candidate.timeouts.total);
+        let mut next = self.next_place().await;
+        while let Some((choice, lease)) = next {
             self.begin(&choice);
-            let failed = match self.attempt(&choice, lease, deadline).await {
+            let failed = match self.attempt(&choice, lease).await {
                 Ok(begun) => return self.outcome(Ok(begun)),
                 Err(failed) => failed,
             };
-            next = self.plan.next_choice();
-            let again = next.is_some() && self.may_retry(&failed, deadline);
+            let again = self.may_retry(&failed, &choice);
             last = Some(with_earliest_return(failed.fault, last));
             if !again {
                 break;
             }
             pause(self.tried).await;
+            next = self.next_place().await;
         }
         let fault = last.unwrap_or_else(|| self.plan.exhausted(self.bound.route.model.as_str()));
         self.outcome(Err(fault))
+    }
+
+    /// The next place to try, waited for if need be.
+    async fn next_place(&mut self) -> Option<(Choice, Lease)> {
+        loop {
+            let (choice, lease) = match self.plan.advance() {
+                Next::Nothing => return None,
+                Next::Try(choice) => {
+                    let lease =
+                        choice.candidate.endpoint.lease(self.live.snapshot.routing.breaker, self.demand);
+                    (choice, lease)
+                }
+                Next::Wait(endpoints) => match self.wait(endpoints).await {
+                    Some(admitted) => admitted,
+                    None => continue,
+                },
+            };
+            self.set_deadline(choice.candidate.timeouts.total);
+            match lease {
+                Ok(lease) => return Some((choice, lease)),
+                Err(why) => self.plan.note_refused(&choice, why),
+            }
+        }
+    }
+
+    /// Waits in line for a place at one of `endpoints`.
+    async fn wait(&mut self, endpoints: Vec<Arc<Endpoint>>) -> Option<(Choice, Result<Lease, Refused>)> {
+        let began = Instant::now();
+        let limits = self.live.snapshot.routing.queue;
+        let key = self.bound.call.caller.principal().key.clone();
+        let total = endpoints.first().map_or(Duration::ZERO, |e| e.backend.spec.timeouts.total);
+        let until = self.set_deadline(total).min(began + limits.max_wait);
+        let line = self.gateway.waiting.line_up(endpoints, &key, &limits, self.bound.call.body.memory());
+        let (shed, comes_back) = match line {
+            Err((shed, expected)) => (shed, expected),
+            Ok(waiting) => {
+                let waited = tokio::time::timeout_at(until, waiting).await;
+                let operation = self.bound.call.operation.name();
+                let took = began.elapsed();
+                self.waited += took;
+                let metric = self.gateway.metrics.queue_wait.get_or_create(&OperationLabel { operation });
+                metric.observe(took.as_secs_f64());
+                match waited.unwrap_or(Err(Shed::TimedOut)) {
+                    Ok((endpoint, slot)) => {
+                        let lease =
+                            endpoint.lease_slot(slot, self.live.snapshot.routing.breaker, self.demand);
+                        return Some((self.plan.admitted(&endpoint)?, lease));
+                    }
+                    Err(shed) => (shed, Duration::ZERO),
+                }
+            }
+        };
+        self.gateway.metrics.shed.get_or_create(&ReasonLabel { reason: shed.name() }).inc();
+        self.plan.stop_waiting(std::time::Instant::now() + comes_back);
+        None
+    }
+
+    /// When all attempts must be over: by the first place's limit, or earlier if the caller says so.
+    fn set_deadline(&mut self, total: Duration) -> Instant {
+        *self.deadline.get_or_insert_with(|| {
+            let own = self.bound.call.headers.get(REQUEST_TIMEOUT).and_then(|value| value.to_str().ok());
+            let own = own.and_then(|text| Duration::try_from_secs_f64(text.trim().parse().ok()?).ok());
+            Instant::now() + own.map_or(total, |own| own.min(total))
+        })
+    }
+
+    fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
     fn outcome(self, result: Result<(Head, Source), Fault>) -> Outcome {
@@ -178,9 +239,8 @@ impl Attempts {
             model: self.bound.route.model.clone(),
             backend,
             attempts: self.tried,
-            waited: self.waited,
         });
-        Outcome { result, served }
+        Outcome { result, served, waited: self.waited }
     }
 
     fn begin(&mut self, choice: &Choice) {
@@ -199,51 +259,50 @@ impl Attempts {
 
     /// Whether another backend may be asked. What reached an engine is only sent again if the
     /// engine keeps nothing of it, and within the budget.
-    fn may_retry(&self, failed: &Failed, deadline: Instant) -> bool {
+    fn may_retry(&mut self, failed: &Failed, choice: &Choice) -> bool {
         let kind = failed.fault.kind;
+        if self.tried > self.live.snapshot.routing.retries || self.is_late() {
+            return false;
+        }
+        if kind == FaultKind::ContextExceeded {
+            return self.plan.turn_to_larger(&choice.route);
+        }
         // A backend that does not know a model, or is this gateway itself, says nothing of the next one.
         let elsewhere = kind.retry() == Retry::ElsewhereOnly
             || matches!(kind, FaultKind::ModelNotFound | FaultKind::LoopDetected);
         if !elsewhere && failed.reached != Reached::Nothing {
             return false;
         }
-        if self.tried > self.live.snapshot.routing.retries || Instant::now() >= deadline {
-            return false;
-        }
         match failed.reached {
             Reached::Nothing => true,
             Reached::Unknown if self.bound.call.shape.has_side_effects => false,
-            Reached::Refused | Reached::Unknown => self.gateway.budget.withdraw(std::time::Instant::now()),
+            Reached::Refused | Reached::Unknown => {
+                let share = self.live.snapshot.routing.retry_budget;
+                self.gateway.budget.withdraw(std::time::Instant::now(), share)
+            }
         }
     }
 
     /// One attempt at one backend, until content has begun.
-    async fn attempt(
-        &mut self,
-        choice: &Choice,
-        mut lease: Lease,
-        deadline: Instant,
-    ) -> Result<(Head, Source), Failed> {
+    async fn attempt(&mut self, choice: &Choice, mut lease: Lease) -> Result<(Head, Source), Failed> {
         let began = Instant::now();
+        let deadline = self.deadline.unwrap_or(began + choice.candidate.timeouts.total);
         let first_token = began + choice.candidate.timeouts.first_token;
         let patience = if self.bound.call.shape.stream { deadline.min(first_token) } else { deadline };
         let begun = tokio::time::timeout_at(patience, self.begin_reply(choice, deadline)).await;
         let result =
             begun.unwrap_or_else(|_| Err(Failed { fault: self.out_of_time(), reached: Reached::Unknown }));
         self.waited += began.elapsed();
-        let outcome = result.as_ref().map_or_else(|failed| failed.fault.kind.code(), |_| "success");
-        let backend = Label::from(choice.candidate.endpoint.backend.id().as_str());
-        self.gateway.metrics.attempts.get_or_create(&AttemptLabels { backend, outcome }).inc();
         match result {
             Ok((head, source)) => {
+                choice.candidate.endpoint.backend.succeeded.inc();
                 lease.first_content();
-                // A plain reply takes as long as its whole text; that is no measure.
-                if self.bound.call.shape.stream {
-                    lease.first_token(began.elapsed());
-                }
                 Ok((head, source.with_lease(lease)))
             }
             Err(failed) => {
+                let backend = Label::from(choice.candidate.endpoint.backend.id().as_str());
+                let outcome = failed.fault.kind.code();
+                self.gateway.metrics.attempts.get_or_create(&AttemptLabels { backend, outcome }).inc();
                 report(&mut lease, &failed.fault);
                 self.log_failure(choice, &failed);
                 Err(failed)
@@ -273,11 +332,7 @@ impl Attempts {
             timeouts: choice.candidate.timeouts,
             deadline,
         };
-        let gaps = || {
-            let model = Label::from(choice.route.label());
-            let backend = Label::from(backend.id().as_str());
-            self.gateway.metrics.inter_token.get_or_create_owned(&ModelBackendLabels { model, backend })
-        };
+        let gaps = || self.gateway.metrics.gaps(choice.route.label(), backend.id().as_str());
         let source = stream::begin(&context, &head.headers, reply.body, &self.gateway.drain, gaps).await;
         source.map(|source| (head, source)).map_err(|fault| Failed { fault, reached: Reached::Unknown })
     }
@@ -334,13 +389,16 @@ impl Attempts {
 fn report(lease: &mut Lease, fault: &Fault) {
     match fault.kind {
         // A proper answer to a bad request.
-        FaultKind::UpstreamRejected | FaultKind::ModelNotFound | FaultKind::UpstreamUnsupported => {
-            lease.success()
-        }
-        FaultKind::UpstreamRateLimited => {
-            lease.cool_down(fault.retry_after.unwrap_or(Duration::from_secs(1)))
-        }
-        _ => lease.failure(),
+        FaultKind::UpstreamRejected
+        | FaultKind::ContextExceeded
+        | FaultKind::ModelNotFound
+        | FaultKind::UpstreamUnsupported => lease.proper_refusal(),
+        FaultKind::UpstreamRateLimited => lease.cool_down(fault.retry_after),
+        // A backend that says when it will be back is believed.
+        _ => match fault.retry_after {
+            Some(wait) => lease.unavailable(wait),
+            None => lease.failure(),
+        },
     }
 }
 

@@ -6,6 +6,7 @@ use synapse_core::{
     error::{Fault, FaultKind},
     principal::Principal,
 };
+use synapse_dialect::openai::prefix;
 
 use super::receive::Call;
 use crate::{audit::Record, gateway::Live, route::catalog::Route};
@@ -14,6 +15,13 @@ use crate::{audit::Record, gateway::Live, route::catalog::Route};
 pub struct Bound {
     pub(super) call: Call,
     pub(super) route: Arc<Route>,
+}
+
+impl Bound {
+    /// What all turns of the request's conversation share.
+    pub(super) fn fingerprint(&self) -> Option<u64> {
+        prefix::fingerprint(self.call.body.json()?, self.call.caller.principal().key.as_str())
+    }
 }
 
 /// The way of a model that `caller` may use.

@@ -249,6 +249,8 @@ async fn receive_form(
         wants_usage: true,
         has_side_effects: false,
         choices: 1,
+        preferences: None,
+        tokens: 0,
     };
     let size = spool.size;
     Ok((shape, CallBody::Form { pieces: spool.finish().await?, model: model.range.clone() }, size))
@@ -302,6 +304,22 @@ fn spool_failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> F
 }
 
 impl CallBody {
+    /// The body, if it is JSON.
+    pub(super) fn json(&self) -> Option<&Bytes> {
+        match self {
+            Self::Json(bytes) => Some(bytes),
+            Self::Form { .. } => None,
+        }
+    }
+
+    /// What it takes in memory, in bytes.
+    pub(super) fn memory(&self) -> u64 {
+        match self {
+            Self::Json(bytes) => bytes.len() as u64,
+            Self::Form { pieces, .. } => pieces.iter().map(Segment::memory).sum(),
+        }
+    }
+
     /// The body for an engine that calls the model `upstream_model`.
     pub(super) fn for_upstream(
         &self,

@@ -52,7 +52,12 @@ pub(super) fn of(status: StatusCode, headers: &HeaderMap, body: &[u8], model: &s
 
 /// The engine's own words on what is wrong with the request.
 fn passed_on(status: u16, said: EngineError) -> Fault {
-    let mut fault = Fault::new(FaultKind::UpstreamRejected, said.message);
+    let kind = if error::is_context_overflow(&said) {
+        FaultKind::ContextExceeded
+    } else {
+        FaultKind::UpstreamRejected
+    };
+    let mut fault = Fault::new(kind, said.message);
     fault.upstream_status = Some(status);
     // A number is only the status again.
     fault.upstream_code = said.code.filter(|code| code.parse::<u32>().is_err());

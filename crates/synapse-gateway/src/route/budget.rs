@@ -1,59 +1,80 @@
 //! The retry budget: retries are a share of live traffic, so that a fleet in trouble is not buried
-//! under them. A token bucket: requests deposit their share, retries withdraw one.
+//! under them. Requests and retries are counted by the second; of the last ten seconds' retries there
+//! may be as many as the share of their requests, and ten per second besides.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
     time::Instant,
 };
 
 /// Retries per second that are always allowed, so that quiet systems can retry at all.
-const FLOOR_PER_SECOND: f64 = 10.0;
-/// How long a deposit counts, in seconds.
-const MEMORY: f64 = 10.0;
-/// What a quiet system may save up: all requests in flight at a backend may be lost at once.
-const FLOOR: f64 = FLOOR_PER_SECOND * MEMORY;
+const FLOOR_PER_SECOND: u64 = 10;
+/// How long a request counts, in seconds.
+const MEMORY: u64 = 10;
+/// A second's bucket is used again after this many.
+const BUCKETS: u64 = 16;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Bucket {
-    tokens: f64,
-    refilled: Instant,
+    second: AtomicU64,
+    requests: AtomicU32,
+    retries: AtomicU32,
 }
 
-/// A gateway's retry budget.
+/// A gateway's retry budget. No lock is taken: two cores that begin a second at once may lose a
+/// count, which does no harm.
 #[derive(Debug)]
-pub struct RetryBudget(Mutex<Bucket>);
+pub struct RetryBudget {
+    began: Instant,
+    buckets: [Bucket; BUCKETS as usize],
+}
 
 impl RetryBudget {
-    /// A budget with its floor available.
+    /// A budget that begins now.
     pub fn new(now: Instant) -> Self {
-        Self(Mutex::new(Bucket { tokens: FLOOR, refilled: now }))
+        Self { began: now, buckets: Default::default() }
     }
 
-    /// A request came; it allows `share` retries.
-    pub fn deposit(&self, now: Instant, share: f64) {
-        self.with(now, |bucket| bucket.tokens += share);
+    /// A request came.
+    pub fn deposit(&self, now: Instant) {
+        self.bucket(now).requests.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether a retry is allowed; if so, it is counted.
-    pub fn withdraw(&self, now: Instant) -> bool {
-        self.with(now, |bucket| {
-            let allowed = bucket.tokens >= 1.0;
-            if allowed {
-                bucket.tokens -= 1.0;
-            }
-            allowed
-        })
+    /// Whether a retry is allowed while retries may be this share of the requests; if so, it is
+    /// counted.
+    pub fn withdraw(&self, now: Instant, share: f64) -> bool {
+        let second = self.second(now);
+        let recent = self.buckets.iter().filter(|bucket| {
+            let age = second.checked_sub(bucket.second.load(Ordering::Relaxed));
+            age.is_some_and(|age| age < MEMORY)
+        });
+        let (requests, retries) = recent.fold((0, 0), |(requests, retries), bucket| {
+            let count = |of: &AtomicU32| u64::from(of.load(Ordering::Relaxed));
+            (requests + count(&bucket.requests), retries + count(&bucket.retries))
+        });
+        let allowed = share * requests as f64 + (FLOOR_PER_SECOND * MEMORY) as f64;
+        if retries as f64 + 1.0 > allowed {
+            return false;
+        }
+        self.bucket(now).retries.fetch_add(1, Ordering::Relaxed);
+        true
     }
 
-    fn with<R>(&self, now: Instant, act: impl FnOnce(&mut Bucket) -> R) -> R {
-        let mut bucket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let passed = now.saturating_duration_since(bucket.refilled).as_secs_f64();
-        bucket.refilled = now;
-        // Deposits fade, so that a busy hour does not pay for a storm in the next one.
-        let faded = bucket.tokens * (1.0 - passed / MEMORY).max(0.0);
-        let floor = (bucket.tokens + passed * FLOOR_PER_SECOND).min(FLOOR);
-        bucket.tokens = faded.max(floor);
-        act(&mut bucket)
+    /// Counted from [`BUCKETS`], so that an untouched bucket is always an old one.
+    fn second(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.began).as_secs() + BUCKETS
+    }
+
+    fn bucket(&self, now: Instant) -> &Bucket {
+        let second = self.second(now);
+        let bucket = &self.buckets[(second % BUCKETS) as usize];
+        if bucket.second.load(Ordering::Relaxed) != second
+            && bucket.second.swap(second, Ordering::Relaxed) != second
+        {
+            bucket.requests.store(0, Ordering::Relaxed);
+            bucket.retries.store(0, Ordering::Relaxed);
+        }
+        bucket
     }
 }
 
@@ -68,20 +89,30 @@ mod tests {
         let start = Instant::now();
         let budget = RetryBudget::new(start);
         let mut retried = 0;
-        for tick in 0..10_000u32 {
+        for tick in 0..20_000u32 {
             let now = start + Duration::from_millis(tick.into());
-            budget.deposit(now, 0.2);
-            retried += u32::from(budget.withdraw(now));
+            budget.deposit(now);
+            retried += u32::from(budget.withdraw(now, 0.2));
         }
-        // 10,000 requests in ten seconds: 2,000 by share, 100 by the floor, 100 saved up.
-        assert!((1_500..=2_200).contains(&retried), "{retried}");
+        // 20,000 requests in twenty seconds: 4,000 by share, 200 by the floor.
+        assert!((3_900..=4_200).contains(&retried), "{retried}");
     }
 
     #[test]
     fn a_quiet_system_may_retry() {
         let now = Instant::now();
         let budget = RetryBudget::new(now);
-        assert_eq!((0..200).filter(|_| budget.withdraw(now)).count(), 100);
-        assert!(budget.withdraw(now + Duration::from_secs(1)));
+        assert_eq!((0..200).filter(|_| budget.withdraw(now, 0.2)).count(), 100);
+        assert!(!budget.withdraw(now + Duration::from_secs(9), 0.2));
+        assert!(budget.withdraw(now + Duration::from_secs(10), 0.2));
+    }
+
+    #[test]
+    fn a_busy_hour_does_not_pay_for_a_storm_in_the_next() {
+        let start = Instant::now();
+        let budget = RetryBudget::new(start);
+        (0..100_000).for_each(|_| budget.deposit(start));
+        let later = start + Duration::from_secs(11);
+        assert_eq!((0..1000).filter(|_| budget.withdraw(later, 0.2)).count(), 100);
     }
 }

@@ -51,12 +51,15 @@ pub struct Route {
     discovered: bool,
     /// Public names to try when all of these failed.
     pub fallbacks: Vec<String>,
+    /// Public names to try when a request is too long for this one.
+    pub context_fallbacks: Vec<String>,
 }
 
 impl Route {
     fn discovered(model: ModelName, candidates: Vec<Candidate>, gone_since: Option<Instant>) -> Self {
-        let (alias_of, pattern, fallbacks) = (None, None, Vec::new());
-        Self { model, alias_of, pattern, candidates, gone_since, discovered: true, fallbacks }
+        let (fallbacks, context_fallbacks) = (Vec::new(), Vec::new());
+        let (alias_of, pattern, discovered) = (None, None, true);
+        Self { model, alias_of, pattern, candidates, gone_since, discovered, fallbacks, context_fallbacks }
     }
 
     /// Whether `caller` may use it: by this name, or by the name that this one is an alias of.
@@ -209,6 +212,7 @@ fn route_of(spec: &ModelSpec, name: &str, captured: &str, fleet: &Fleet) -> Rout
         gone_since: None,
         discovered: false,
         fallbacks: spec.fallbacks.clone(),
+        context_fallbacks: spec.context_fallbacks.clone(),
     }
 }
 

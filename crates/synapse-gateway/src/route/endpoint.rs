@@ -3,8 +3,8 @@
 
 use std::{
     sync::{
-        Arc, LazyLock,
-        atomic::{AtomicU64, Ordering},
+        Arc,
+        atomic::{AtomicU8, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -12,16 +12,10 @@ use std::{
 use synapse_core::config::snapshot::Breaker as BreakerLimits;
 
 use super::{
+    average::Average,
     breaker::{Breaker, Pass},
-    fleet::BackendHandle,
+    fleet::{BackendHandle, Slot},
 };
-
-/// How much a new measurement of the time to first token counts.
-const EWMA_ALPHA: f64 = 0.2;
-/// A measurement older than this is none: one cold start must not keep a backend idle for ever.
-const STALE: Duration = Duration::from_secs(30);
-
-static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// A model at a backend.
 pub struct Endpoint {
@@ -31,10 +25,24 @@ pub struct Endpoint {
     pub model: Arc<str>,
     /// Its breaker.
     pub breaker: Breaker,
-    /// Moving average of the time to first token in microseconds; 0 is unknown.
-    first_token_us: AtomicU64,
-    /// When it was last measured, in milliseconds since `EPOCH`.
-    measured_ms: AtomicU64,
+    /// From the attempt's begin to the first content of a stream.
+    first_token: Average,
+    /// From the attempt's begin to the end of a plain reply.
+    whole: Average,
+    residency: AtomicU8,
+    last_turn: AtomicUsize,
+}
+
+/// Whether a model is in an engine's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Residency {
+    /// The engine does not say; most have their one model loaded.
+    Unknown,
+    /// It is.
+    Warm,
+    /// It would have to be loaded first.
+    Cold,
 }
 
 /// Why an endpoint takes no more.
@@ -46,59 +54,102 @@ pub enum Refused {
     Open,
 }
 
+/// What kind of reply is asked for, and how much it is expected to cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Demand {
+    /// Whether it is a stream.
+    pub streamed: bool,
+    /// Prompt and reply, in tokens, estimated.
+    pub tokens: u32,
+}
+
 impl Endpoint {
     /// A fresh endpoint.
     pub fn new(backend: Arc<BackendHandle>, model: Arc<str>) -> Self {
-        let (first_token_us, measured_ms) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { backend, model, breaker: Breaker::default(), first_token_us, measured_ms }
-    }
-
-    /// Work at the backend, the engine's own queue included, by weight.
-    fn work(&self, weight: u32) -> f64 {
-        let work = f64::from(self.backend.in_flight()) + f64::from(self.backend.queue_depth()) + 1.0;
-        work / f64::from(weight.max(1))
-    }
-
-    /// The time to first token as measured lately, in microseconds.
-    fn speed(&self) -> Option<f64> {
-        let measured = Duration::from_millis(self.measured_ms.load(Ordering::Relaxed));
-        let us = self.first_token_us.load(Ordering::Relaxed);
-        (us > 0 && EPOCH.elapsed().saturating_sub(measured) < STALE).then(|| (us as f64).max(1000.0))
-    }
-
-    /// Whether another request costs less here than at `other`: work times the time to first token,
-    /// or work alone where one of the two has not been measured lately.
-    pub fn is_cheaper(&self, weight: u32, other: &Self, other_weight: u32) -> bool {
-        let (work, other_work) = (self.work(weight), other.work(other_weight));
-        match (self.speed(), other.speed()) {
-            (Some(speed), Some(other_speed)) => work * speed <= other_work * other_speed,
-            _ => work <= other_work,
+        Self {
+            backend,
+            model,
+            breaker: Breaker::default(),
+            first_token: Average::default(),
+            whole: Average::default(),
+            residency: AtomicU8::new(Residency::Unknown as u8),
+            last_turn: AtomicUsize::new(0),
         }
     }
 
-    /// Whether the backend takes one more.
-    pub fn has_room(&self) -> bool {
-        self.backend.spec.max_in_flight.is_none_or(|max| self.backend.in_flight() < max)
+    /// Whether the model is in the engine's memory, as far as it is known.
+    pub fn residency(&self) -> Residency {
+        match self.residency.load(Ordering::Relaxed) {
+            1 => Residency::Warm,
+            2 => Residency::Cold,
+            _ => Residency::Unknown,
+        }
+    }
+
+    /// Notes what the engine says of the model.
+    pub fn set_residency(&self, residency: Residency) {
+        self.residency.store(residency as u8, Ordering::Relaxed);
+    }
+
+    /// When it was last chosen, on a clock that counts choices.
+    pub(super) fn last_turn(&self) -> usize {
+        self.last_turn.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_turn(&self, turn: usize) {
+        self.last_turn.store(turn, Ordering::Relaxed);
+    }
+
+    /// How long a reply of this kind has taken to begin lately; a plain one begins when it is whole.
+    pub fn latency(&self, streamed: bool) -> Option<Duration> {
+        if streamed { self.first_token.get() } else { self.whole.get() }
+    }
+
+    pub(super) fn observe(&self, streamed: bool, took: Duration) {
+        let measure = if streamed { &self.first_token } else { &self.whole };
+        measure.observe(took);
+    }
+
+    /// The work that would be before a request's end here, itself included, by weight.
+    fn work(&self, weight: f64, demand: Demand) -> f64 {
+        (self.backend.outstanding() + f64::from(demand.tokens) + 1.0) / weight.max(f64::EPSILON)
+    }
+
+    /// Whether a request costs less here than at `other`: work times the time to first token, or work
+    /// alone where one of the two has not been measured lately.
+    pub fn is_cheaper(&self, weight: f64, other: &Self, other_weight: f64, demand: Demand) -> bool {
+        let (work, other_work) = (self.work(weight, demand), other.work(other_weight, demand));
+        let speed =
+            |endpoint: &Self| endpoint.latency(demand.streamed).map(|took| took.as_secs_f64().max(0.001));
+        match (speed(self), speed(other)) {
+            (Some(speed), Some(other_speed)) => work * speed <= other_work * other_speed,
+            _ => work <= other_work,
+        }
     }
 
     /// Begins an attempt.
     ///
     /// # Errors
     /// When the breaker or the backend's limit does not let it.
-    pub fn lease(self: &Arc<Self>, limits: BreakerLimits) -> Result<Lease, Refused> {
-        let pass = self.breaker.try_pass(Instant::now()).ok_or(Refused::Open)?;
-        if !self.backend.try_enter() {
-            self.breaker.abandon(pass);
-            return Err(Refused::Full);
-        }
-        Ok(Lease { endpoint: Arc::clone(self), limits, pass, reported: false })
+    pub fn lease(self: &Arc<Self>, limits: BreakerLimits, demand: Demand) -> Result<Lease, Refused> {
+        let slot = self.backend.try_enter().ok_or(Refused::Full)?;
+        self.lease_slot(slot, limits, demand)
     }
 
-    fn observe_first_token(&self, took: Duration) {
-        let new = took.as_micros() as f64;
-        let mean = self.speed().map_or(new, |old| old + EWMA_ALPHA * (new - old));
-        self.first_token_us.store((mean as u64).max(1), Ordering::Relaxed);
-        self.measured_ms.store(EPOCH.elapsed().as_millis() as u64, Ordering::Relaxed);
+    /// Begins an attempt in a place that is held already.
+    ///
+    /// # Errors
+    /// When the breaker does not let it; the place is free again then.
+    pub fn lease_slot(
+        self: &Arc<Self>,
+        slot: Slot,
+        limits: BreakerLimits,
+        demand: Demand,
+    ) -> Result<Lease, Refused> {
+        let began = Instant::now();
+        let pass = self.breaker.try_pass(began).ok_or(Refused::Open)?;
+        self.backend.add_tokens(demand.tokens);
+        Ok(Lease { endpoint: Arc::clone(self), _slot: slot, limits, pass, demand, began, reported: false })
     }
 }
 
@@ -106,41 +157,60 @@ impl Endpoint {
 /// nothing about the backend, as when the caller leaves.
 pub struct Lease {
     endpoint: Arc<Endpoint>,
+    _slot: Slot,
     limits: BreakerLimits,
     pass: Pass,
+    demand: Demand,
+    began: Instant,
     reported: bool,
 }
 
 impl Lease {
     /// The reply has begun.
     pub fn first_content(&self) {
-        self.endpoint.breaker.first_content(self.pass, self.limits.failures);
+        let now = Instant::now();
+        self.endpoint.breaker.first_content(self.pass, now, self.limits);
+        self.endpoint.observe(self.demand.streamed, now.duration_since(self.began));
+        if self.endpoint.residency() == Residency::Cold {
+            self.endpoint.set_residency(Residency::Warm);
+        }
     }
 
-    /// The first content of a stream came after this time.
-    pub fn first_token(&self, took: Duration) {
-        self.endpoint.observe_first_token(took);
-    }
-
-    /// The reply was whole (an engine's refusal of a bad request is a proper reply, too).
+    /// The reply was whole.
     pub fn success(&mut self) {
         if !std::mem::replace(&mut self.reported, true) {
-            self.endpoint.breaker.success(self.pass);
+            let now = Instant::now();
+            self.endpoint.breaker.success(self.pass, now);
+            self.endpoint.backend.observe_hold(now.duration_since(self.began));
+        }
+    }
+
+    /// The engine refused a bad request, which is a proper answer; but it says nothing of how long
+    /// good ones take.
+    pub fn proper_refusal(&mut self) {
+        if !std::mem::replace(&mut self.reported, true) {
+            self.endpoint.breaker.success(self.pass, Instant::now());
         }
     }
 
     /// The backend failed.
     pub fn failure(&mut self) {
         if !std::mem::replace(&mut self.reported, true) {
-            let limits = self.limits;
-            self.endpoint.breaker.failure(self.pass, Instant::now(), limits.failures, limits.open_for);
+            self.endpoint.breaker.failure(self.pass, Instant::now(), self.limits);
         }
     }
 
-    /// The backend asks to be left alone for a while.
-    pub fn cool_down(&mut self, wait: Duration) {
+    /// The backend cannot serve now, and says for how long.
+    pub fn unavailable(&mut self, wait: Duration) {
         if !std::mem::replace(&mut self.reported, true) {
-            self.endpoint.breaker.cool_down(self.pass, Instant::now() + wait);
+            self.endpoint.breaker.unavailable(self.pass, Instant::now(), wait, self.limits);
+        }
+    }
+
+    /// The backend is at its limit and asks to be left alone for a while; `None` where it does not say for how long.
+    pub fn cool_down(&mut self, wait: Option<Duration>) {
+        if !std::mem::replace(&mut self.reported, true) {
+            self.endpoint.breaker.cool_down(self.pass, Instant::now(), wait);
         }
     }
 }
@@ -150,6 +220,6 @@ impl Drop for Lease {
         if !self.reported {
             self.endpoint.breaker.abandon(self.pass);
         }
-        self.endpoint.backend.leave();
+        self.endpoint.backend.take_tokens(self.demand.tokens);
     }
 }

@@ -5,27 +5,34 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 use serde_json::{Map, Value};
 use synapse_core::{
     config::snapshot::{BackendSpec, Discovery},
     id::BackendId,
 };
 
-use super::endpoint::Endpoint;
+use super::{
+    admission::Line,
+    average::Average,
+    endpoint::{Endpoint, Residency},
+};
 use crate::{
     backend::Backend,
-    metrics::{BackendLabel, Label, Metrics},
+    metrics::{AttemptLabels, BackendLabel, Label, Metrics},
     tasks::TaskGuard,
 };
 
 /// Models of one backend whose state is kept.
 const MAX_ENDPOINTS: usize = 4096;
+/// What a request of somebody else is taken for, in tokens.
+const USUAL_TOKENS: f64 = 512.0;
 
 /// What health checks say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,9 +91,24 @@ pub struct BackendHandle {
     pub models: ArcSwap<Vec<ListedModel>>,
     health: AtomicU8,
     load: Mutex<Load>,
+    /// Requests that wait inside the engine.
     queue: AtomicU32,
+    /// Requests inside the engine that are not ours.
+    foreign: AtomicU32,
+    /// What it can work on at once, if it says; 0 is unknown.
+    slots: AtomicU32,
     in_flight: AtomicU32,
     in_flight_gauge: Gauge,
+    /// Attempts that succeeded.
+    pub(crate) succeeded: Counter,
+    /// The estimated tokens of all requests in flight.
+    tokens: AtomicU64,
+    /// How long requests have held their place lately.
+    hold: Average,
+    line: Mutex<Line>,
+    /// The length of the line.
+    waiting: AtomicU32,
+    waiting_gauge: Gauge,
     discovered: AtomicBool,
     retired: AtomicBool,
     listing_lost: AtomicBool,
@@ -110,8 +132,18 @@ impl BackendHandle {
             health: AtomicU8::new(Health::Unknown as u8),
             load: Mutex::default(),
             queue: AtomicU32::new(0),
+            foreign: AtomicU32::new(0),
+            slots: AtomicU32::new(0),
             in_flight: AtomicU32::new(0),
             in_flight_gauge: metrics.in_flight.get_or_create_owned(&label),
+            succeeded: metrics
+                .attempts
+                .get_or_create_owned(&AttemptLabels { backend: label.backend.clone(), outcome: "success" }),
+            tokens: AtomicU64::new(0),
+            hold: Average::default(),
+            line: Mutex::default(),
+            waiting: AtomicU32::new(0),
+            waiting_gauge: metrics.queue_waiting.get_or_create_owned(&label),
             discovered: AtomicBool::new(false),
             retired: AtomicBool::new(false),
             listing_lost: AtomicBool::new(false),
@@ -162,6 +194,9 @@ impl BackendHandle {
         if changed {
             self.models.store(Arc::new(models));
         }
+        for endpoint in self.endpoints() {
+            endpoint.set_residency(self.residency(&endpoint.model));
+        }
         changed || first
     }
 
@@ -181,6 +216,9 @@ impl BackendHandle {
     /// Notes the engine's load.
     pub fn set_load(&self, load: Load) {
         self.queue.store(load.waiting, Ordering::Relaxed);
+        let inside = load.running.saturating_add(load.waiting);
+        self.foreign.store(inside.saturating_sub(self.in_flight()), Ordering::Relaxed);
+        self.slots.store(load.slots.unwrap_or(0), Ordering::Relaxed);
         *self.load.lock().unwrap_or_else(PoisonError::into_inner) = load;
     }
 
@@ -194,20 +232,108 @@ impl BackendHandle {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Counts one more request, if the limit allows it.
-    pub(super) fn try_enter(&self) -> bool {
-        let limit = self.spec.max_in_flight.unwrap_or(u32::MAX);
-        let one_more = |count: u32| (count < limit).then_some(count + 1);
-        let entered = self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok();
-        if entered {
-            self.in_flight_gauge.inc();
-        }
-        entered
+    /// Requests of ours that wait for a place here.
+    pub fn waiting(&self) -> u32 {
+        self.waiting.load(Ordering::SeqCst)
     }
 
-    pub(super) fn leave(&self) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    /// Whether it takes one more. Nobody passes those who wait.
+    pub(super) fn has_room(&self) -> bool {
+        self.spec.max_in_flight.is_none_or(|max| self.in_flight() < max) && self.waiting() == 0
+    }
+
+    /// A place here, if there is one and nobody waits for it.
+    pub(super) fn try_enter(self: &Arc<Self>) -> Option<Slot> {
+        if self.waiting() > 0 { None } else { self.take_slot() }
+    }
+
+    fn take_slot(self: &Arc<Self>) -> Option<Slot> {
+        let limit = self.spec.max_in_flight.unwrap_or(u32::MAX);
+        let one_more = |count: u32| (count < limit).then_some(count + 1);
+        // Sequentially consistent, as is `waiting`: one who lines up sees the place that another leaves, or
+        // is seen by the one who leaves it.
+        self.in_flight.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).ok()?;
+        self.in_flight_gauge.inc();
+        Some(Slot(Some(Arc::clone(self))))
+    }
+
+    fn leave(self: &Arc<Self>) {
+        self.free_slot();
+        if self.waiting() > 0 {
+            self.admit_waiting();
+        }
+    }
+
+    fn free_slot(&self) {
+        self.in_flight.fetch_sub(1, Ordering::SeqCst);
         self.in_flight_gauge.dec();
+    }
+
+    /// Looks at the line of those who wait, or changes it.
+    pub(super) fn with_line<R>(&self, act: impl FnOnce(&mut Line) -> R) -> R {
+        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = act(&mut line);
+        let length = line.len() as u32;
+        if self.waiting.swap(length, Ordering::SeqCst) != length {
+            self.waiting_gauge.set(length.into());
+        }
+        result
+    }
+
+    /// Lets in those who wait, as far as there is room.
+    pub(super) fn admit_waiting(self: &Arc<Self>) {
+        self.with_line(|line| line.admit(|| self.take_slot()));
+    }
+
+    pub(super) fn add_tokens(&self, tokens: u32) {
+        self.tokens.fetch_add(tokens.into(), Ordering::Relaxed);
+    }
+
+    pub(super) fn take_tokens(&self, tokens: u32) {
+        self.tokens.fetch_sub(tokens.into(), Ordering::Relaxed);
+    }
+
+    /// A request has held its place for this long.
+    pub(super) fn observe_hold(&self, took: Duration) {
+        self.hold.observe(took);
+    }
+
+    /// What is to be worked off here, in estimated tokens: our own requests, and those of others in
+    /// the engine.
+    pub(super) fn outstanding(&self) -> f64 {
+        let ours = self.in_flight();
+        let tokens = self.tokens.load(Ordering::Relaxed) as f64;
+        let foreign = self.foreign.load(Ordering::Relaxed);
+        if foreign == 0 {
+            return tokens;
+        }
+        let each = if ours > 0 { tokens / f64::from(ours) } else { USUAL_TOKENS };
+        tokens + f64::from(foreign) * each
+    }
+
+    /// How many it works on at once, as far as it is known.
+    fn concurrency(&self) -> Option<u32> {
+        let slots = Some(self.slots.load(Ordering::Relaxed)).filter(|slots| *slots > 0);
+        [self.spec.max_in_flight, slots].into_iter().flatten().min()
+    }
+
+    /// Requests per second that it can serve, as far as it is known.
+    pub(super) fn throughput(&self) -> Option<f64> {
+        let hold = self.hold.get()?.as_secs_f64();
+        Some(f64::from(self.concurrency().unwrap_or_else(|| self.in_flight().max(1))) / hold)
+    }
+
+    /// How long one more request would wait before the engine begins with it.
+    pub(super) fn expected_wait(&self) -> Duration {
+        let Some(rate) = self.throughput() else { return Duration::ZERO };
+        let ahead = match self.concurrency() {
+            Some(slots) => {
+                let inside = self.in_flight() + self.foreign.load(Ordering::Relaxed) + self.waiting();
+                (inside + 1).saturating_sub(slots)
+            }
+            None => self.queue_depth(),
+        };
+        Duration::from_secs_f64(f64::from(ahead) / rate)
     }
 
     /// The endpoint of a model here; made on first use, and kept over reloads.
@@ -217,6 +343,7 @@ impl BackendHandle {
             return Arc::clone(endpoint);
         }
         let endpoint = Arc::new(Endpoint::new(Arc::clone(self), model.into()));
+        endpoint.set_residency(self.residency(model));
         // Behind a pattern (`openai/*`) callers choose the names: beyond the bound, what they make up is
         // not kept. Nor is anything kept once the backend has left the fleet: it would keep itself.
         if endpoints.len() >= MAX_ENDPOINTS || self.retired.load(Ordering::Relaxed) {
@@ -224,6 +351,15 @@ impl BackendHandle {
         }
         endpoints.insert(model.to_owned(), Arc::clone(&endpoint));
         endpoint
+    }
+
+    /// Whether a model is in memory here, as its list says.
+    fn residency(&self, model: &str) -> Residency {
+        match self.models.load().iter().find(|listed| listed.id == model).and_then(|listed| listed.loaded) {
+            None => Residency::Unknown,
+            Some(true) => Residency::Warm,
+            Some(false) => Residency::Cold,
+        }
     }
 
     /// Every endpoint so far.
@@ -251,6 +387,26 @@ impl BackendHandle {
         self.retired.store(true, Ordering::Relaxed);
         *self.prober.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+/// A place at a backend, counted until dropped.
+pub struct Slot(Option<Arc<BackendHandle>>);
+
+impl Slot {
+    /// Frees the place without looking who waits for it; for those who hold the line.
+    pub(super) fn give_back(mut self) {
+        if let Some(backend) = self.0.take() {
+            backend.free_slot();
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let Some(backend) = self.0.take() {
+            backend.leave();
+        }
     }
 }
 

@@ -1,6 +1,9 @@
 //! From a public model name to the backend that serves the next attempt: the fleet of backends, the
-//! catalogue of models, and the choice among candidates.
+//! catalogue of models, the order of attempts and the choice among equals, and the line of those who
+//! wait for a place.
 
+pub mod admission;
+mod average;
 pub mod breaker;
 pub mod budget;
 pub mod catalog;
@@ -8,3 +11,7 @@ pub mod endpoint;
 pub mod fleet;
 pub mod paths;
 pub mod plan;
+mod strategy;
+#[cfg(test)]
+mod testing;
+mod window;

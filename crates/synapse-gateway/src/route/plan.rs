@@ -1,12 +1,10 @@
-//! The order of attempts: within a route by `order`, among equals by the strategy, then the
-//! fallback routes. No endpoint is tried twice; one that health checks call dead comes last in its
-//! route, one that is full or whose breaker is open is left out.
+//! The order of attempts. First the model asked for: by `order`, among equals by the strategy, the
+//! next order when all before it are full or would keep a request waiting. Where all are full, a
+//! place is waited for. Then the fallback models; last whatever seems broken, for want of a better
+//! choice. No endpoint is tried twice.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -15,23 +13,29 @@ use synapse_core::{
     error::{Fault, FaultKind},
     principal::Principal,
 };
+use synapse_dialect::openai::preferences::{Preferences, Sort};
 
 use super::{
     breaker::State,
-    catalog::{Candidate, Catalog, Route},
-    endpoint::{Endpoint, Refused},
-    fleet::{Fleet, Health},
+    catalog::{Candidate, Route},
+    endpoint::{Demand, Endpoint, Refused},
+    fleet::Health,
+    strategy::Picker,
 };
-
-/// Whose turn it is, for the strategies that take turns.
-static TURN: AtomicUsize = AtomicUsize::new(0);
+use crate::gateway::Live;
 
 /// How promising a candidate is; lower is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Standing {
     Ready,
-    Down,
+    /// It would keep the request waiting.
+    Busy,
+    /// It is at its limit.
     Full,
+    /// Most of its requests fail.
+    Shaky,
+    /// Its health checks fail.
+    Down,
     /// It has asked for a pause.
     Limited,
     Open,
@@ -45,11 +49,27 @@ pub struct Choice {
     pub candidate: Candidate,
 }
 
+/// What to do next.
+pub enum Next {
+    /// Try this.
+    Try(Choice),
+    /// Wait until one of these has a place.
+    Wait(Vec<Arc<Endpoint>>),
+    /// Give up.
+    Nothing,
+}
+
 /// What is left to try for one request.
 pub struct Plan {
+    live: Arc<Live>,
+    caller: Arc<Principal>,
+    preferences: Option<Box<Preferences>>,
+    picker: Picker,
     routes: Vec<Arc<Route>>,
+    /// Whether the fallbacks are among the routes yet.
+    has_fallbacks: bool,
+    may_wait: bool,
     tried: Vec<Arc<Endpoint>>,
-    strategy: Strategy,
     /// The best standing among those left out, to tell the caller why nothing is left.
     left_out: Option<Standing>,
     /// When the first of them will take requests again.
@@ -57,73 +77,181 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan for `route` and those of its fallbacks that the caller may use.
+    /// The plan for `route` and those of its fallbacks that the caller may use. `fingerprint` names
+    /// the conversation, where it matters.
     pub fn new(
+        live: Arc<Live>,
         route: Arc<Route>,
-        caller: &Principal,
-        catalog: &Catalog,
-        fleet: &Fleet,
-        strategy: Strategy,
+        caller: Arc<Principal>,
+        preferences: Option<Box<Preferences>>,
+        demand: Demand,
+        fingerprint: Option<u64>,
     ) -> Self {
-        let mut routes = vec![route];
-        let names = routes[0].fallbacks.clone();
-        for name in &names {
-            let fallback = catalog.resolve(name, fleet).filter(|route| route.is_allowed(caller));
-            let Some(fallback) = fallback else { continue };
-            if routes.iter().all(|known| known.model != fallback.model) {
-                routes.push(fallback);
-            }
+        let routing = &live.snapshot.routing;
+        let strategy = match preferences.as_ref().and_then(|wishes| wishes.sort) {
+            Some(Sort::Latency) => Strategy::Latency,
+            Some(Sort::Throughput) => Strategy::LeastLoaded,
+            None => routing.strategy,
+        };
+        let picker = Picker { strategy, affinity: fingerprint, demand, slow_start: routing.slow_start };
+        Self {
+            live,
+            caller,
+            preferences,
+            picker,
+            routes: vec![route],
+            has_fallbacks: false,
+            may_wait: true,
+            tried: Vec::new(),
+            left_out: None,
+            comes_back: None,
         }
-        Self { routes, tried: Vec::new(), strategy, left_out: None, comes_back: None }
     }
 
-    /// The next place to try: whatever seems well, fallbacks included, before what seems dead.
-    pub fn next_choice(&mut self) -> Option<Choice> {
-        for acceptable in [Standing::Ready, Standing::Down] {
-            for at in 0..self.routes.len() {
-                let route = Arc::clone(&self.routes[at]);
-                if let Some(candidate) = self.pick(&route.candidates, acceptable) {
-                    self.tried.push(Arc::clone(&candidate.endpoint));
-                    return Some(Choice { route, candidate });
-                }
+    /// What to do next.
+    pub fn advance(&mut self) -> Next {
+        let only_one = self.preferences.as_ref().is_some_and(|w| w.no_fallbacks && w.order.is_empty());
+        if only_one && !self.tried.is_empty() {
+            return Next::Nothing;
+        }
+        for standing in [Standing::Ready, Standing::Busy] {
+            if let Some(choice) = self.pick(0, standing) {
+                return Next::Try(choice);
             }
         }
-        None
+        if self.may_wait {
+            let full = self.full();
+            if !full.is_empty() {
+                return Next::Wait(full);
+            }
+        }
+        self.add_fallbacks();
+        for (from, standing) in
+            [(1, Standing::Ready), (1, Standing::Busy), (0, Standing::Shaky), (0, Standing::Down)]
+        {
+            if let Some(choice) = (from..self.routes.len()).find_map(|at| self.pick(at, standing)) {
+                return Next::Try(choice);
+            }
+        }
+        Next::Nothing
+    }
+
+    /// A place at this endpoint was waited for and is had now.
+    pub fn admitted(&mut self, endpoint: &Arc<Endpoint>) -> Option<Choice> {
+        let route = Arc::clone(self.routes.first()?);
+        let candidate = route.candidates.iter().find(|c| Arc::ptr_eq(&c.endpoint, endpoint))?.clone();
+        Some(self.take(route, candidate))
+    }
+
+    /// No place was had; when there may be one, if that is known.
+    pub fn stop_waiting(&mut self, comes_back: Instant) {
+        self.may_wait = false;
+        self.leave_out(Standing::Full, Some(comes_back));
     }
 
     /// A place that had seemed ready took no more when it was asked.
     pub fn note_refused(&mut self, choice: &Choice, why: Refused) {
-        let standing = match why {
-            Refused::Full => Standing::Full,
-            Refused::Open => Standing::Open,
-        };
-        self.leave_out(standing, &choice.candidate.endpoint);
-    }
-
-    fn leave_out(&mut self, standing: Standing, endpoint: &Endpoint) {
-        self.left_out = Some(self.left_out.map_or(standing, |known| known.min(standing)));
-        if let Some(at) = endpoint.breaker.opens_again() {
-            self.comes_back = Some(self.comes_back.map_or(at, |known| known.min(at)));
-        }
-    }
-
-    /// The best group of untried candidates, and one of it by the strategy.
-    fn pick(&mut self, candidates: &[Candidate], acceptable: Standing) -> Option<Candidate> {
-        let now = Instant::now();
-        let tried = &self.tried;
-        let untried = |c: &&Candidate| !tried.iter().any(|t| Arc::ptr_eq(t, &c.endpoint));
-        let mut ranked: Vec<(Standing, &Candidate)> =
-            candidates.iter().filter(untried).map(|c| (standing(c, now), c)).collect();
-        for (standing, candidate) in &ranked {
-            if *standing > Standing::Down {
-                self.leave_out(*standing, &candidate.endpoint);
+        match why {
+            // Somebody was faster; it is waited for like any full one.
+            Refused::Full => self.tried.retain(|tried| !Arc::ptr_eq(tried, &choice.candidate.endpoint)),
+            Refused::Open => {
+                self.leave_out(Standing::Open, choice.candidate.endpoint.breaker.opens_again());
             }
         }
-        ranked.retain(|(standing, _)| *standing == acceptable);
-        let first = ranked.iter().map(|(_, c)| c.order).min()?;
-        ranked.retain(|(_, c)| c.order == first);
-        let group: Vec<&Candidate> = ranked.into_iter().map(|(_, c)| c).collect();
-        choose(&group, self.strategy).cloned()
+    }
+
+    /// The request is too long for the model of `route`: from now on, the larger ones that are named
+    /// for this case are tried. Whether there are any.
+    pub fn turn_to_larger(&mut self, route: &Route) -> bool {
+        let larger = self.resolve(&route.context_fallbacks);
+        let found = !larger.is_empty();
+        if found {
+            (self.routes, self.has_fallbacks, self.may_wait) = (larger, true, true);
+        }
+        found
+    }
+
+    fn add_fallbacks(&mut self) {
+        if std::mem::replace(&mut self.has_fallbacks, true) {
+            return;
+        }
+        let wished = self.preferences.as_ref().map(|wishes| self.resolve(&wishes.models));
+        let configured = self.resolve(&self.routes[0].fallbacks);
+        for route in wished.into_iter().flatten().chain(configured) {
+            if self.routes.iter().all(|known| known.model != route.model) {
+                self.routes.push(route);
+            }
+        }
+    }
+
+    /// The routes of these names that the caller may use.
+    fn resolve(&self, names: &[String]) -> Vec<Arc<Route>> {
+        let find = |name: &String| self.live.catalog.resolve(name, &self.live.fleet);
+        names.iter().filter_map(find).filter(|route| route.is_allowed(&self.caller)).collect()
+    }
+
+    fn leave_out(&mut self, standing: Standing, comes_back: Option<Instant>) {
+        self.left_out = Some(self.left_out.map_or(standing, |known| known.min(standing)));
+        self.comes_back = [self.comes_back, comes_back].into_iter().flatten().min();
+    }
+
+    fn take(&mut self, route: Arc<Route>, candidate: Candidate) -> Choice {
+        self.tried.push(Arc::clone(&candidate.endpoint));
+        Choice { route, candidate }
+    }
+
+    /// Whether it is still to be tried, and the caller has nothing against it.
+    fn is_open_to(&self, candidate: &Candidate) -> bool {
+        let endpoint = &candidate.endpoint;
+        let wanted = self.preferences.as_ref().is_none_or(|w| w.allow(endpoint.backend.id().as_str()));
+        wanted && !self.tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint))
+    }
+
+    /// One of the best untried candidates of a route, if there are any of this standing.
+    fn pick(&mut self, route: usize, acceptable: Standing) -> Option<Choice> {
+        let route = Arc::clone(self.routes.get(route)?);
+        let (now, spill_after) = (Instant::now(), self.live.snapshot.routing.spill_after);
+        let wished = |c: &Candidate| {
+            self.preferences.as_ref().map_or(0, |wishes| wishes.rank(c.endpoint.backend.id().as_str()))
+        };
+        let mut best = None;
+        let mut group = Vec::new();
+        let mut left_out: Vec<(Standing, Option<Instant>)> = Vec::new();
+        for candidate in route.candidates.iter().filter(|c| self.is_open_to(c)) {
+            let standing = standing(candidate, now, spill_after);
+            if standing != acceptable {
+                if standing > Standing::Down {
+                    left_out.push((standing, candidate.endpoint.breaker.opens_again()));
+                }
+                continue;
+            }
+            let place = (wished(candidate), candidate.order);
+            if best.is_none_or(|best| place < best) {
+                best = Some(place);
+                group.clear();
+            }
+            if best == Some(place) {
+                group.push(candidate);
+            }
+        }
+        let chosen = self.picker.choose(group).cloned();
+        left_out.into_iter().for_each(|(standing, at)| self.leave_out(standing, at));
+        chosen.map(|candidate| self.take(route, candidate))
+    }
+
+    /// The endpoints of the model asked for that are full, one per backend.
+    fn full(&self) -> Vec<Arc<Endpoint>> {
+        let (now, spill_after) = (Instant::now(), self.live.snapshot.routing.spill_after);
+        let mut full = Vec::<Arc<Endpoint>>::new();
+        for candidate in self.routes[0].candidates.iter().filter(|c| self.is_open_to(c)) {
+            let endpoint = &candidate.endpoint;
+            if standing(candidate, now, spill_after) == Standing::Full
+                && full.iter().all(|known| !Arc::ptr_eq(&known.backend, &endpoint.backend))
+            {
+                full.push(Arc::clone(endpoint));
+            }
+        }
+        full
     }
 
     /// Why nothing was left before the first attempt.
@@ -133,7 +261,9 @@ impl Plan {
         match self.left_out {
             Some(Standing::Full) => Fault::new(
                 FaultKind::Overloaded,
-                format!("Every backend of the model `{model}` is at its limit."),
+                format!(
+                    "Every backend of the model `{model}` is at its limit, and as many requests wait as may."
+                ),
             ),
             Some(Standing::Limited) => Fault::new(
                 FaultKind::UpstreamRateLimited,
@@ -145,6 +275,13 @@ impl Plan {
                     "Every backend of the model `{model}` has failed lately and is left alone for a while."
                 ),
             ),
+            None if self.preferences.is_some() && self.has_unwanted() => {
+                return Fault::new(
+                    FaultKind::InvalidField,
+                    format!("The field `provider` leaves no backend of the model `{model}`."),
+                )
+                .param("provider");
+            }
             None => Fault::new(
                 FaultKind::NoBackendAvailable,
                 format!("No backend serves the model `{model}` now."),
@@ -152,55 +289,28 @@ impl Plan {
         }
         .retry_after(wait)
     }
+
+    /// Whether there are backends that the caller does not want.
+    fn has_unwanted(&self) -> bool {
+        self.routes.iter().any(|route| !route.candidates.is_empty())
+    }
 }
 
-fn standing(candidate: &Candidate, now: Instant) -> Standing {
+fn standing(candidate: &Candidate, now: Instant, spill_after: Duration) -> Standing {
     let endpoint = &candidate.endpoint;
-    if endpoint.breaker.pause_left(now).is_some() {
-        Standing::Limited
-    } else if endpoint.breaker.state(now) == State::Open {
-        Standing::Open
-    } else if !endpoint.has_room() {
-        Standing::Full
-    } else if endpoint.backend.health() == Health::Down {
+    match endpoint.breaker.state(now) {
+        State::Open if endpoint.breaker.pause_left(now).is_some() => return Standing::Limited,
+        State::Open => return Standing::Open,
+        State::Shaky => return Standing::Shaky,
+        State::Closed | State::HalfOpen => {}
+    }
+    if endpoint.backend.health() == Health::Down {
         Standing::Down
+    } else if !endpoint.backend.has_room() {
+        Standing::Full
+    } else if endpoint.backend.expected_wait() > spill_after {
+        Standing::Busy
     } else {
         Standing::Ready
     }
-}
-
-fn choose<'c>(group: &[&'c Candidate], strategy: Strategy) -> Option<&'c Candidate> {
-    let turn = TURN.fetch_add(1, Ordering::Relaxed);
-    match (group, strategy) {
-        ([] | [_], _) => group.first().copied(),
-        (_, Strategy::RoundRobin) => Some(group[turn % group.len()]),
-        (_, Strategy::Weighted) => by_weight(group, scatter(turn)),
-        (_, Strategy::LeastLoaded) => {
-            // Two at random, the better one wins: nearly as good as looking at all, and no herd.
-            let random = scatter(turn);
-            let first = (random % group.len() as u64) as usize;
-            let step = 1 + ((random >> 32) % (group.len() as u64 - 1)) as usize;
-            let (a, b) = (group[first], group[(first + step) % group.len()]);
-            Some(if a.endpoint.is_cheaper(a.weight, &b.endpoint, b.weight) { a } else { b })
-        }
-    }
-}
-
-fn by_weight<'c>(group: &[&'c Candidate], random: u64) -> Option<&'c Candidate> {
-    let total: u64 = group.iter().map(|c| u64::from(c.weight)).sum();
-    let mut ticket = random % total.max(1);
-    group.iter().copied().find(|c| {
-        let weight = u64::from(c.weight);
-        let hit = ticket < weight;
-        ticket = ticket.saturating_sub(weight);
-        hit
-    })
-}
-
-/// SplitMix64 over a counter: evenly spread, and needs no state of its own.
-fn scatter(turn: usize) -> u64 {
-    let mut z = (turn as u64).wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }

@@ -3,7 +3,8 @@
 //! event, never as if it were complete.
 
 use std::{
-    task::{Context as TaskContext, Poll},
+    sync::Arc,
+    task::{Context as TaskContext, Poll, ready},
     time::Duration,
 };
 
@@ -55,9 +56,8 @@ pub(crate) struct EventFlow {
     ended: bool,
 }
 
-/// What the upstream has ready.
+/// How the upstream's stream ended.
 enum Step {
-    Run(Bytes),
     End,
     Broken(FaultKind, &'static str),
 }
@@ -67,7 +67,7 @@ impl EventFlow {
     pub(super) async fn begin(
         context: &Context,
         mut upstream: ReplyStream,
-        drain: &Drain,
+        drain: &Arc<Drain>,
         gaps: impl FnOnce() -> Histogram,
     ) -> Result<Self, Fault> {
         let limit = max_event(context.operation);
@@ -125,12 +125,13 @@ impl EventFlow {
         end.finish_reason = self.observer.finish_reason().map(str::to_owned);
     }
 
-    /// The next bytes for the caller.
+    /// The next bytes for the caller. Whatever the engine has ready is looked at and sent as one.
     pub(crate) fn poll_bytes(&mut self, cx: &mut TaskContext<'_>) -> Poll<Option<Bytes>> {
         if self.ended {
             return self.poll_linger(cx).map(|()| None);
         }
-        if self.limits.is_late() {
+        let now = Instant::now();
+        if self.limits.is_late(now) {
             return Poll::Ready(Some(self.break_off(FaultKind::UpstreamTimeout, TOO_LONG)));
         }
         let mut out = Coalesced::from(std::mem::take(&mut self.held));
@@ -140,32 +141,72 @@ impl EventFlow {
             out.push(last);
             return Poll::Ready(Some(out.take()));
         }
-        while out.len() < MAX_WRITE {
-            match self.poll_step(cx) {
-                Poll::Pending if out.is_empty() => return Poll::Pending,
-                Poll::Pending => break,
-                Poll::Ready(Step::Run(run)) => {
-                    out.push(self.observer.observe(run));
-                    if let Some(last) = self.conclude_run() {
-                        out.push(last);
-                        break;
-                    }
-                }
-                Poll::Ready(Step::End) => {
-                    out.push(self.conclude_end());
-                    break;
-                }
-                Poll::Ready(Step::Broken(kind, message)) => {
-                    out.push(self.break_off(kind, message));
-                    break;
-                }
-            }
+        let (ready, end) = self.gather(cx);
+        if !ready.is_empty() {
+            self.limits.progressed(now);
+        }
+        if let Some(last) = self.advance(ready, end, &mut out) {
+            out.push(last);
+        } else if out.is_empty() {
+            let (kind, message) = ready!(self.limits.poll(cx, now));
+            out.push(self.break_off(kind, message));
         }
         if out.is_empty() {
             return self.poll_linger(cx).map(|()| None);
         }
-        self.note_gap();
+        self.note_gap(now);
         Poll::Ready(Some(out.take()))
+    }
+
+    /// Puts what came into `out`; gives the bytes that close the stream, if it is over.
+    fn advance(&mut self, ready: Bytes, end: Option<Step>, out: &mut Coalesced) -> Option<Bytes> {
+        if !ready.is_empty() {
+            match self.framer.push(ready) {
+                Ok(run) if run.is_empty() => {}
+                Ok(run) => {
+                    out.push(self.observer.observe(run));
+                    if let Some(last) = self.conclude_run() {
+                        return Some(last);
+                    }
+                }
+                Err(_) => {
+                    let message = "The engine sent an endless event.";
+                    return Some(self.break_off(FaultKind::UpstreamInvalidResponse, message));
+                }
+            }
+        }
+        Some(match end? {
+            Step::End => self.conclude_end(),
+            Step::Broken(kind, message) => self.break_off(kind, message),
+        })
+    }
+
+    /// What the engine has ready, and whether its stream has ended with that.
+    fn gather(&mut self, cx: &mut TaskContext<'_>) -> (Bytes, Option<Step>) {
+        let mut ready = Coalesced::from(Bytes::new());
+        for _ in 0..MAX_PIECES {
+            match self.upstream.as_mut().poll_frame(cx) {
+                Poll::Pending => return (ready.take(), None),
+                Poll::Ready(None) => return (ready.take(), Some(Step::End)),
+                Poll::Ready(Some(Err(error))) => return (ready.take(), Some(self.ended_by(&error))),
+                Poll::Ready(Some(Ok(frame))) => ready.push(frame.into_data().unwrap_or_default()),
+            }
+            if ready.len() >= MAX_WRITE {
+                break;
+            }
+        }
+        // An engine that never pauses gets no more than its turn.
+        cx.waker().wake_by_ref();
+        (ready.take(), None)
+    }
+
+    fn ended_by(&self, error: &BackendError) -> Step {
+        // Nothing is missing but the end marker.
+        if self.observer.is_whole() {
+            return Step::End;
+        }
+        tracing::debug!(%error, "a stream broke");
+        Step::Broken(FaultKind::UpstreamTruncated, "The engine's stream broke before it was complete.")
     }
 
     /// Whether the reply is over, well or not; at most the engine's own end is still to come.
@@ -188,8 +229,7 @@ impl EventFlow {
         Poll::Ready(())
     }
 
-    fn note_gap(&mut self) {
-        let now = Instant::now();
+    fn note_gap(&mut self, now: Instant) {
         if let Some(last) = self.last_sent.replace(now) {
             self.gaps.observe(now.duration_since(last).as_secs_f64());
         }
@@ -251,41 +291,6 @@ impl EventFlow {
         }
         self.observer.error_event(kind, message)
     }
-
-    fn poll_step(&mut self, cx: &mut TaskContext<'_>) -> Poll<Step> {
-        for _ in 0..MAX_PIECES {
-            return match self.upstream.as_mut().poll_frame(cx) {
-                Poll::Ready(None) => Poll::Ready(Step::End),
-                // Nothing is missing but the end marker.
-                Poll::Ready(Some(Err(_))) if self.observer.is_whole() => Poll::Ready(Step::End),
-                Poll::Ready(Some(Err(error))) => Poll::Ready(broken(&error)),
-                Poll::Ready(Some(Ok(frame))) => {
-                    let Ok(data) = frame.into_data() else { continue };
-                    if self.limits.is_late() {
-                        return Poll::Ready(Step::Broken(FaultKind::UpstreamTimeout, TOO_LONG));
-                    }
-                    self.limits.progressed();
-                    match self.framer.push(data) {
-                        Ok(run) if run.is_empty() => continue,
-                        Ok(run) => Poll::Ready(Step::Run(run)),
-                        Err(_) => Poll::Ready(Step::Broken(
-                            FaultKind::UpstreamInvalidResponse,
-                            "The engine sent an endless event.",
-                        )),
-                    }
-                }
-                Poll::Pending => self.limits.poll(cx).map(|(kind, message)| Step::Broken(kind, message)),
-            };
-        }
-        // An engine that sends crumbs without end gets no more than its turn.
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-}
-
-fn broken(error: &BackendError) -> Step {
-    tracing::debug!(%error, "a stream broke");
-    Step::Broken(FaultKind::UpstreamTruncated, "The engine's stream broke before it was complete.")
 }
 
 fn invalid(message: &'static str) -> Fault {

@@ -4,7 +4,8 @@
 use std::{
     future::Future,
     pin::Pin,
-    task::{Context as TaskContext, Poll},
+    sync::Arc,
+    task::{Context as TaskContext, Poll, Waker},
     time::Duration,
 };
 
@@ -26,25 +27,38 @@ pub(super) struct Limits {
     timer: Pin<Box<Sleep>>,
     idle: Duration,
     deadline: Instant,
+    last_progress: Instant,
     expiry: Expiry,
+    /// Who is woken by the timer and by the expiry. Only another waker, or the time, is a reason to look
+    /// at them again: a stream of many pieces would spend most of its time on that.
+    watched_by: Option<Waker>,
+    drain: Arc<Drain>,
 }
 
 impl Limits {
-    pub(super) fn new(context: &Context, drain: &Drain) -> Self {
+    pub(super) fn new(context: &Context, drain: &Arc<Drain>) -> Self {
         let (idle, deadline) = (context.timeouts.idle, context.deadline);
-        let timer = Box::pin(tokio::time::sleep_until(deadline.min(Instant::now() + idle)));
-        Self { timer, idle, deadline, expiry: expiry(drain) }
+        let now = Instant::now();
+        Self {
+            timer: Box::pin(tokio::time::sleep_until(deadline.min(now + idle))),
+            idle,
+            deadline,
+            last_progress: now,
+            expiry: expiry(drain),
+            watched_by: None,
+            drain: Arc::clone(drain),
+        }
     }
 
     /// Whether the reply must be over. Asked before each piece: an engine that is never silent meets
     /// no timer.
-    pub(super) fn is_late(&self) -> bool {
-        Instant::now() >= self.deadline
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        now >= self.deadline
     }
 
-    /// A piece has come.
-    pub(super) fn progressed(&mut self) {
-        self.timer.as_mut().reset(self.deadline.min(Instant::now() + self.idle));
+    /// A piece has come. The timer is left alone: when it fires, it finds out that it was too early.
+    pub(super) const fn progressed(&mut self, now: Instant) {
+        self.last_progress = now;
     }
 
     /// From now on, only `left` is left, for what [`Self::poll_timer`] watches.
@@ -58,10 +72,21 @@ impl Limits {
     }
 
     /// Nothing has come: resolves, with the reason, when that may not go on.
-    pub(super) fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<(FaultKind, &'static str)> {
-        if self.poll_timer(cx).is_ready() {
-            let message = if self.is_late() { TOO_LONG } else { "The engine stopped in the middle." };
-            return Poll::Ready((FaultKind::UpstreamTimeout, message));
+    pub(super) fn poll(&mut self, cx: &mut TaskContext<'_>, now: Instant) -> Poll<(FaultKind, &'static str)> {
+        let is_watched = self.watched_by.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        if is_watched && !self.drain.is_expired() && now < self.timer.deadline() {
+            return Poll::Pending;
+        }
+        self.watched_by = Some(cx.waker().clone());
+        while self.poll_timer(cx).is_ready() {
+            if self.is_late(now) {
+                return Poll::Ready((FaultKind::UpstreamTimeout, TOO_LONG));
+            }
+            let due = self.deadline.min(self.last_progress + self.idle);
+            if now >= due {
+                return Poll::Ready((FaultKind::UpstreamTimeout, "The engine stopped in the middle."));
+            }
+            self.timer.as_mut().reset(due);
         }
         self.expiry.as_mut().poll(cx).map(|()| (FaultKind::ShuttingDown, "The gateway is going down."))
     }

@@ -7,6 +7,8 @@ mod limits;
 mod pending;
 mod raw;
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::{HeaderMap, header::CONTENT_TYPE};
@@ -91,7 +93,7 @@ pub(crate) async fn begin(
     context: &Context,
     headers: &HeaderMap,
     body: ReplyStream,
-    drain: &Drain,
+    drain: &Arc<Drain>,
     gaps: impl FnOnce() -> Histogram,
 ) -> Result<Source, Fault> {
     let kind =
@@ -120,7 +122,7 @@ const fn expects_json(operation: Operation) -> bool {
     )
 }
 
-async fn begin_json(context: &Context, mut body: ReplyStream, drain: &Drain) -> Result<Source, Fault> {
+async fn begin_json(context: &Context, mut body: ReplyStream, drain: &Arc<Drain>) -> Result<Source, Fault> {
     let mut whole = BytesMut::new();
     loop {
         let frame = tokio::time::timeout(context.timeouts.idle, body.frame());

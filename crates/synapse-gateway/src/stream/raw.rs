@@ -1,12 +1,16 @@
 //! Replies that nobody looks into: sound, pictures, very large JSON. They pass as they come; one
 //! that breaks in the middle aborts the connection, as there is no other honest end for it.
 
-use std::task::{Context as TaskContext, Poll};
+use std::{
+    sync::Arc,
+    task::{Context as TaskContext, Poll},
+};
 
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
 use http_body_util::BodyExt;
 use synapse_core::error::{Fault, FaultKind};
+use tokio::time::Instant;
 
 use super::{Context, Source, limits::Limits, truncated};
 use crate::{audit::End, backend::ReplyStream, drain::Drain, route::endpoint::Lease};
@@ -32,7 +36,7 @@ impl RawFlow {
         context: &Context,
         mut upstream: ReplyStream,
         read: BytesMut,
-        drain: &Drain,
+        drain: &Arc<Drain>,
     ) -> Result<Source, Fault> {
         let ahead = read.len() as u64;
         let length = upstream.size_hint().exact().map(|left| left + ahead);
@@ -66,7 +70,8 @@ impl RawFlow {
             let held = std::mem::take(&mut self.held);
             return Poll::Ready(Some(Ok(self.hand_over(held))));
         }
-        if self.limits.is_late() {
+        let now = Instant::now();
+        if self.limits.is_late(now) {
             return Poll::Ready(Some(Err(self.broken(FaultKind::UpstreamTimeout))));
         }
         loop {
@@ -77,13 +82,13 @@ impl RawFlow {
                 }
                 Poll::Ready(Some(Ok(frame))) => {
                     let Ok(data) = frame.into_data() else { continue };
-                    self.limits.progressed();
+                    self.limits.progressed(now);
                     Poll::Ready(Some(Ok(self.hand_over(data))))
                 }
                 Poll::Ready(Some(Err(_))) => {
                     Poll::Ready(Some(Err(self.broken(FaultKind::UpstreamTruncated))))
                 }
-                Poll::Pending => self.limits.poll(cx).map(|(kind, _)| Some(Err(self.broken(kind)))),
+                Poll::Pending => self.limits.poll(cx, now).map(|(kind, _)| Some(Err(self.broken(kind)))),
             };
         }
     }

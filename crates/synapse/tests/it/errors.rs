@@ -224,7 +224,8 @@ async fn an_engine_that_never_begins_is_504() {
 #[tokio::test]
 async fn a_full_backend_is_503_with_retry_after() {
     let (engine, _) = single().await;
-    let gateway = gateway(&Config::with(&[&engine]).set("/backends/0/max_in_flight", 1)).await;
+    let config = Config::with(&[&engine]).set("/backends/0/max_in_flight", 1);
+    let gateway = gateway(&config.set("/routing/queue/max_waiting", 0)).await;
     engine.update(|behaviour| behaviour.hang_before_head = true);
     let mut waiting = tokio::task::JoinSet::new();
     let client = gateway.client();

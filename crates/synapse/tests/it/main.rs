@@ -2,6 +2,7 @@
 // It tells clippy that helpers, too, are test code.
 #![cfg(test)]
 
+mod admission;
 mod bad_input;
 mod chat;
 mod cli;
@@ -20,6 +21,7 @@ mod models;
 mod prove;
 mod records;
 mod reload;
+mod routing;
 mod smuggling;
 mod start;
 mod streams;

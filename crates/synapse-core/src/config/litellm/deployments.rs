@@ -158,6 +158,7 @@ impl Deployments {
                     ("aliases", list(place, wiring.aliases(index))),
                     ("deployments", Some(Node::sequence(place, deployments.collect()))),
                     ("fallbacks", list(place, wiring.fallbacks(index))),
+                    ("context_fallbacks", list(place, wiring.context_fallbacks(index))),
                 ],
             )
         });

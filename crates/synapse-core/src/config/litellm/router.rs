@@ -26,6 +26,7 @@ pub(super) struct Router {
     failures: Option<Node>,
     open: Option<Node>,
     fallbacks: Vec<Fallbacks>,
+    context_fallbacks: Vec<Fallbacks>,
     defaults: Vec<Node>,
     /// Another name, and the model that it stands for.
     aliases: Vec<(Node, Node)>,
@@ -56,26 +57,21 @@ impl Router {
                     self.failures = failures.map(|failures| Node::number(&value.place, failures));
                 }
                 "cooldown_time" => self.open = carried(value),
-                "fallbacks" => self.fallbacks(value, notes),
+                "fallbacks" => {
+                    let (by_model, of_star) = fallbacks(value, notes);
+                    self.fallbacks = by_model;
+                    if let Some(of_star) = of_star {
+                        self.defaults = of_star;
+                    }
+                }
+                "context_window_fallbacks" => self.context_fallbacks = fallbacks(value, notes).0,
                 "default_fallbacks" => self.defaults = names(value, notes),
                 "model_group_alias" => self.aliases(value),
-                "context_window_fallbacks" | "content_policy_fallbacks" => {
-                    notes.add(place, "Synapse has one list of fallbacks for a model, whatever the failure");
+                "content_policy_fallbacks" => {
+                    notes.add(place, "what an engine refuses to say, no other engine is asked for");
                 }
                 "drop_params" => notes.add(place, "parameters are passed to the engine as they are"),
                 _ => notes.add(place, NO_COUNTERPART),
-            }
-        }
-    }
-
-    fn fallbacks(&mut self, list: &Node, notes: &mut Notes) {
-        self.fallbacks.clear();
-        for Entry { key, place, value } in list.items().iter().flat_map(Node::entries) {
-            let to = names(value, notes);
-            if key == "*" {
-                self.defaults = to;
-            } else {
-                self.fallbacks.push(Fallbacks { from: respelt(key), place: place.clone(), to });
             }
         }
     }
@@ -117,15 +113,18 @@ impl Router {
         }
         let find = |name: &str| names.get(name).copied();
         let mut with_own = vec![false; models.len()];
-        for fallbacks in &self.fallbacks {
+        let lists = [(Kind::Failure, &self.fallbacks), (Kind::Context, &self.context_fallbacks)];
+        for (kind, fallbacks) in
+            lists.into_iter().flat_map(|(kind, list)| list.iter().map(move |f| (kind, f)))
+        {
             let Some(from) = find(&fallbacks.from) else {
                 notes.add(&fallbacks.place, NO_SUCH_MODEL);
                 continue;
             };
-            with_own[from] = true;
+            with_own[from] |= kind == Kind::Failure;
             for name in &fallbacks.to {
                 match name.as_text().and_then(find) {
-                    Some(to) if wiring.connect(from, to, name) => {}
+                    Some(to) if wiring.connect(kind, from, to, name) => {}
                     Some(_) => notes.add(&name.place, "this fallback would close a circle"),
                     None => notes.add(&name.place, NO_SUCH_MODEL),
                 }
@@ -138,28 +137,38 @@ impl Router {
             };
             for from in (0..models.len()).filter(|from| !with_own[*from]) {
                 // Refused for the default itself and for what it falls back to: nobody asked for that.
-                wiring.connect(from, to, name);
+                wiring.connect(Kind::Failure, from, to, name);
             }
         }
         wiring
     }
 }
 
+/// What a fallback is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Every deployment failed.
+    Failure,
+    /// The request is too long.
+    Context,
+}
+
 /// Aliases and fallbacks of every model.
 pub(super) struct Wiring {
     models: Vec<Wires>,
-    circles: Acyclic,
+    circles: [Acyclic; 2],
 }
 
 #[derive(Clone, Default)]
 struct Wires {
     aliases: Vec<Node>,
-    fallbacks: Vec<Node>,
+    fallbacks: [Vec<Node>; 2],
 }
 
 impl Wiring {
     fn new(models: usize) -> Self {
-        Self { models: vec![Wires::default(); models], circles: Acyclic::new(models) }
+        let circles = [Acyclic::new(models), Acyclic::new(models)];
+        Self { models: vec![Wires::default(); models], circles }
     }
 
     pub(super) fn aliases(&self, model: usize) -> &[Node] {
@@ -167,17 +176,39 @@ impl Wiring {
     }
 
     pub(super) fn fallbacks(&self, model: usize) -> &[Node] {
-        self.models.get(model).map(|wires| wires.fallbacks.as_slice()).unwrap_or_default()
+        self.list(Kind::Failure, model)
+    }
+
+    pub(super) fn context_fallbacks(&self, model: usize) -> &[Node] {
+        self.list(Kind::Context, model)
+    }
+
+    fn list(&self, kind: Kind, model: usize) -> &[Node] {
+        self.models.get(model).map(|wires| wires.fallbacks[kind as usize].as_slice()).unwrap_or_default()
     }
 
     /// Adds a fallback unless it would close a circle, which LiteLLM bounds by a count instead.
-    fn connect(&mut self, from: usize, to: usize, name: &Node) -> bool {
-        let is_new = self.circles.connect(from, to);
+    fn connect(&mut self, kind: Kind, from: usize, to: usize, name: &Node) -> bool {
+        let is_new = self.circles[kind as usize].connect(from, to);
         if is_new {
-            self.models[from].fallbacks.push(name.clone());
+            self.models[from].fallbacks[kind as usize].push(name.clone());
         }
         is_new
     }
+}
+
+/// A list of fallbacks by model, and those of `*` where it has such.
+fn fallbacks(list: &Node, notes: &mut Notes) -> (Vec<Fallbacks>, Option<Vec<Node>>) {
+    let (mut by_model, mut of_star) = (Vec::new(), None);
+    for Entry { key, place, value } in list.items().iter().flat_map(Node::entries) {
+        let to = names(value, notes);
+        if key == "*" {
+            of_star = Some(to);
+        } else {
+            by_model.push(Fallbacks { from: respelt(key), place: place.clone(), to });
+        }
+    }
+    (by_model, of_star)
 }
 
 fn names(list: &Node, notes: &mut Notes) -> Vec<Node> {
@@ -203,7 +234,8 @@ fn strategy(value: &Node, notes: &mut Notes) -> Node {
     let name = value.as_text().unwrap_or_default();
     let ours = match name {
         "simple-shuffle" => "weighted",
-        "least-busy" => "least_loaded",
+        "least-busy" | "usage-based-routing" | "usage-based-routing-v2" => "least_loaded",
+        "latency-based-routing" => "latency",
         _ => {
             notes.add(&value.place, format!("there is no strategy `{name}`; least_loaded is used"));
             "least_loaded"

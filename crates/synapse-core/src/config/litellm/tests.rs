@@ -3,7 +3,11 @@
 use secrecy::ExposeSecret;
 
 use super::*;
-use crate::config::{Surroundings, load, snapshot::Snapshot, testing::World};
+use crate::config::{
+    Surroundings, load,
+    snapshot::{Snapshot, Strategy},
+    testing::World,
+};
 
 /// Two providers, a local engine with order and weight, and what usually stands around them.
 const TYPICAL: &str = "\
@@ -299,6 +303,23 @@ litellm_settings:
         (&*snapshot.models[0].fallbacks, &*snapshot.models[1].fallbacks),
         (&["b".to_owned()][..], &[][..])
     );
+}
+
+#[test]
+fn fallbacks_for_long_requests_and_the_routing_strategy_are_carried_over() {
+    let text = "\
+model_list:
+  - {model_name: a, litellm_params: {model: ollama/a}}
+  - {model_name: b, litellm_params: {model: ollama/b}}
+router_settings:
+  routing_strategy: latency-based-routing
+  fallbacks: [{b: [a]}]
+  context_window_fallbacks: [{a: [b]}]
+";
+    let snapshot = same_either_way(text, &World::default());
+    assert_eq!(snapshot.models[0].context_fallbacks, ["b"]);
+    assert_eq!(snapshot.models[1].fallbacks, ["a"], "another kind of fallback closes no circle");
+    assert_eq!(snapshot.routing.strategy, Strategy::Latency);
 }
 
 proptest::proptest! {

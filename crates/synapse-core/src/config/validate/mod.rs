@@ -4,16 +4,17 @@
 mod access;
 mod backends;
 mod models;
+mod routing;
 mod server;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use super::{
     interpolate::Surroundings,
     problem::Problem,
     raw,
     reader::{self, Places, Reading},
-    snapshot::{Breaker, Discovery, LogFormat, Logs, Routing, Snapshot, Strategy},
+    snapshot::{Discovery, LogFormat, Logs, Snapshot},
     yaml::Node,
 };
 
@@ -49,7 +50,7 @@ pub(super) fn snapshot(root: &Node, world: &dyn Surroundings, problems: &mut Vec
         auth,
         backends,
         models,
-        routing: routing(&config.routing),
+        routing: routing::check(&config.routing),
         discovery,
         logs,
         warnings,
@@ -81,11 +82,9 @@ impl Check<'_> {
 
     /// Warns of what is accepted for the sake of files that are ahead of this version.
     fn without_effect(&mut self, config: &raw::Config) {
-        for (pointer, is_written) in [
-            ("/redis", config.redis.is_some()),
-            ("/groups", !config.groups.is_empty()),
-            ("/routing/affinity", matches!(config.routing.affinity, Some(raw::Affinity::Prefix))),
-        ] {
+        for (pointer, is_written) in
+            [("/redis", config.redis.is_some()), ("/groups", !config.groups.is_empty())]
+        {
             if is_written {
                 self.warn(pointer, "has no effect in this version of Synapse");
             }
@@ -129,21 +128,8 @@ impl Unique {
     }
 }
 
-fn seconds(number: f64) -> std::time::Duration {
-    std::time::Duration::try_from_secs_f64(number).unwrap_or(std::time::Duration::MAX)
-}
-
-fn routing(raw: &raw::Routing) -> Routing {
-    Routing {
-        strategy: match raw.strategy {
-            raw::Strategy::LeastLoaded => Strategy::LeastLoaded,
-            raw::Strategy::RoundRobin => Strategy::RoundRobin,
-            raw::Strategy::Weighted => Strategy::Weighted,
-        },
-        retries: raw.retries,
-        retry_budget: raw.retry_budget,
-        breaker: Breaker { failures: raw.breaker.failures, open_for: seconds(raw.breaker.open_s) },
-    }
+fn seconds(number: f64) -> Duration {
+    Duration::try_from_secs_f64(number).unwrap_or(Duration::MAX)
 }
 
 fn logs(raw: raw::Logs, check: &mut Check<'_>) -> Logs {

@@ -45,6 +45,7 @@ pub(super) fn check(
                 aliases: model.aliases.into_iter().map(Glob::new).collect(),
                 deployments,
                 fallbacks: model.fallbacks,
+                context_fallbacks: model.context_fallbacks,
             }));
         }
     }
@@ -118,13 +119,18 @@ fn deployment(
     })
 }
 
+type FallbackList = fn(&raw::Model) -> &Vec<String>;
+
+/// Both kinds of fallbacks. Each kind may form no circle; together they cannot be followed in one.
+const FALLBACKS: [(&str, FallbackList); 2] =
+    [("fallbacks", |model| &model.fallbacks), ("context_fallbacks", |model| &model.context_fallbacks)];
+
 fn fallbacks(models: &[raw::Model], check: &mut Check<'_>) {
     let incomplete = check.places.is_broken("/models") || models.iter().any(|model| model.name.is_none());
     let targets = Targets::new(models);
-    let mut edges = Acyclic::new(models.len());
-    for (index, model) in models.iter().enumerate() {
-        for (position, fallback) in model.fallbacks.iter().enumerate() {
-            let at = format!("/models/{index}/fallbacks/{position}");
+    for (key, list) in FALLBACKS {
+        let mut edges = Acyclic::new(models.len());
+        for (at, index, fallback) in entries(models, key, list) {
             match targets.find(fallback) {
                 Some(target) if target == index => check.report(&at, "the model cannot fall back to itself"),
                 Some(target) => {
@@ -137,6 +143,18 @@ fn fallbacks(models: &[raw::Model], check: &mut Check<'_>) {
             }
         }
     }
+}
+
+/// Every name in the lists called `key`, with its place and its model.
+fn entries<'m>(
+    models: &'m [raw::Model],
+    key: &'m str,
+    list: FallbackList,
+) -> impl Iterator<Item = (String, usize, &'m String)> {
+    models.iter().enumerate().flat_map(move |(index, model)| {
+        let place = move |position| format!("/models/{index}/{key}/{position}");
+        list(model).iter().enumerate().map(move |(position, name)| (place(position), index, name))
+    })
 }
 
 /// Discovery may find a model of this name later; but a typo must not wait for an outage.

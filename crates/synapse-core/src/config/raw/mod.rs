@@ -2,9 +2,13 @@
 //! types, so every comment here is user documentation. Fields that a file must have are `Option`
 //! all the same: a broken one is reported and left out, and the checks go on.
 
+mod routing;
+
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+
+pub(super) use routing::{Affinity, Routing, Strategy};
 
 /// The configuration of a Synapse gateway. Every key is optional unless marked required.
 #[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
@@ -322,6 +326,9 @@ pub(super) struct Model {
     /// Public names to try, in this order, when every deployment failed.
     #[serde(default)]
     pub(super) fallbacks: Vec<String>,
+    /// Public names to try, in this order, when a request is too long for this model's context.
+    #[serde(default)]
+    pub(super) context_fallbacks: Vec<String>,
 }
 
 /// A model at a backend.
@@ -349,77 +356,6 @@ pub(super) struct Deployment {
 
 fn one() -> u32 {
     1
-}
-
-/// How a request finds its backend.
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Routing {
-    /// How deployments of the same order share the load.
-    pub(super) strategy: Strategy,
-    /// Attempts after the first.
-    #[schemars(range(min = 0, max = 10))]
-    pub(super) retries: u32,
-    /// Retries as a share of live traffic.
-    #[schemars(range(min = 0, max = 1))]
-    pub(super) retry_budget: f64,
-    /// When a backend is left alone.
-    pub(super) breaker: Breaker,
-    /// What requests of one conversation share. Has no effect yet.
-    pub(super) affinity: Option<Affinity>,
-}
-
-impl Default for Routing {
-    fn default() -> Self {
-        Self {
-            strategy: Strategy::default(),
-            retries: 2,
-            retry_budget: 0.2,
-            breaker: Breaker::default(),
-            affinity: None,
-        }
-    }
-}
-
-/// How deployments of the same order share the load.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Strategy {
-    /// The less loaded of two picked at random.
-    #[default]
-    LeastLoaded,
-    /// In turn.
-    RoundRobin,
-    /// At random by weight.
-    Weighted,
-}
-
-/// What keeps requests at one backend.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Affinity {
-    /// Nothing.
-    None,
-    /// A common beginning of the prompt.
-    Prefix,
-}
-
-/// When a backend is left alone, and for how long.
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Breaker {
-    /// Consecutive failures that open it.
-    #[schemars(range(min = 1, max = 1_000_000))]
-    pub(super) failures: u32,
-    /// How long it stays open before a probe, in seconds.
-    #[schemars(range(min = 0.001, max = 86_400))]
-    pub(super) open_s: f64,
-}
-
-impl Default for Breaker {
-    fn default() -> Self {
-        Self { failures: 5, open_s: 30.0 }
-    }
 }
 
 /// A group of workers.

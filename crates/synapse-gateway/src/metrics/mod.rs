@@ -1,5 +1,7 @@
 //! Prometheus metrics: base units, route templates, key teams but never people.
 
+mod count;
+
 use std::sync::{Arc, atomic::AtomicU64};
 
 use prometheus_client::{
@@ -53,7 +55,7 @@ labels! {
     FallbackLabels { model: Label, from: Label, to: Label }
     /// Of a model at a backend.
     ModelStateLabels { backend: Label, model: Label, state: &'static str }
-    /// Of a connection that was refused or had to give way.
+    /// Of a request or connection that was refused, or had to give way.
     ReasonLabel { reason: &'static str }
     /// Of a configuration reload or a closed record.
     ResultLabel { result: &'static str }
@@ -65,6 +67,7 @@ type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// Everything that is counted.
 pub struct Metrics {
+    instance: count::Instance,
     /// The registry, for the metrics listener.
     pub registry: Registry,
     /// `synapse_requests_total`
@@ -81,6 +84,12 @@ pub struct Metrics {
     pub tokens: Family<TokenLabels, Counter>,
     /// `synapse_requests_in_flight`
     pub in_flight: Family<BackendLabel, Gauge>,
+    /// `synapse_queue_waiting`
+    pub queue_waiting: Family<BackendLabel, Gauge>,
+    /// `synapse_queue_wait_seconds`
+    pub queue_wait: Histograms<OperationLabel>,
+    /// `synapse_shed_total`
+    pub shed: Family<ReasonLabel, Counter>,
     /// `synapse_attempts_total`
     pub attempts: Family<AttemptLabels, Counter>,
     /// `synapse_fallbacks_total`
@@ -138,6 +147,7 @@ impl Metrics {
     /// Everything at zero, and registered.
     pub fn new() -> Self {
         let mut m = Self {
+            instance: count::Instance::default(),
             registry: Registry::with_prefix("synapse"),
             requests: Family::default(),
             duration: Family::new_with_constructor(seconds),
@@ -146,6 +156,9 @@ impl Metrics {
             inter_token: Family::new_with_constructor(token_seconds),
             tokens: Family::default(),
             in_flight: Family::default(),
+            queue_waiting: Family::default(),
+            queue_wait: Family::new_with_constructor(seconds),
+            shed: Family::default(),
             attempts: Family::default(),
             fallbacks: Family::default(),
             backend_up: Family::default(),
@@ -180,7 +193,15 @@ impl Metrics {
             s.clone(),
             self.first_token.clone(),
         );
-        r.register_with_unit("inter_token", "Between two pieces of a stream", s, self.inter_token.clone());
+        r.register_with_unit(
+            "inter_token",
+            "Between two pieces of a stream",
+            s.clone(),
+            self.inter_token.clone(),
+        );
+        r.register_with_unit("queue_wait", "Waiting for a place at a backend", s, self.queue_wait.clone());
+        r.register("queue_waiting", "Requests waiting for a place at a backend", self.queue_waiting.clone());
+        r.register("shed", "Requests refused for want of a place, by reason", self.shed.clone());
         r.register("tokens", "Tokens as engines reported them", self.tokens.clone());
         r.register("requests_in_flight", "Requests at a backend now", self.in_flight.clone());
         r.register("attempts", "Attempts at backends", self.attempts.clone());
@@ -208,7 +229,9 @@ impl Metrics {
     /// Drops the series of a backend that has left the fleet.
     pub fn forget_backend(&self, id: &str, models: &[ListedModel]) {
         let label = BackendLabel { backend: Label::from(id) };
-        for family in [&self.in_flight, &self.backend_up, &self.queue_depth, &self.breaker] {
+        for family in
+            [&self.in_flight, &self.queue_waiting, &self.backend_up, &self.queue_depth, &self.breaker]
+        {
             family.remove(&label);
         }
         self.kv_usage.remove(&label);

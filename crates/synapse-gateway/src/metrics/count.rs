@@ -1,0 +1,167 @@
+//! Counting a closed request. Finding a metric by its labels costs more than counting, and the same
+//! labels come again and again: each core remembers what it counted last.
+
+use std::{
+    cell::{OnceCell, RefCell},
+    rc::Rc,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use prometheus_client::metrics::{counter::Counter, histogram::Histogram};
+use synapse_core::audit::RequestRecord;
+
+use super::{
+    DurationLabels, Label, Metrics, ModelBackendLabels, OperationLabel, RequestLabels, StatusLabel,
+    TokenLabels,
+};
+
+/// Sets of labels that a core remembers.
+const REMEMBERED: usize = 32;
+
+static INSTANCES: AtomicUsize = AtomicUsize::new(0);
+
+/// Tells several registries in one process apart.
+#[derive(Debug)]
+pub(super) struct Instance(usize);
+
+impl Default for Instance {
+    fn default() -> Self {
+        Self(INSTANCES.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// Everything that is counted of a request with these labels.
+struct Counted {
+    instance: usize,
+    labels: RequestLabels,
+    requests: Counter,
+    /// Requests that never found their operation have no more than a count.
+    times: Option<Times>,
+}
+
+struct Times {
+    duration: Histogram,
+    overhead: Histogram,
+    /// What not every request has comes into being with the first that has it.
+    first_token: OnceCell<Histogram>,
+    tokens: OnceCell<[Counter; 2]>,
+}
+
+thread_local! {
+    /// The one used last comes first.
+    static RECENT: RefCell<Vec<Rc<Counted>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The labels of a record, not yet copied.
+#[derive(Clone, Copy)]
+struct Borrowed<'r> {
+    operation: &'static str,
+    model: &'r str,
+    backend: &'r str,
+    status: u16,
+    team: &'r str,
+}
+
+impl<'r> Borrowed<'r> {
+    fn of(record: &'r RequestRecord) -> Self {
+        let target = &record.target;
+        let backend = target.backend.as_ref().map_or("", |b| b.as_str());
+        // Only names that exist may become labels: anything else would let callers fill memory.
+        let model = target.pattern.as_ref().or(target.model.as_ref()).filter(|_| !backend.is_empty());
+        Self {
+            operation: target.operation.map_or("", |o| o.name()),
+            model: model.map_or("", |m| m.as_str()),
+            backend,
+            status: record.status,
+            team: record.actor.team.as_ref().map_or("", |t| t.as_str()),
+        }
+    }
+
+    fn is(&self, labels: &RequestLabels) -> bool {
+        self.status == labels.status
+            && *self.model == *labels.model.0
+            && *self.backend == *labels.backend.0
+            && *self.team == *labels.team.0
+            && self.operation == labels.operation
+    }
+
+    fn to_owned(self) -> RequestLabels {
+        RequestLabels {
+            operation: self.operation,
+            model: self.model.into(),
+            backend: self.backend.into(),
+            status: self.status,
+            team: self.team.into(),
+        }
+    }
+}
+
+impl Metrics {
+    /// Counts a closed request.
+    pub fn count(&self, record: &RequestRecord) {
+        let counted = self.remembered(Borrowed::of(record));
+        counted.requests.inc();
+        self.records.get_or_create(&StatusLabel { status: record.outcome.name() }).inc();
+        let Some(times) = &counted.times else { return };
+        times.duration.observe(record.duration.as_secs_f64());
+        times.overhead.observe(record.overhead.as_secs_f64());
+        if let Some(first) = record.first_token.filter(|_| record.target.stream) {
+            let histogram = times.first_token.get_or_init(|| self.first_token_of(&counted.labels));
+            histogram.observe(first.as_secs_f64());
+        }
+        if let Some(usage) = &record.usage {
+            let [input, output] = times.tokens.get_or_init(|| self.tokens_of(&counted.labels));
+            input.inc_by(usage.input_tokens);
+            output.inc_by(usage.output_tokens);
+        }
+    }
+
+    fn remembered(&self, labels: Borrowed<'_>) -> Rc<Counted> {
+        RECENT.with_borrow_mut(|recent| {
+            let known =
+                recent.iter().position(|known| known.instance == self.instance.0 && labels.is(&known.labels));
+            match known {
+                Some(at) => recent[..=at].rotate_right(1),
+                None => {
+                    recent.truncate(REMEMBERED - 1);
+                    recent.insert(0, Rc::new(self.look_up(labels.to_owned())));
+                }
+            }
+            Rc::clone(&recent[0])
+        })
+    }
+
+    fn look_up(&self, labels: RequestLabels) -> Counted {
+        let (operation, model) = (labels.operation, &labels.model);
+        let times = || Times {
+            duration: self.duration.get_or_create_owned(&DurationLabels { operation, model: model.clone() }),
+            overhead: self.overhead.get_or_create_owned(&OperationLabel { operation }),
+            first_token: OnceCell::new(),
+            tokens: OnceCell::new(),
+        };
+        Counted {
+            instance: self.instance.0,
+            requests: self.requests.get_or_create_owned(&labels),
+            times: (!operation.is_empty()).then(times),
+            labels,
+        }
+    }
+
+    fn first_token_of(&self, labels: &RequestLabels) -> Histogram {
+        let (model, backend) = (labels.model.clone(), labels.backend.clone());
+        self.first_token.get_or_create_owned(&ModelBackendLabels { model, backend })
+    }
+
+    fn tokens_of(&self, labels: &RequestLabels) -> [Counter; 2] {
+        ["input", "output"].map(|direction| {
+            let (model, team) = (labels.model.clone(), labels.team.clone());
+            self.tokens.get_or_create_owned(&TokenLabels { direction, model, team })
+        })
+    }
+
+    /// The gaps of the streams of a model at a backend.
+    pub fn gaps(&self, model: &str, backend: &str) -> Histogram {
+        let labels = ModelBackendLabels { model: Label::from(model), backend: Label::from(backend) };
+        self.inter_token.get_or_create_owned(&labels)
+    }
+}

@@ -1,0 +1,272 @@
+//! Where requests wait for a backend that is at its `max_in_flight`: one bounded line per backend, in
+//! which the callers' keys take turns, so that none of them can crowd out the others. A request that
+//! could be served by several backends stands in the line of each and goes where a place is free
+//! first. One that would have to wait too long is told so at once.
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use synapse_core::{config::snapshot::Queue, id::KeyId};
+
+use super::{endpoint::Endpoint, fleet::Slot};
+
+/// Waiting times scatter: who is expected to wait for longer than this share of the limit may well
+/// exceed it, and is better told at once.
+const CONFIDENT: f64 = 0.75;
+
+/// Why a request does not wait any longer, or not at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shed {
+    /// The lines are full.
+    Full,
+    /// It would take too long.
+    TooLong,
+    /// The bodies of those who wait take too much memory.
+    Memory,
+    /// Its key had more requests waiting than others, and one of theirs came.
+    Unfair,
+    /// It has waited for as long as is allowed.
+    TimedOut,
+}
+
+impl Shed {
+    /// The word in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "queue_full",
+            Self::TooLong => "wait_too_long",
+            Self::Memory => "memory",
+            Self::Unfair => "fair_share",
+            Self::TimedOut => "timeout",
+        }
+    }
+}
+
+/// A request in line, seen by every backend in whose line it stands.
+#[derive(Default)]
+struct Ticket(Mutex<TicketState>);
+
+enum TicketState {
+    Waiting(Option<Waker>),
+    Granted(Arc<Endpoint>, Slot),
+    Shed,
+    /// Nobody waits for it any more.
+    Left,
+}
+
+impl Default for TicketState {
+    fn default() -> Self {
+        Self::Waiting(None)
+    }
+}
+
+impl Ticket {
+    fn settle(&self, with: impl FnOnce() -> TicketState) -> bool {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let TicketState::Waiting(waker) = &mut *state else { return false };
+        let waker = waker.take();
+        *state = with();
+        drop(state);
+        waker.into_iter().for_each(Waker::wake);
+        true
+    }
+}
+
+struct Place {
+    ticket: Arc<Ticket>,
+    endpoint: Arc<Endpoint>,
+}
+
+struct Turn {
+    key: KeyId,
+    places: VecDeque<Place>,
+}
+
+/// The requests that wait for one backend.
+#[derive(Default)]
+pub(super) struct Line {
+    /// The key whose turn it is comes first.
+    turns: VecDeque<Turn>,
+    len: usize,
+}
+
+impl Line {
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Adds a place. In a full line it takes that of the key that has most places, if this is a
+    /// different one and has fewer.
+    fn push(&mut self, key: &KeyId, place: Place, limit: usize) -> Result<(), Shed> {
+        let own = self.turns.iter().position(|turn| turn.key == *key);
+        if self.len >= limit {
+            let held = own.map_or(0, |at| self.turns[at].places.len());
+            let longest = self.turns.iter_mut().max_by_key(|turn| turn.places.len());
+            let Some(longest) = longest.filter(|turn| turn.places.len() > held + 1) else {
+                return Err(Shed::Full);
+            };
+            if let Some(last) = longest.places.pop_back() {
+                self.len -= 1;
+                last.ticket.settle(|| TicketState::Shed);
+            }
+        }
+        self.len += 1;
+        match own {
+            Some(at) => self.turns[at].places.push_back(place),
+            None => self.turns.push_back(Turn { key: key.clone(), places: [place].into() }),
+        }
+        Ok(())
+    }
+
+    fn pop(&mut self) -> Option<Place> {
+        let mut turn = self.turns.pop_front()?;
+        let place = turn.places.pop_front();
+        self.len -= usize::from(place.is_some());
+        if !turn.places.is_empty() {
+            self.turns.push_back(turn);
+        }
+        place
+    }
+
+    fn remove(&mut self, ticket: &Arc<Ticket>) {
+        for turn in &mut self.turns {
+            if let Some(at) = turn.places.iter().position(|place| Arc::ptr_eq(&place.ticket, ticket)) {
+                turn.places.remove(at);
+                self.len -= 1;
+                break;
+            }
+        }
+        self.turns.retain(|turn| !turn.places.is_empty());
+    }
+
+    /// Lets in whoever is next, for as long as `enter` finds room.
+    pub(super) fn admit(&mut self, enter: impl Fn() -> Option<Slot>) {
+        while self.len > 0 {
+            let Some(slot) = enter() else { return };
+            let mut slot = Some(slot);
+            while let Some(free) = slot.take() {
+                let Some(place) = self.pop() else {
+                    free.give_back();
+                    return;
+                };
+                let mut unused = Some(free);
+                let granted = || match unused.take() {
+                    Some(slot) => TicketState::Granted(Arc::clone(&place.endpoint), slot),
+                    None => TicketState::Left,
+                };
+                place.ticket.settle(granted);
+                slot = unused;
+            }
+        }
+    }
+}
+
+/// What all lines share.
+#[derive(Debug, Default)]
+pub struct WaitingRoom {
+    bytes: AtomicU64,
+}
+
+/// A request that waits; dropping it leaves every line.
+pub struct Waiting {
+    ticket: Arc<Ticket>,
+    endpoints: Vec<Arc<Endpoint>>,
+    room: Arc<WaitingRoom>,
+    bytes: u64,
+}
+
+impl WaitingRoom {
+    /// Lines up for the first free place at any of `endpoints`. `bytes` is what the request holds in
+    /// memory meanwhile.
+    ///
+    /// # Errors
+    /// When there is no sense in waiting, with the time after which there may be.
+    pub fn line_up(
+        self: &Arc<Self>,
+        endpoints: Vec<Arc<Endpoint>>,
+        key: &KeyId,
+        limits: &Queue,
+        bytes: u64,
+    ) -> Result<Waiting, (Shed, Duration)> {
+        let expected = expected_wait(&endpoints);
+        if limits.max_waiting == 0 {
+            return Err((Shed::Full, expected));
+        }
+        if expected > limits.max_wait.mul_f64(CONFIDENT) {
+            return Err((Shed::TooLong, expected));
+        }
+        // From here on, what was taken is given back by the drop of `waiting`.
+        let held = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let waiting = Waiting { ticket: Arc::default(), endpoints, room: Arc::clone(self), bytes };
+        if held > limits.max_bytes {
+            return Err((Shed::Memory, expected));
+        }
+        let mut stands = false;
+        for endpoint in &waiting.endpoints {
+            let place = Place { ticket: Arc::clone(&waiting.ticket), endpoint: Arc::clone(endpoint) };
+            let limit = limits.max_waiting as usize;
+            stands |= endpoint.backend.with_line(|line| line.push(key, place, limit)).is_ok();
+        }
+        if !stands {
+            return Err((Shed::Full, expected));
+        }
+        // A place may have become free since it was last looked at.
+        waiting.endpoints.iter().for_each(|endpoint| endpoint.backend.admit_waiting());
+        Ok(waiting)
+    }
+}
+
+/// How long one more would wait for the first free place, by how long requests have taken lately.
+fn expected_wait(endpoints: &[Arc<Endpoint>]) -> Duration {
+    let mut rate = 0.0;
+    let mut ahead = 0;
+    for endpoint in endpoints {
+        let Some(per_second) = endpoint.backend.throughput() else { return Duration::ZERO };
+        rate += per_second;
+        ahead = ahead.max(endpoint.backend.waiting());
+    }
+    if rate > 0.0 { Duration::from_secs_f64((f64::from(ahead) + 1.0) / rate) } else { Duration::ZERO }
+}
+
+impl Future for Waiting {
+    type Output = Result<(Arc<Endpoint>, Slot), Shed>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.ticket.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *state {
+            TicketState::Waiting(waker) => {
+                *waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            TicketState::Granted(..) => match std::mem::replace(&mut *state, TicketState::Left) {
+                TicketState::Granted(endpoint, slot) => Poll::Ready(Ok((endpoint, slot))),
+                _ => Poll::Ready(Err(Shed::Unfair)),
+            },
+            TicketState::Shed | TicketState::Left => Poll::Ready(Err(Shed::Unfair)),
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let state = {
+            let mut state = self.ticket.0.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *state, TicketState::Left)
+        };
+        for endpoint in &self.endpoints {
+            endpoint.backend.with_line(|line| line.remove(&self.ticket));
+        }
+        self.room.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        // A place granted too late to be taken goes to the next in line.
+        drop(state);
+    }
+}
