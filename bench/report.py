@@ -57,9 +57,9 @@ class Figures:
         return statistics.median(a - b for a, b in pairs)
 
     def added_ratio(self, row, percentile):
-        base = self.added(BASE, percentile)
-        # Where nginx adds nothing that can be told from noise, there is nothing to compare with.
-        return self.added(row, percentile) / base if base > 0 else None
+        value, base = self.added(row, percentile), self.added(BASE, percentile)
+        # What cannot be told from noise has no ratio.
+        return value / base if value > 0 and base > 0 else None
 
     def gap(self, row):
         return statistics.median(slice_["gap_us"]["p99"] / 1000 for slice_ in self.results["paced"][row])
