@@ -12,6 +12,7 @@ import gateways
 from stand import HERE, table
 
 BASE = "nginx"
+BARE = "bare hyper proxy"
 # Column: scenario, figure, digits.
 CPU = {
     "1 KB, 32 callers: µs a request": ("nonstream", "cpu_us_per_request", 1),
@@ -40,9 +41,12 @@ class Figures:
     def cpu(self, row, scenario, figure):
         return [slice_[figure] for slice_ in self.results[scenario][row]]
 
-    def cpu_ratio(self, row, scenario, figure, to=BASE):
+    def cpu_ratios(self, row, scenario, figure, to=BASE):
         pairs = zip(self.cpu(row, scenario, figure), self.cpu(to, scenario, figure), strict=True)
-        return statistics.median(a / b for a, b in pairs)
+        return [a / b for a, b in pairs]
+
+    def cpu_ratio(self, row, scenario, figure, to=BASE):
+        return statistics.median(self.cpu_ratios(row, scenario, figure, to))
 
     def latency(self, row, percentile):
         return [slice_["latency_us"][percentile] / 1000 for slice_ in self.results["open"][row]]
@@ -53,15 +57,20 @@ class Figures:
         return statistics.median(a - b for a, b in pairs)
 
     def added_ratio(self, row, percentile):
-        base = self.added(BASE, percentile)
-        # Where nginx adds nothing that can be told from noise, there is nothing to compare with.
-        return self.added(row, percentile) / base if base > 0 else None
+        value, base = self.added(row, percentile), self.added(BASE, percentile)
+        # What cannot be told from noise has no ratio.
+        return value / base if value > 0 and base > 0 else None
 
     def gap(self, row):
         return statistics.median(slice_["gap_us"]["p99"] / 1000 for slice_ in self.results["paced"][row])
 
     def peak(self, row):
         return max(slice_["memory_mib"] for by_row in self.results.values() for slice_ in by_row[row])
+
+    def requests_per_connection(self, row):
+        slices = self.results["nonstream"][row]
+        opened = sum(slice_["upstream_connections"] for slice_ in slices)
+        return sum(slice_["requests"] for slice_ in slices) / max(1, opened)
 
     def has(self, scenario):
         return scenario in self.results
@@ -111,23 +120,30 @@ def columns(figures):
 
 
 def limits(figures):
-    """Synapse's limits: what, value, limit, whether it is kept. Nothing fails because of them."""
-    row = "Synapse"
-    nonstream, burst, paced = ((s, f) for s, f, _ in list(CPU.values())[:3])
-    found = []
+    """Synapse's limits as a table; nothing fails because of them."""
+    rows = []
     if figures.has("open"):
-        found.append(("added p50 at 200 requests/s ÷ nginx", figures.added_ratio(row, "p50"), 2.0))
-    if figures.has("nonstream"):
-        found.append(("CPU a request, 1 KB ÷ nginx", figures.cpu_ratio(row, *nonstream), 1.6))
-    if figures.has("burst"):
-        found.append(("CPU an event, 64 at once ÷ nginx", figures.cpu_ratio(row, *burst), 1.6))
-    if figures.has("paced"):
-        to = "bare hyper proxy"
-        found.append(
-            ("CPU an event, 10 ms apart ÷ bare hyper proxy", figures.cpu_ratio(row, *paced, to=to), 1.25)
-        )
-    verdict = lambda value, limit: "not known" if value is None else "pass" if value <= limit else "fail"
-    return [(what, value, limit, verdict(value, limit)) for what, value, limit in found]
+        value = figures.added_ratio("Synapse", "p50")
+        rows.append(["added p50 at 200 requests/s ÷ nginx", *verdict(value, 2.0), "–"])
+    for what, column, to, limit in [
+        ("CPU a request, 1 KB", 0, BASE, 1.6),
+        ("CPU an event, 64 at once", 1, BASE, 1.6),
+        ("CPU an event, 10 ms apart", 2, BARE, 1.25),
+    ]:
+        scenario, figure, _ = list(CPU.values())[column]
+        if figures.has(scenario):
+            ratios = figures.cpu_ratios("Synapse", scenario, figure, to)
+            low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+            line = [f"{what} ÷ {to}", *verdict(statistics.median(ratios), limit)]
+            rows.append([*line, f"{low:.2f}–{high:.2f}"])
+    return table(["Synapse's limits", "value", "limit", "", "middle half of the slices"], rows)
+
+
+def verdict(value, limit):
+    """The cells of a value, its limit, and whether it is kept."""
+    if value is None:
+        return "–", f"{limit:g}", "not known"
+    return f"{value:.2f}", f"{limit:g}", "pass" if value <= limit else "fail"
 
 
 def vouchers(figures):
@@ -139,13 +155,12 @@ def vouchers(figures):
         f"- Requests: {sum(figures.sum(row, 'requests') for row in figures.rows):,}; failed: {failed or 'none'}."
     )
     others = [row for row in figures.rows if row != "direct"]
-    per = {
-        row: figures.sum(row, "requests") / max(1, figures.sum(row, "upstream_connections")) for row in others
-    }
-    each = [
-        f"{row} {n:,.0f}{' (not kept!)' if n < REQUESTS_PER_CONNECTION else ''}" for row, n in per.items()
-    ]
-    lines.append(f"- Requests on each connection that was opened to the upstream: {', '.join(each)}.")
+    if figures.has("nonstream"):
+        per = {row: figures.requests_per_connection(row) for row in others}
+        each = [
+            f"{row} {n:,.0f}{' (not kept!)' if n < REQUESTS_PER_CONNECTION else ''}" for row, n in per.items()
+        ]
+        lines.append(f"- Requests of 1 KB on each connection opened to the upstream: {', '.join(each)}.")
     if figures.has("open"):
         late = [slice_["late_us"]["p50"] for slices in figures.results["open"].values() for slice_ in slices]
         lines.append(
@@ -195,18 +210,13 @@ def versions():
 
 def text(raw):
     figures = Figures(raw)
-    of = [[row, *cells(figures, row)] for row in figures.rows]
-    shown = [
-        [what, "–" if value is None else f"{value:.2f}", f"{limit:g}", verdict]
-        for what, value, limit, verdict in limits(figures)
-    ]
     return "\n".join(
         [
             raw["machine"],
             f"{raw['rounds']} rounds. Values are medians; in brackets, how many times nginx's.\n",
-            table(["", *columns(figures)], of),
+            table(["", *columns(figures)], [[row, *cells(figures, row)] for row in figures.rows]),
             vouchers(figures),
-            table(["Synapse's limits", "value", "limit", ""], shown),
+            limits(figures),
         ]
     )
 

@@ -17,12 +17,12 @@ import report
 from stand import HERE, Stand, build, cpu_us, in_turn, memory
 
 # name: what the load generator is told, the share of --seconds that a slice has, and slices per round. Many short
-# slices spread a disturbance over all rows, which percentiles need most.
+# slices spread a disturbance over all rows, which percentiles and little load need most.
 SCENARIOS = {
-    "nonstream": (["closed", "--connections", "32"], 1, 1),
-    "burst": (["closed", "--connections", "16", "--reply", "burst"], 1, 1),
-    "paced": (["closed", "--connections", "32", "--reply", "paced", "--spread-ms", "10"], 1.5, 1),
-    "body": (["closed", "--connections", "8", "--prompt-bytes", "1048576"], 1, 1),
+    "nonstream": (["closed", "--connections", "32"], 0.5, 2),
+    "burst": (["closed", "--connections", "16", "--reply", "burst"], 0.5, 2),
+    "paced": (["closed", "--connections", "32", "--reply", "paced", "--spread-ms", "10"], 0.75, 4),
+    "body": (["closed", "--connections", "8", "--prompt-bytes", "1048576"], 0.5, 2),
     "open": (["open", "--connections", "8", "--rate", "200"], 0.75, 4),
 }
 # Seconds over which idle gateways are watched; Synapse looks at its backends every five.
@@ -77,7 +77,12 @@ def named_build(text):
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of load per scenario, row and round")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=2.0,
+        help="of load per scenario, row and round; some take three times as much",
+    )
     parser.add_argument("--only", action="append", choices=SCENARIOS, help="a scenario; repeat it for more")
     parser.add_argument(
         "--peers", action="append", choices=["envoy"], default=[], help="a peer besides nginx and HAProxy"
