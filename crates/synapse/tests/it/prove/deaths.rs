@@ -65,7 +65,7 @@ async fn an_engine_that_dies_at_any_byte_never_garbles_a_stream() {
     // Nobody is left alone for dying, and nobody spares retries.
     let config = Config::with(&engines.each_ref())
         .set("/routing", json!({"strategy": "round_robin", "retry_budget": 1.0}))
-        .set("/routing/breaker", json!({"failures": 1_000_000}));
+        .set("/routing/breaker", json!({"failures": 1_000_000, "success_rate": 0}));
     let gateway = gateway(&config).await;
     let mut callers = JoinSet::new();
     for caller in 0..CALLERS {

@@ -40,14 +40,14 @@ async fn three_outages_in_a_row_cost_no_request() {
         Config::with(&[&dies, &fails, &stalls]).set("/backends/2/timeouts", json!({"first_token_s": 1}));
     let gateway = gateway(&config).await;
     let traffic = Traffic::new(&gateway, at_scale(300, 50), time, streamed());
-    // One fails for a third of the time; when it is well again, the other stalls for a sixth.
-    let healed = time / 2;
+    // One fails for a third of the time; some time after it is well again, the other stalls.
+    let (fails_at, healed) = (time * 2 / 15, time * 7 / 15);
     fails.schedule([
-        Step::after(time / 6, |behaviour| *behaviour = behaviour.clone().failing(500)),
-        Step::after(time / 3, |behaviour| behaviour.status = None),
+        Step::after(fails_at, |behaviour| *behaviour = behaviour.clone().failing(500)),
+        Step::after(healed - fails_at, |behaviour| behaviour.status = None),
     ]);
     stalls.schedule([
-        Step::after(time * 2 / 3, |behaviour| behaviour.hang_before_head = true),
+        Step::after(time * 3 / 4, |behaviour| behaviour.hang_before_head = true),
         Step::after(time / 6, |behaviour| behaviour.hang_before_head = false),
     ]);
     let (samples, ()) = tokio::join!(traffic.run(), async {
@@ -92,21 +92,21 @@ async fn retries_never_become_a_storm() {
         engines.push(Engine::serving(name, "m").await.that(|b| *b = b.clone().failing(503)));
     }
     // No breaker helps: only the budget holds retries back.
-    let config =
-        Config::with(&engines.iter().collect::<Vec<_>>()).set("/routing/breaker/failures", 1_000_000);
+    let config = Config::with(&engines.iter().collect::<Vec<_>>())
+        .set("/routing/breaker", json!({"failures": 1_000_000, "success_rate": 0}));
     let gateway = gateway(&config).await;
     let samples = Traffic::new(&gateway, at_scale(300, 50), time, plain()).run().await;
     let attempts: u64 = engines.iter().map(|engine| engine.counters().received).sum();
     let answered = samples.iter().filter(|sample| matches!(sample.status(), 502 | 503)).count();
     assert_eq!(answered, samples.len(), "every caller is told");
-    // What a quiet time saves up is ten seconds' worth of the ten that are always allowed.
-    let allowed = 10.0 * (time.as_secs_f64() + 10.0);
+    // The ten a second may all be spent at once: a short run sees those of ten seconds.
+    let allowed = 10.0 * time.as_secs_f64().max(10.0);
     Figure {
         key: "1c-storm",
         test: "retries_never_become_a_storm",
-        promise: "While every engine answers 503, they are asked at most 1.2 times per request; 10 times a second, and 100 saved up, come on top",
+        promise: "While every engine answers 503, they are asked at most 1.2 times per request, and 10 times a second besides",
         measured: (attempts as f64 - allowed) / samples.len() as f64,
-        unit: format!("attempts per request, less what comes on top ({attempts} for {} requests)", samples.len()),
+        unit: format!("attempts per request, less 10 a second ({attempts} for {} requests)", samples.len()),
         limit: 1.2,
     }
     .hold();
