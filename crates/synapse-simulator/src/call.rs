@@ -1,5 +1,7 @@
 //! One request in the hands of a wire format: its parts, and the questions every format asks of it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use serde::de::DeserializeOwned;
@@ -9,14 +11,16 @@ use crate::control::Shared;
 use crate::fault::Fault;
 use crate::options::Engine;
 use crate::text::{self, Random};
+use crate::tokens::Usage;
 
 /// A request, with the simulator it came to.
 pub(crate) struct Call<'a> {
     pub(crate) shared: &'a Shared,
-    pub(crate) behaviour: &'a Behaviour,
+    pub(crate) behaviour: &'a Arc<Behaviour>,
     pub(crate) number: u64,
     pub(crate) method: &'a Method,
     pub(crate) path: &'a str,
+    pub(crate) query: &'a str,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) body: &'a Bytes,
 }
@@ -37,14 +41,17 @@ impl Call<'_> {
         })
     }
 
-    /// The served model that `name` means; to ask for it loads it.
+    /// The served model that a request names.
     pub(crate) fn model(&self, name: Option<&str>) -> Result<String, Fault> {
-        let model = self.find_model(name.ok_or_else(|| Fault::missing("model"))?)?;
-        self.shared.residents.set(model, true);
-        Ok(model.to_owned())
+        self.find_model(name.ok_or_else(|| Fault::missing("model"))?).map(str::to_owned)
     }
 
-    /// The served model that `name` means, left as it is.
+    /// Counts a call for generated text, and looks its prompt up in the prefix cache.
+    pub(crate) fn usage(&self, model: &str, prompt: &str, completion: u32) -> Usage {
+        self.shared.accounts.add(model, prompt, completion, self.behaviour.cache_blocks)
+    }
+
+    /// The served model that `name` means.
     pub(crate) fn find_model(&self, name: &str) -> Result<&str, Fault> {
         let served = &self.behaviour.models;
         let found = match self.engine() {

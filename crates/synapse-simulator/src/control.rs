@@ -1,15 +1,19 @@
 //! The handle through which a test or a person watches and changes a running simulator, and the state
 //! it shares with the server.
 
+use std::fmt;
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, watch};
+use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::behaviour::Behaviour;
 use crate::ledger::{Counters, Ledger, Recorded};
 use crate::options::Options;
 use crate::residents::Residents;
-use crate::tokens::Totals;
+use crate::slots::Slots;
+use crate::timeline::{Step, Timeline};
+use crate::tokens::{Accounts, Totals};
 
 /// How far a simulator is on its way, which leads in one direction only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,23 +27,24 @@ pub(crate) enum Phase {
 pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) behaviour: watch::Sender<Arc<Behaviour>>,
+    pub(crate) timeline: Timeline,
     pub(crate) phase: watch::Sender<Phase>,
     pub(crate) ledger: Arc<Ledger>,
-    pub(crate) totals: Totals,
-    pub(crate) residents: Residents,
-    pub(crate) slots: Arc<Semaphore>,
+    pub(crate) accounts: Accounts,
+    pub(crate) residents: Arc<Residents>,
+    pub(crate) slots: Arc<Slots>,
 }
 
 impl Shared {
     pub(crate) fn new(options: Options) -> Self {
-        let slots = options.slots.map_or(Semaphore::MAX_PERMITS, |slots| slots as usize);
         Self {
             behaviour: watch::Sender::new(Arc::new(options.behaviour())),
+            timeline: Timeline::default(),
             phase: watch::Sender::new(Phase::Serving),
             ledger: Arc::new(Ledger::new(options.record)),
-            totals: Totals::default(),
-            residents: Residents::default(),
-            slots: Arc::new(Semaphore::new(slots)),
+            accounts: Accounts::default(),
+            residents: Arc::default(),
+            slots: Arc::new(Slots::new(options.slots)),
             options,
         }
     }
@@ -47,7 +52,43 @@ impl Shared {
     pub(crate) fn behaviour(&self) -> Arc<Behaviour> {
         Arc::clone(&self.behaviour.borrow())
     }
+
+    /// Changes the behaviour; the one place that does.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Behaviour)) {
+        self.behaviour.send_modify(|behaviour| {
+            change(Arc::make_mut(behaviour));
+            // Still under the lock, so that the slots follow the last of two changes.
+            self.slots.resize(behaviour.slots);
+        });
+    }
+
+    /// Changes the behaviour as a document says, which may hold a `timeline`, too: all of it or none.
+    pub(crate) fn apply(&self, changes: Value) -> Result<(), InvalidChange> {
+        let Value::Object(mut changes) = changes else {
+            return Err(InvalidChange("the behaviour is a JSON object".to_owned()));
+        };
+        let timeline = changes.shift_remove("timeline");
+        let behaviour = self.behaviour().with(&changes).map_err(|error| InvalidChange(error.to_string()))?;
+        let steps = timeline.map(|list| Step::read(list, &behaviour)).transpose().map_err(InvalidChange)?;
+        self.change(|current| *current = behaviour);
+        if let Some(steps) = steps {
+            self.timeline.schedule(steps);
+        }
+        Ok(())
+    }
 }
+
+/// Why a behaviour was not changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidChange(String);
+
+impl fmt::Display for InvalidChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for InvalidChange {}
 
 /// Watches and changes a simulator, also while it serves. Clones share the same simulator.
 #[derive(Clone)]
@@ -69,18 +110,37 @@ impl Control {
     /// Replaces the behaviour whole, models included: begin with [`Control::behaviour`], or use
     /// [`Control::update`].
     pub fn set(&self, behaviour: Behaviour) {
-        self.shared.behaviour.send_replace(Arc::new(behaviour));
+        self.shared.change(|current| *current = behaviour);
     }
 
     /// Changes the behaviour in place.
     pub fn update(&self, change: impl FnOnce(&mut Behaviour)) {
-        self.shared.behaviour.send_modify(|behaviour| change(Arc::make_mut(behaviour)));
+        self.shared.change(change);
+    }
+
+    /// Changes the behaviour as `POST /_sim` does with this document.
+    ///
+    /// # Errors
+    /// When a field is unknown or has no such value; then nothing changes.
+    pub fn apply(&self, changes: Value) -> Result<(), InvalidChange> {
+        self.shared.apply(changes)
+    }
+
+    /// Changes that are to come by themselves, one after the other; they replace those still to come.
+    pub fn schedule(&self, steps: impl IntoIterator<Item = Step>) {
+        self.shared.timeline.schedule(steps.into_iter().collect());
     }
 
     /// How many calls came and how they ended, so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.shared.ledger.counters()
+    }
+
+    /// The tokens of all calls so far, those found in the prefix cache among them.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.shared.accounts.totals()
     }
 
     /// The most recent calls, oldest first.

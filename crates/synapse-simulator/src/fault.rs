@@ -1,9 +1,12 @@
 //! Refusals and their shape on the wire, which every engine cuts differently.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use crate::comeback::RetryForm;
 use crate::options::Engine;
 use crate::reply::{DONE, Framing, Reply};
 
@@ -14,7 +17,7 @@ pub(crate) struct Fault {
     message: String,
     kind: Kind,
     param: Option<&'static str>,
-    retry_after_s: Option<u32>,
+    retry_after: Option<(Duration, RetryForm)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +31,7 @@ enum Kind {
 
 impl Fault {
     fn new(status: StatusCode, kind: Kind, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), kind, param: None, retry_after_s: None }
+        Self { status, message: message.into(), kind, param: None, retry_after: None }
     }
 
     /// A request the engine cannot read or will not take.
@@ -76,6 +79,16 @@ impl Fault {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, Kind::Plain, "Loading model")
     }
 
+    /// The engine takes nothing new.
+    pub(crate) fn draining() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, Kind::Plain, "The server is shutting down.")
+    }
+
+    /// No slot is free.
+    pub(crate) fn no_slot() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, Kind::Plain, "no slot available")
+    }
+
     /// The engine is up but not well.
     pub(crate) fn failing() -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, Kind::Plain, "The engine is not healthy.")
@@ -96,9 +109,9 @@ impl Fault {
         }
     }
 
-    /// The same refusal, saying when to come back.
-    pub(crate) fn retry_after(self, seconds: Option<u32>) -> Self {
-        Self { retry_after_s: seconds, ..self }
+    /// The same refusal, saying in this form when to come back.
+    pub(crate) fn again_in(self, wait: Option<Duration>, form: RetryForm) -> Self {
+        Self { retry_after: wait.map(|wait| (wait, form)), ..self }
     }
 
     /// The answer as `engine` gives it; `native` on the routes that are its own rather than OpenAI's.
@@ -108,7 +121,7 @@ impl Fault {
             (Kind::Route, Engine::Tgi) => Reply::text(""),
             _ => Reply::json(&self.body(engine, native)),
         };
-        Reply { retry_after_s: self.retry_after_s, ..reply.with_status(self.status_on(engine)) }
+        Reply { retry_after: self.retry_after, ..reply.with_status(self.status_on(engine)) }
     }
 
     fn status_on(&self, engine: Engine) -> StatusCode {

@@ -8,7 +8,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
+
+use crate::residents::Stay;
+use crate::slots::{Slot, Slots};
 
 /// The bodies kept for inspection may hold this many bytes in all.
 const BODIES_KEPT: usize = 64 << 20;
@@ -27,8 +30,16 @@ pub struct Counters {
     pub broken: u64,
     /// Calls received and not yet ended.
     pub in_flight: u64,
+    /// Those of them that are being worked on.
+    pub running: u64,
+    /// Those of them that wait for a slot.
+    pub waiting: u64,
+    /// The most that were ever being worked on at once.
+    pub peak_running: u64,
     /// Requests for discovery, health or metrics.
     pub probes: u64,
+    /// Connections accepted.
+    pub connections: u64,
 }
 
 /// How a request ended.
@@ -65,6 +76,8 @@ pub struct Recorded {
     pub outcome: Outcome,
     /// When that was noticed.
     pub ended_at: Option<Instant>,
+    /// The bytes of the answer's body handed over by then.
+    pub sent: u64,
 }
 
 impl Recorded {
@@ -128,6 +141,16 @@ impl Ledger {
         self.log().entries.iter().filter(|entry| entry.is_call == calls).cloned().collect()
     }
 
+    /// Counts a connection; its number.
+    pub(crate) fn connect(&self) -> u64 {
+        let mut number = 0;
+        self.counters.send_modify(|counters| {
+            number = counters.connections;
+            counters.connections += 1;
+        });
+        number
+    }
+
     /// From now on a request that ends unanswered does so because the simulator dies.
     pub(crate) fn die(&self) {
         self.dying.store(true, Ordering::Release);
@@ -145,7 +168,8 @@ impl Ledger {
             }
         });
         let ledger = Arc::clone(self);
-        Ticket { ledger, number, ordinal, is_call: arrival.is_call, outcome: Outcome::Aborted, slot: None }
+        let (is_call, outcome) = (arrival.is_call, Outcome::Aborted);
+        Ticket { ledger, number, ordinal, is_call, outcome, sent: 0, work: None }
     }
 
     /// Its number among all requests, and among the calls.
@@ -169,6 +193,7 @@ impl Ledger {
             received_at: Instant::now(),
             outcome: Outcome::InFlight,
             ended_at: None,
+            sent: 0,
         });
         while log.entries.len() > self.capacity || log.bytes > BODIES_KEPT {
             let Some(oldest) = log.entries.pop_front() else { break };
@@ -185,6 +210,7 @@ impl Ledger {
             if let Some(entry) = index.and_then(|index| log.entries.get_mut(index)) {
                 entry.outcome = ticket.outcome;
                 entry.ended_at = Some(Instant::now());
+                entry.sent = ticket.sent;
             }
         }
         if ticket.is_call {
@@ -204,6 +230,35 @@ impl Ledger {
     }
 }
 
+/// One more of something as long as it lives.
+struct Counted {
+    ledger: Arc<Ledger>,
+    field: fn(&mut Counters) -> &mut u64,
+}
+
+impl Counted {
+    fn new(ledger: &Arc<Ledger>, field: fn(&mut Counters) -> &mut u64) -> Self {
+        ledger.counters.send_modify(|counters| {
+            *field(counters) += 1;
+            counters.peak_running = counters.peak_running.max(counters.running);
+        });
+        Self { ledger: Arc::clone(ledger), field }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.ledger.counters.send_modify(|counters| *(self.field)(counters) -= 1);
+    }
+}
+
+/// What a call holds while it is being worked on.
+struct Work {
+    _running: Counted,
+    _slot: Slot,
+    _stay: Option<Stay>,
+}
+
 /// An open request. Dropped before anything else is noted, its peer has hung up: the server drops the
 /// work of a closed connection at once.
 pub(crate) struct Ticket {
@@ -212,7 +267,8 @@ pub(crate) struct Ticket {
     ordinal: u64,
     is_call: bool,
     outcome: Outcome,
-    slot: Option<OwnedSemaphorePermit>,
+    sent: u64,
+    work: Option<Work>,
 }
 
 impl Ticket {
@@ -225,9 +281,23 @@ impl Ticket {
         self.ordinal
     }
 
-    /// Keeps a slot of the engine busy until the request ends.
-    pub(crate) fn occupy(&mut self, slot: Option<OwnedSemaphorePermit>) {
-        self.slot = slot;
+    /// How many calls are being worked on beside it.
+    pub(crate) fn others_running(&self) -> u64 {
+        self.ledger.counters.borrow().running.saturating_sub(1)
+    }
+
+    /// Waits for a slot, and keeps it and the stay at the model until the request ends.
+    pub(crate) async fn work(&mut self, slots: &Arc<Slots>, stay: Option<Stay>) {
+        let waiting = Counted::new(&self.ledger, |counters| &mut counters.waiting);
+        let slot = slots.enter().await;
+        drop(waiting);
+        let running = Counted::new(&self.ledger, |counters| &mut counters.running);
+        self.work = Some(Work { _running: running, _slot: slot, _stay: stay });
+    }
+
+    /// Notes that this much of the body was handed over.
+    pub(crate) fn sent(&mut self, bytes: usize) {
+        self.sent += bytes as u64;
     }
 
     /// Notes that the answer was handed over whole, unless it was broken off before.
@@ -252,6 +322,8 @@ impl Drop for Ticket {
         if self.is_pending() && self.ledger.dying.load(Ordering::Acquire) {
             self.break_off();
         }
+        // Whoever waits for the end of a call finds its slot free.
+        self.work = None;
         self.ledger.close(self);
     }
 }

@@ -1,5 +1,5 @@
-//! What a simulator is started with and cannot change later: its engine, address, key and seed.
-//! What can change while it runs is in `behaviour`.
+//! What a simulator is started with: its engine, address, key and seed, and the most common part of
+//! the behaviour it begins with. All that can change while it runs is in `behaviour`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::behaviour::{Behaviour, Interruption, InterruptionKind};
+use crate::behaviour::Behaviour;
+use crate::interruption::{Interruption, InterruptionKind};
 
 /// The engine whose routes, error shapes and metrics are imitated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -49,6 +50,13 @@ impl Engine {
             Self::Tgi => "tgi",
             Self::TensorRtLlm => "tensorrt-llm",
         }
+    }
+}
+
+impl Engine {
+    /// Whether it loads a model when somebody asks for it.
+    pub(crate) const fn loads_on_demand(self) -> bool {
+        matches!(self, Self::LlamaCpp | Self::Ollama)
     }
 }
 
@@ -153,7 +161,8 @@ impl Options {
             jitter: self.jitter,
             tokens: self.tokens,
             error_rate: self.error_rate,
-            interruption: self.cut_after.map(|after| Interruption { after, kind: InterruptionKind::Reset }),
+            interruption: self.cut_after.map(|after| Interruption::new(after, InterruptionKind::Reset)),
+            slots: self.slots,
             ..Behaviour::default()
         }
     }

@@ -2,10 +2,14 @@
 //! decided by the wire formats; when it is sent, and what goes wrong, by `playback`.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::Value;
+
+use crate::comeback::RetryForm;
+use crate::tokens::Usage;
 
 /// The end mark of OpenAI's streams.
 pub(crate) const DONE: &[u8] = b"data: [DONE]\n\n";
@@ -14,16 +18,56 @@ pub(crate) const DONE: &[u8] = b"data: [DONE]\n\n";
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
     pub(crate) content_type: &'static str,
-    pub(crate) retry_after_s: Option<u32>,
+    /// When to come back, and in which form that is said.
+    pub(crate) retry_after: Option<(Duration, RetryForm)>,
     pub(crate) content: Content,
+}
+
+/// What an engine has to do for an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Work {
+    /// With which model.
+    pub(crate) model: String,
+    /// The tokens of it.
+    pub(crate) usage: Usage,
+    /// The tokens to generate, one after the other, before an answer that is not streamed.
+    pub(crate) longest: u32,
+    /// Whether the model stays loaded afterwards.
+    pub(crate) keeps: bool,
+}
+
+impl Work {
+    /// Work with a model that takes the time to its first token and no more.
+    pub(crate) fn with(model: impl Into<String>) -> Self {
+        Self { model: model.into(), usage: Usage::default(), longest: 0, keeps: true }
+    }
+
+    /// Work on a prompt of so many tokens that are read and no more.
+    pub(crate) fn reading(model: impl Into<String>, prompt: u32) -> Self {
+        Self { usage: Usage { prompt, ..Usage::default() }, ..Self::with(model) }
+    }
+
+    /// Work on a prompt, and on a reply whose longest choice has `longest` tokens.
+    pub(crate) fn on(model: impl Into<String>, usage: Usage, longest: u32) -> Self {
+        Self { usage, longest, ..Self::with(model) }
+    }
 }
 
 /// What an answer carries.
 pub(crate) enum Content {
-    /// One body, at once or after the time it takes to generate as many tokens.
-    Whole { bytes: Bytes, tokens: Option<u32> },
-    /// A stream.
-    Events { framing: Framing, events: Vec<Event> },
+    /// A body that is there already.
+    Ready(Bytes),
+    /// A body for which the engine has to work.
+    Made(Made),
+}
+
+/// A body for which the engine has to work.
+pub(crate) struct Made {
+    pub(crate) work: Work,
+    pub(crate) framing: Framing,
+    pub(crate) events: Vec<Event>,
+    /// Whether each event is sent when it is there, rather than one body when all of it is.
+    pub(crate) is_streamed: bool,
 }
 
 /// How events are told apart on the wire.
@@ -110,12 +154,18 @@ impl Script {
         self.events.push(Event { bytes, is_token });
     }
 
-    pub(crate) fn reply(self) -> Reply {
+    /// The stream, for which the engine has to work.
+    pub(crate) fn reply(self, work: Work) -> Reply {
         Reply {
             status: StatusCode::OK,
             content_type: self.framing.content_type(),
-            retry_after_s: None,
-            content: Content::Events { framing: self.framing, events: self.events },
+            retry_after: None,
+            content: Content::Made(Made {
+                work,
+                framing: self.framing,
+                events: self.events,
+                is_streamed: true,
+            }),
         }
     }
 }
@@ -133,21 +183,17 @@ impl Reply {
 
     /// Any body.
     pub(crate) fn bytes(content_type: &'static str, body: impl Into<Bytes>) -> Self {
-        let content = Content::Whole { bytes: body.into(), tokens: None };
-        Self { status: StatusCode::OK, content_type, retry_after_s: None, content }
+        let (status, content) = (StatusCode::OK, Content::Ready(body.into()));
+        Self { status, content_type, retry_after: None, content }
     }
 
-    /// The same answer, once the engine has worked for it and generated `count` tokens.
-    pub(crate) fn after_tokens(mut self, count: u32) -> Self {
-        if let Content::Whole { tokens, .. } = &mut self.content {
-            *tokens = Some(count);
+    /// The same answer, once the engine has worked for it.
+    pub(crate) fn after(mut self, work: Work) -> Self {
+        if let Content::Ready(bytes) = self.content {
+            let (framing, events) = (Framing::Raw(self.content_type), vec![Event { bytes, is_token: false }]);
+            self.content = Content::Made(Made { work, framing, events, is_streamed: false });
         }
         self
-    }
-
-    /// Whether the engine has to work for it, rather than to look something up.
-    pub(crate) fn takes_work(&self) -> bool {
-        !matches!(self.content, Content::Whole { tokens: None, .. })
     }
 
     pub(crate) fn with_status(self, status: StatusCode) -> Self {

@@ -15,8 +15,11 @@ use tokio::task::JoinSet;
 
 use crate::control::{Control, Phase, Shared};
 use crate::dispatch;
+use crate::interruption::{Point, Stage};
 use crate::options::Options;
-use crate::socket::Socket;
+use crate::socket::{Ending, Socket};
+use crate::text::{self, Random};
+use crate::timeline::Timeline;
 
 /// A simulator that holds its port and serves while [`Simulator::run`] is polled.
 pub struct Simulator {
@@ -55,6 +58,8 @@ impl Simulator {
         let Self { listener, shared, .. } = self;
         let mut phase = shared.phase.subscribe();
         let mut connections = JoinSet::new();
+        let mut clock = JoinSet::new();
+        clock.spawn(Timeline::keep(Arc::clone(&shared)));
         // Declared after the connections: it is dropped, and marks the death, before they are.
         let death = Death(&shared);
         loop {
@@ -64,7 +69,8 @@ impl Simulator {
                 Some(_) = connections.join_next() => {}
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) => {
-                        connections.spawn(serve(stream, Arc::clone(&shared)));
+                        let number = shared.ledger.connect();
+                        connections.spawn(serve(stream, number, Arc::clone(&shared)));
                     }
                     // A full descriptor table, or a caller gone before it was accepted.
                     Err(error) => {
@@ -103,10 +109,10 @@ async fn drained(connections: &mut JoinSet<()>) {
     while connections.join_next().await.is_some() {}
 }
 
-async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+async fn serve(stream: TcpStream, number: u64, shared: Arc<Shared>) {
     let phase = shared.phase.subscribe();
     let served = match Socket::new(stream) {
-        Ok(socket) => converse(socket, shared, phase).await,
+        Ok(socket) => receive(socket, number, shared, phase).await,
         Err(error) => Err(error.into()),
     };
     if let Err(error) = served {
@@ -114,12 +120,36 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     }
 }
 
-async fn converse(
+type Served = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+/// Sees to what befalls a connection before anything is read from it.
+async fn receive(
     socket: Socket,
+    number: u64,
     shared: Arc<Shared>,
     mut phase: watch::Receiver<Phase>,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let service = service_fn(move |request| dispatch::answer(Arc::clone(&shared), request));
+) -> Served {
+    let mut random = Random::new(!text::hash(&shared.options.seed.to_le_bytes()) ^ number);
+    let behaviour = shared.behaviour().drawn(&mut random);
+    let befallen = behaviour.interruption.filter(|it| it.after == Point::Stage(Stage::Connect));
+    if let Some(interruption) = befallen {
+        if !interruption.stalls() {
+            // An error needs a request that it answers: what is left of it is an end.
+            socket.wire().end_with(interruption.kind.ending().unwrap_or(Ending::Close));
+            return Ok(());
+        }
+        let mut changes = shared.behaviour.subscribe();
+        tokio::select! {
+            lifted = changes.wait_for(|behaviour| !behaviour.stalls()) => drop(lifted?),
+            () = reached(&mut phase, Phase::Stopping) => return Ok(()),
+        }
+    }
+    converse(socket, shared, phase).await
+}
+
+async fn converse(socket: Socket, shared: Arc<Shared>, mut phase: watch::Receiver<Phase>) -> Served {
+    let wire = socket.wire();
+    let service = service_fn(move |request| dispatch::answer(Arc::clone(&shared), wire.clone(), request));
     let mut connection = pin!(http1::Builder::new().serve_connection(TokioIo::new(socket), service));
     tokio::select! {
         ended = connection.as_mut() => return Ok(ended?),

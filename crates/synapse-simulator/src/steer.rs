@@ -1,12 +1,9 @@
 //! The simulator's own route, over which a script reads its counters and changes its behaviour without
 //! being in the same process.
 
-use std::sync::Arc;
-
 use http::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::behaviour::Behaviour;
 use crate::call::Call;
 use crate::fault::Fault;
 use crate::reply::Reply;
@@ -15,28 +12,16 @@ use crate::reply::Reply;
 pub(crate) const PATH: &str = "/_sim";
 
 pub(crate) fn answer(call: &Call<'_>) -> Result<Reply, Fault> {
+    let shared = call.shared;
     if call.method == Method::POST {
-        let changes: Value = call.json()?;
-        let behaviour = merged(call.behaviour, changes)?;
-        call.shared.behaviour.send_replace(Arc::new(behaviour));
+        shared.apply(call.json()?).map_err(|error| Fault::invalid(error.to_string()))?;
     }
-    let behaviour = call.shared.behaviour();
+    let behaviour = shared.behaviour();
     Ok(Reply::json(&json!({
         "engine": call.engine(),
         "behaviour": *behaviour,
-        "counters": call.shared.ledger.counters(),
+        "steps_to_come": shared.timeline.len(),
+        "counters": shared.ledger.counters(),
+        "tokens": shared.accounts.totals(),
     })))
-}
-
-/// `behaviour` with the fields that `changes` names.
-fn merged(behaviour: &Behaviour, changes: Value) -> Result<Behaviour, Fault> {
-    let refused = |error: serde_json::Error| Fault::invalid(error.to_string());
-    let Value::Object(changes) = changes else {
-        return Err(Fault::invalid("the behaviour is a JSON object"));
-    };
-    let mut whole = serde_json::to_value(behaviour).map_err(refused)?;
-    if let Value::Object(fields) = &mut whole {
-        fields.extend(changes);
-    }
-    serde_json::from_value(whole).map_err(refused)
 }

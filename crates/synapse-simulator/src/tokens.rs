@@ -1,15 +1,12 @@
-//! Token accounting: what one call used, and the engine's totals with its prefix cache. Rendering them
-//! is for the wire formats and the metrics.
+//! Token accounting: what one call used, and the engine's totals. Rendering them is for the wire
+//! formats and the metrics.
 
-use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use serde::Serialize;
+
+use crate::prefix::PrefixCache;
 use crate::text;
-
-/// The tokens of a prompt that share one entry of the prefix cache.
-const BLOCK: usize = 16;
-/// Past this many entries the prefix cache starts anew.
-const BLOCKS_KEPT: usize = 100_000;
 
 /// The tokens of one call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,55 +21,66 @@ impl Usage {
     pub(crate) fn total(self) -> u32 {
         self.prompt + self.completion
     }
+
+    /// The tokens of the prompt that had to be processed.
+    pub(crate) fn processed(self) -> u32 {
+        self.prompt - self.cached
+    }
 }
 
 /// What an engine's metrics add up over its life.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Sums {
-    pub(crate) requests: u64,
-    pub(crate) prompt: u64,
-    pub(crate) generated: u64,
-    pub(crate) prefix_queries: u64,
-    pub(crate) prefix_hits: u64,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// Calls for generated text.
+    pub requests: u64,
+    /// Tokens of their prompts.
+    pub prompt_tokens: u64,
+    /// Those of them that the prefix cache had.
+    pub cached_tokens: u64,
+    /// Tokens of their replies.
+    pub generated_tokens: u64,
+    /// Blocks that the prefix cache holds now.
+    pub cached_blocks: u64,
 }
 
-/// The sums and the prefix cache of one simulator.
+/// The totals and the prefix cache of one simulator.
 #[derive(Default)]
-pub(crate) struct Totals {
-    state: Mutex<(Sums, HashSet<u64>)>,
+pub(crate) struct Accounts {
+    state: Mutex<(Totals, PrefixCache)>,
 }
 
-impl Totals {
-    pub(crate) fn sums(&self) -> Sums {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).0
+impl Accounts {
+    pub(crate) fn totals(&self) -> Totals {
+        let state = self.state();
+        Totals { cached_blocks: state.1.len() as u64, ..state.0 }
     }
 
-    /// Looks `prompt` up in the prefix cache of `model`, remembers it, and counts the call.
-    pub(crate) fn add(&self, model: &str, prompt: &str, completion: u32) -> Usage {
+    /// Looks `prompt` up in the prefix cache of `model`, which holds at most `capacity` blocks,
+    /// remembers it, and counts the call. What it generates is counted when that is done.
+    pub(crate) fn add(&self, model: &str, prompt: &str, completion: u32, capacity: usize) -> Usage {
         let tokens = text::tokenise(prompt);
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let (sums, cache) = &mut *state;
-        if cache.len() > BLOCKS_KEPT {
-            cache.clear();
-        }
-        let mut prefix = text::hash(model.as_bytes());
-        let mut hits = 0;
-        // A prefix is only as good as its beginning: each block's hash covers all blocks before it.
-        for block in tokens.chunks_exact(BLOCK) {
-            prefix ^= text::hash(block.concat().as_bytes()).rotate_left(1);
-            prefix = text::hash(&prefix.to_le_bytes());
-            if !cache.insert(prefix) {
-                hits += 1;
-            }
-        }
-        let usage =
-            Usage { prompt: text::count(tokens.len()), cached: text::count(hits * BLOCK), completion };
-        sums.requests += 1;
-        sums.prompt += u64::from(usage.prompt);
-        sums.generated += u64::from(completion);
-        sums.prefix_queries += u64::from(usage.prompt);
-        sums.prefix_hits += u64::from(usage.cached);
+        let mut state = self.state();
+        let (totals, cache) = &mut *state;
+        let cached = cache.take(model, &tokens, capacity);
+        let usage = Usage { prompt: text::count(tokens.len()), cached: text::count(cached), completion };
+        totals.requests += 1;
+        totals.prompt_tokens += u64::from(usage.prompt);
+        totals.cached_tokens += u64::from(usage.cached);
         usage
+    }
+
+    /// Counts tokens that were generated.
+    pub(crate) fn generated(&self, tokens: u32) {
+        self.state().0.generated_tokens += u64::from(tokens);
+    }
+
+    /// Forgets every prefix, as an engine does that gives its memory back.
+    pub(crate) fn forget_prefixes(&self) {
+        self.state().1.clear();
+    }
+
+    fn state(&self) -> MutexGuard<'_, (Totals, PrefixCache)> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -80,30 +88,23 @@ impl Totals {
 mod tests {
     use super::*;
 
-    fn prompt(words: usize, last: &str) -> String {
-        vec!["word"; words].join(" ") + " " + last
-    }
-
     #[test]
-    fn a_repeated_prefix_is_cached_in_whole_blocks() {
-        let totals = Totals::default();
-        assert_eq!(totals.add("m", &prompt(40, "one"), 5).cached, 0);
-        assert_eq!(totals.add("m", &prompt(40, "two"), 5), Usage { prompt: 41, cached: 32, completion: 5 });
-        assert_eq!(totals.sums().prefix_hits, 32);
-        assert_eq!(totals.sums().generated, 10);
-    }
-
-    #[test]
-    fn another_model_shares_no_prefix() {
-        let totals = Totals::default();
-        totals.add("m", &prompt(40, "one"), 1);
-        assert_eq!(totals.add("n", &prompt(40, "one"), 1).cached, 0);
-    }
-
-    #[test]
-    fn a_different_beginning_shares_nothing() {
-        let totals = Totals::default();
-        totals.add("m", &prompt(40, "one"), 1);
-        assert_eq!(totals.add("m", &format!("other {}", prompt(40, "one")), 1).cached, 0);
+    fn totals_add_up_what_calls_used() {
+        let accounts = Accounts::default();
+        let prompt = text::words(1, 40).concat();
+        accounts.add("m", &prompt, 5, 100);
+        let usage = accounts.add("m", &prompt, 5, 100);
+        assert_eq!(usage, Usage { prompt: 40, cached: 32, completion: 5 });
+        let totals = Totals {
+            requests: 2,
+            prompt_tokens: 80,
+            cached_tokens: 32,
+            generated_tokens: 5,
+            cached_blocks: 2,
+        };
+        accounts.generated(usage.completion);
+        assert_eq!(accounts.totals(), totals);
+        accounts.forget_prefixes();
+        assert_eq!(accounts.add("m", &prompt, 5, 100).cached, 0);
     }
 }

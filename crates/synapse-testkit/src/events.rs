@@ -21,7 +21,8 @@ pub struct Events {
 }
 
 impl Events {
-    pub(crate) fn new(response: Response<Incoming>, connection: Connection) -> Self {
+    /// An answer whose head came over this connection.
+    pub fn new(response: Response<Incoming>, connection: Connection) -> Self {
         let (head, incoming) = response.into_parts();
         Self {
             status: head.status.as_u16(),

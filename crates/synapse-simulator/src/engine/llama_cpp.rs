@@ -1,8 +1,7 @@
 //! llama.cpp's `llama-server` in router mode: health, properties, slots, metrics, model cards, and
 //! loading and unloading models.
 
-use std::collections::BTreeSet;
-
+use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -12,19 +11,23 @@ use super::openai::CREATED;
 use crate::call::Call;
 use crate::fault::Fault;
 use crate::reply::Reply;
+use crate::residents::State;
 
 /// The slots of a server that was not told how many to have.
 const SLOTS: u32 = 4;
 
-pub(super) fn probe(call: &Call<'_>) -> Option<Reply> {
-    match call.path {
-        "/health" | "/v1/health" => Some(Reply::json(&json!({"status": "ok"}))),
-        "/props" => Some(Reply::json(&props(call))),
-        "/slots" => Some(Reply::json(&slots(call))),
-        "/metrics" => Some(metrics(call)),
-        "/models" => Some(Reply::json(&router_models(call))),
-        _ => None,
-    }
+pub(super) fn probe(call: &Call<'_>) -> Result<Option<Reply>, Fault> {
+    let posted = call.method == Method::POST;
+    let document = match call.path {
+        "/health" | "/v1/health" => json!({"status": "ok"}),
+        "/props" => props(call),
+        "/slots" => slots(call)?,
+        "/models" => json!({"object": "list", "data": cards(call)}),
+        "/models/load" | "/models/unload" if posted => steer(call)?,
+        "/metrics" => return Ok(Some(metrics(call))),
+        _ => return Ok(None),
+    };
+    Ok(Some(Reply::json(&document)))
 }
 
 #[derive(Deserialize)]
@@ -32,51 +35,62 @@ struct ModelRequest {
     model: Option<String>,
 }
 
-/// `/models/load` and `/models/unload`, or nothing if the path is neither.
-pub(crate) fn steer_models(call: &Call<'_>) -> Option<Result<Reply, Fault>> {
-    let loads = match call.path {
-        "/models/load" => true,
-        "/models/unload" => false,
-        _ => return None,
-    };
-    let steer = || {
-        let request: ModelRequest = call.json()?;
-        let model = call.model(request.model.as_deref())?;
-        call.shared.residents.set(&model, loads);
-        Ok(Reply::json(&json!({"success": true})))
-    };
-    Some(steer())
+/// `/models/load` and `/models/unload`. Both answer at once; a model takes its time to load.
+fn steer(call: &Call<'_>) -> Result<Value, Fault> {
+    let request: ModelRequest = call.json()?;
+    let model = call.model(request.model.as_deref())?;
+    if call.path == "/models/load" {
+        call.shared.residents.load(&model, call.behaviour);
+    } else {
+        call.shared.residents.unload(&model);
+    }
+    Ok(json!({"success": true}))
+}
+
+fn state(call: &Call<'_>, model: &str) -> State {
+    call.shared.residents.state(model, call.behaviour)
+}
+
+fn slot_count(call: &Call<'_>) -> u32 {
+    call.behaviour.slots.unwrap_or(SLOTS)
 }
 
 fn props(call: &Call<'_>) -> Value {
     json!({
         "default_generation_settings": {"n_ctx": call.shared.options.context_length, "params": {}},
-        "total_slots": call.shared.options.slots.unwrap_or(SLOTS),
+        "total_slots": slot_count(call),
         "model_alias": super::first_model(call),
         "model_path": format!("/models/{}.gguf", super::first_model(call)),
         "modalities": {"vision": false, "audio": false},
         "chat_template": "{{ messages }}",
         "chat_template_caps": {"supports_tools": true, "supports_tool_calls": true},
         "build_info": "b10434-simulated",
-        "is_sleeping": false,
+        "is_sleeping": call.behaviour.asleep || state(call, super::first_model(call)) == State::Sleeping,
     })
 }
 
-fn slots(call: &Call<'_>) -> Value {
+fn slots(call: &Call<'_>) -> Result<Value, Fault> {
     let Load { running, .. } = super::load(call);
+    if call.query == "fail_on_no_slot=1" && running >= u64::from(slot_count(call)) {
+        return Err(Fault::no_slot());
+    }
     let slot = |id| {
         let n_ctx = call.shared.options.context_length;
         json!({"id": id, "n_ctx": n_ctx, "speculative": false, "is_processing": u64::from(id) < running})
     };
-    (0..call.shared.options.slots.unwrap_or(SLOTS)).map(slot).collect()
+    Ok((0..slot_count(call)).map(slot).collect())
 }
 
 fn metrics(call: &Call<'_>) -> Reply {
     let Load { running, waiting } = super::load(call);
-    let sums = call.shared.totals.sums();
+    let totals = call.shared.accounts.totals();
     Exposition::default()
-        .counter("llamacpp:prompt_tokens_total", "Prompt tokens processed.", sums.prompt)
-        .counter("llamacpp:tokens_predicted_total", "Tokens generated.", sums.generated)
+        .counter(
+            "llamacpp:prompt_tokens_total",
+            "Prompt tokens processed.",
+            totals.prompt_tokens - totals.cached_tokens,
+        )
+        .counter("llamacpp:tokens_predicted_total", "Tokens generated.", totals.generated_tokens)
         .gauge("llamacpp:predicted_tokens_seconds", "Tokens generated a second.", 0)
         .gauge("llamacpp:n_busy_slots_per_decode", "Busy slots a decode.", running)
         .gauge("llamacpp:requests_processing", "Requests in execution.", running)
@@ -84,16 +98,8 @@ fn metrics(call: &Call<'_>) -> Reply {
         .reply()
 }
 
-fn router_models(call: &Call<'_>) -> Value {
-    let loaded: BTreeSet<String> = call.shared.residents.names().into_iter().collect();
-    let data = call.behaviour.models.iter().map(|model| {
-        let status = if loaded.contains(model) { "loaded" } else { "unloaded" };
-        json!({
-            "id": model, "object": "model", "owned_by": "llamacpp", "created": CREATED, "in_cache": true,
-            "status": {"value": status, "args": []},
-        })
-    });
-    json!({"object": "list", "data": data.collect::<Vec<_>>()})
+fn cards(call: &Call<'_>) -> Vec<Value> {
+    call.behaviour.models.iter().map(|model| card(call, model)).collect()
 }
 
 pub(super) fn card(call: &Call<'_>, model: &str) -> Value {
@@ -102,6 +108,8 @@ pub(super) fn card(call: &Call<'_>, model: &str) -> Value {
         "object": "model",
         "created": CREATED,
         "owned_by": "llamacpp",
+        "in_cache": true,
+        "status": {"value": state(call, model).as_str(), "args": []},
         "meta": {
             "vocab_type": 2,
             "n_vocab": 128_256,

@@ -9,10 +9,8 @@ mod tensorrt;
 mod tgi;
 mod vllm;
 
-pub(crate) use llama_cpp::steer_models;
-
-use http::HeaderMap;
 use http::header::{HeaderValue, SERVER};
+use http::{HeaderMap, Method};
 use serde_json::{Value, json};
 
 use crate::behaviour::Health;
@@ -33,10 +31,18 @@ pub(crate) fn sign(call: &Call<'_>, headers: &mut HeaderMap) {
     headers.insert(SERVER, HeaderValue::from_static(server));
 }
 
+/// Whether a request asks for work. Discovery reads, work is posted; what manages the engine or its
+/// models is posted, too, but is none.
+pub(crate) fn is_call(method: &Method, path: &str) -> bool {
+    const MANAGEMENT: [&str; 5] = ["/api/show", "/models/load", "/models/unload", "/sleep", "/wake_up"];
+    method == Method::POST && !MANAGEMENT.contains(&path)
+}
+
 /// Answers a request for discovery, health or metrics.
 pub(crate) fn probe(call: &Call<'_>) -> Result<Reply, Fault> {
     match call.behaviour.health {
         Health::Loading => return Err(Fault::loading()),
+        Health::Draining => return Err(Fault::draining()),
         Health::Failing => return Err(Fault::failing()),
         Health::Ready | Health::Silent => {}
     }
@@ -44,7 +50,7 @@ pub(crate) fn probe(call: &Call<'_>) -> Result<Reply, Fault> {
         Engine::OpenAi => None,
         Engine::Vllm => vllm::probe(call),
         Engine::Sglang => sglang::probe(call),
-        Engine::LlamaCpp => llama_cpp::probe(call),
+        Engine::LlamaCpp => llama_cpp::probe(call)?,
         Engine::Ollama => ollama::probe(call)?,
         Engine::Tgi => tgi::probe(call),
         Engine::TensorRtLlm => tensorrt::probe(call),
@@ -99,10 +105,8 @@ struct Load {
 }
 
 fn load(call: &Call<'_>) -> Load {
-    let slots = call.shared.options.slots.map_or(u64::MAX, u64::from);
-    let in_flight = call.shared.ledger.counters().in_flight;
-    let running = in_flight.min(slots);
-    Load { running, waiting: in_flight - running }
+    let counters = call.shared.ledger.counters();
+    Load { running: counters.running, waiting: counters.waiting }
 }
 
 /// The first model, which engines that serve one model are named after.

@@ -63,8 +63,8 @@ fn loads(call: &Call<'_>) -> Value {
 
 fn metrics(call: &Call<'_>) -> Reply {
     let Load { running, waiting } = super::load(call);
-    let sums = call.shared.totals.sums();
-    let hit_rate = (sums.prefix_hits * 100).checked_div(sums.prefix_queries).unwrap_or(0);
+    let totals = call.shared.accounts.totals();
+    let hit_rate = (totals.cached_tokens * 100).checked_div(totals.prompt_tokens).unwrap_or(0);
     Exposition::labelled("model_name", super::first_model(call))
         .gauge("sglang:num_running_reqs", "Running requests.", running)
         .gauge("sglang:num_queue_reqs", "Requests in the waiting queue.", waiting)
@@ -72,9 +72,9 @@ fn metrics(call: &Call<'_>) -> Reply {
         .gauge("sglang:token_usage", "Share of the memory pool in use, 0 to 1.", cache_usage(running))
         .gauge("sglang:cache_hit_rate", "Prefix cache hit rate, 0 to 1.", cache_usage(hit_rate))
         .gauge("sglang:gen_throughput", "Tokens generated a second.", 0)
-        .counter("sglang:prompt_tokens_total", "Prompt tokens processed.", sums.prompt)
-        .counter("sglang:generation_tokens_total", "Tokens generated.", sums.generated)
-        .counter("sglang:num_requests_total", "Requests processed.", sums.requests)
+        .counter("sglang:prompt_tokens_total", "Prompt tokens processed.", totals.prompt_tokens)
+        .counter("sglang:generation_tokens_total", "Tokens generated.", totals.generated_tokens)
+        .counter("sglang:num_requests_total", "Requests processed.", totals.requests)
         .reply()
 }
 

@@ -23,9 +23,9 @@ pub(super) fn probe(call: &Call<'_>) -> Option<Reply> {
 fn metrics(call: &Call<'_>) -> Value {
     let Load { running, waiting } = super::load(call);
     let used = (running * BLOCKS_EACH).min(BLOCKS);
-    let sums = call.shared.totals.sums();
+    let totals = call.shared.accounts.totals();
     json!([{
-        "iter": sums.requests,
+        "iter": totals.requests,
         "iterLatencyMS": call.behaviour.itl.as_secs_f64() * 1000.0,
         "gpuMemUsage": 0,
         "cpuMemUsage": 0,

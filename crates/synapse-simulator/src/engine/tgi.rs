@@ -38,11 +38,11 @@ fn info(call: &Call<'_>) -> Value {
 
 fn metrics(call: &Call<'_>) -> Reply {
     let Load { running, waiting } = super::load(call);
-    let sums = call.shared.totals.sums();
+    let totals = call.shared.accounts.totals();
     Exposition::default()
         .gauge("tgi_queue_size", "Requests waiting.", waiting)
         .gauge("tgi_batch_current_size", "Requests in execution.", running)
-        .counter("tgi_request_count", "Requests received.", sums.requests)
-        .counter("tgi_request_success", "Requests processed.", sums.requests)
+        .counter("tgi_request_count", "Requests received.", totals.requests)
+        .counter("tgi_request_success", "Requests processed.", totals.requests)
         .reply()
 }

@@ -1,5 +1,6 @@
 //! vLLM: health, version, load, metrics and model cards.
 
+use http::Method;
 use serde_json::{Value, json};
 
 use super::Load;
@@ -12,24 +13,36 @@ pub(super) fn probe(call: &Call<'_>) -> Option<Reply> {
     match call.path {
         "/health" | "/ping" => Some(Reply::text("")),
         "/version" => Some(Reply::json(&json!({"version": "0.11.2"}))),
+        "/is_sleeping" => Some(Reply::json(&json!({"is_sleeping": call.behaviour.asleep}))),
+        "/sleep" if call.method == Method::POST => Some(sleep(call, true)),
+        "/wake_up" if call.method == Method::POST => Some(sleep(call, false)),
         "/load" => Some(Reply::json(&json!({"server_load": call.shared.ledger.counters().in_flight}))),
         "/metrics" => Some(metrics(call)),
         _ => None,
     }
 }
 
+/// Sends the engine to sleep, whatever the level, or wakes it. Asleep, it has no cache.
+fn sleep(call: &Call<'_>, asleep: bool) -> Reply {
+    if asleep {
+        call.shared.accounts.forget_prefixes();
+    }
+    call.shared.change(|behaviour| behaviour.asleep = asleep);
+    Reply::text("")
+}
+
 fn metrics(call: &Call<'_>) -> Reply {
     let Load { running, waiting } = super::load(call);
-    let sums = call.shared.totals.sums();
+    let totals = call.shared.accounts.totals();
     Exposition::labelled("model_name", super::first_model(call))
         .gauge("vllm:num_requests_running", "Requests in execution.", running)
         .gauge("vllm:num_requests_waiting", "Requests waiting.", waiting)
         .gauge("vllm:kv_cache_usage_perc", "Share of the KV cache in use, 0 to 1.", cache_usage(running))
-        .counter("vllm:prefix_cache_queries_total", "Prompt tokens looked up.", sums.prefix_queries)
-        .counter("vllm:prefix_cache_hits_total", "Prompt tokens found.", sums.prefix_hits)
-        .counter("vllm:prompt_tokens_total", "Prompt tokens processed.", sums.prompt)
-        .counter("vllm:generation_tokens_total", "Tokens generated.", sums.generated)
-        .counter("vllm:request_success_total", "Requests processed.", sums.requests)
+        .counter("vllm:prefix_cache_queries_total", "Prompt tokens looked up.", totals.prompt_tokens)
+        .counter("vllm:prefix_cache_hits_total", "Prompt tokens found.", totals.cached_tokens)
+        .counter("vllm:prompt_tokens_total", "Prompt tokens processed.", totals.prompt_tokens)
+        .counter("vllm:generation_tokens_total", "Tokens generated.", totals.generated_tokens)
+        .counter("vllm:request_success_total", "Requests processed.", totals.requests)
         .reply()
 }
 

@@ -22,7 +22,7 @@ pub(super) fn tags(call: &Call<'_>) -> Value {
 
 pub(super) fn ps(call: &Call<'_>) -> Value {
     let expiry = Timestamp::now().saturating_add(KEPT).unwrap_or(Timestamp::MAX).to_string();
-    let models = call.shared.residents.names().into_iter().map(|model| {
+    let models = call.shared.residents.loaded(call.behaviour).into_iter().map(|model| {
         let mut card = card(&model);
         card["expires_at"] = json!(expiry);
         card["size_vram"] = json!(SIZE);

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::call::Call;
 use crate::fault::Fault;
 use crate::openai::{self, EmbeddingInput};
-use crate::reply::Reply;
+use crate::reply::{Reply, Work};
 use crate::text;
 
 #[derive(Deserialize)]
@@ -33,13 +33,13 @@ pub(super) fn embed(call: &Call<'_>) -> Result<Reply, Fault> {
         "load_duration": 0,
         "prompt_eval_count": prompt,
     });
-    Ok(Reply::json(&document).after_tokens(0))
+    Ok(Reply::json(&document).after(Work::reading(model, prompt)))
 }
 
 pub(super) fn embeddings(call: &Call<'_>) -> Result<Reply, Fault> {
     let request: EmbedRequest = call.json()?;
-    call.model(request.model.as_deref())?;
+    let model = call.model(request.model.as_deref())?;
     let options = &call.shared.options;
     let vector = openai::embed(&request.prompt.unwrap_or_default(), options.embedding_dim, options.seed);
-    Ok(Reply::json(&json!({"embedding": vector})).after_tokens(0))
+    Ok(Reply::json(&json!({"embedding": vector})).after(Work::with(model)))
 }

@@ -8,7 +8,7 @@ use crate::call::Call;
 use crate::fault::Fault;
 use crate::generation::{Answer, Finish, Format, Task, ToolCall};
 use crate::openai;
-use crate::reply::{Framing, Reply, Script};
+use crate::reply::{Framing, Reply, Script, Work};
 use crate::text;
 use crate::tokens::Usage;
 
@@ -92,15 +92,14 @@ fn answer(call: &Call<'_>, request: &Request, route: Route, task: Option<Task>) 
     let model = call.model(request.model.as_deref())?;
     let Some(task) = task else { return Ok(residence(call, request, route, &model)) };
     let answer = task.answer(call.behaviour.tokens, call.shared.options.seed, 0);
-    let usage = call.shared.totals.add(&model, &task.prompt, answer.token_count());
-    if keeps_nothing(request) {
-        call.shared.residents.set(&model, false);
-    }
+    let usage = call.usage(&model, &task.prompt, answer.token_count());
+    let keeps = !keeps_nothing(request);
+    let work = Work { keeps, ..Work::on(model.as_str(), usage, answer.token_count()) };
     let lines = Lines { call, model, route };
     if request.stream.unwrap_or(true) {
-        Ok(lines.stream(&answer, usage))
+        Ok(lines.stream(&answer, usage, work))
     } else {
-        Ok(lines.whole(&answer, usage))
+        Ok(lines.whole(&answer, usage).after(work))
     }
 }
 
@@ -116,7 +115,11 @@ fn keeps_nothing(request: &Request) -> bool {
 /// The answer to a request without a prompt.
 fn residence(call: &Call<'_>, request: &Request, route: Route, model: &str) -> Reply {
     let unloads = keeps_nothing(request);
-    call.shared.residents.set(model, !unloads);
+    if unloads {
+        call.shared.residents.unload(model);
+    } else {
+        call.shared.residents.load(model, call.behaviour);
+    }
     let lines = Lines { call, model: model.to_owned(), route };
     let mut document = lines.line(json!(""), None, true);
     document.insert("done_reason".to_owned(), json!(if unloads { "unload" } else { "load" }));
@@ -134,10 +137,10 @@ impl Lines<'_> {
     fn whole(&self, answer: &Answer, usage: Usage) -> Reply {
         let mut document = self.line(json!(answer.text()), tool_calls(answer), true);
         document.append(&mut self.closing(answer, usage));
-        Reply::json(&Value::Object(document)).after_tokens(answer.token_count())
+        Reply::json(&Value::Object(document))
     }
 
-    fn stream(&self, answer: &Answer, usage: Usage) -> Reply {
+    fn stream(&self, answer: &Answer, usage: Usage, work: Work) -> Reply {
         let mut script = Script::new(Framing::Ndjson);
         for token in &answer.tokens {
             script.token(&Value::Object(self.line(json!(token), None, false)));
@@ -149,7 +152,7 @@ impl Lines<'_> {
         let mut last = self.line(json!(""), None, true);
         last.append(&mut self.closing(answer, usage));
         script.mark(&Value::Object(last));
-        script.reply()
+        script.reply(work)
     }
 
     fn line(&self, text: Value, tool_calls: Option<Value>, done: bool) -> Map<String, Value> {
@@ -176,6 +179,7 @@ impl Lines<'_> {
         let behaviour = self.call.behaviour;
         let nanos =
             |duration: std::time::Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let prompt = behaviour.until_first_token(usage.processed());
         let evaluation = behaviour.itl.saturating_mul(usage.completion);
         let mut closing = Map::new();
         let mut put = |key: &str, value: Value| closing.insert(key.to_owned(), value);
@@ -183,10 +187,10 @@ impl Lines<'_> {
         if self.route == Route::Generate {
             put("context", json!([text::count_tokens(&answer.text())]));
         }
-        put("total_duration", json!(nanos(behaviour.ttft.saturating_add(evaluation))));
+        put("total_duration", json!(nanos(prompt.saturating_add(evaluation))));
         put("load_duration", json!(1));
         put("prompt_eval_count", json!(usage.prompt));
-        put("prompt_eval_duration", json!(nanos(behaviour.ttft)));
+        put("prompt_eval_duration", json!(nanos(prompt)));
         put("eval_count", json!(usage.completion));
         put("eval_duration", json!(nanos(evaluation)));
         closing

@@ -7,7 +7,7 @@ use super::multipart::{self, Part};
 use crate::call::Call;
 use crate::fault::Fault;
 use crate::generation::Task;
-use crate::reply::{Framing, Reply, Script};
+use crate::reply::{Framing, Reply, Script, Work};
 use crate::text;
 
 /// Bytes taken for one second of sound: 16 000 samples of 16 bits.
@@ -30,8 +30,13 @@ pub(super) fn answer(call: &Call<'_>, job: Job) -> Result<Reply, Fault> {
     let form = Form { parts };
     let model = call.model(form.field("model"))?;
     let file = form.parts.iter().find(|part| part.name == "file").ok_or_else(|| Fault::missing("file"))?;
-    let hearing =
-        Hearing { job, text: heard(&form, file, &model), duration: seconds(file.body), form: &form };
+    let hearing = Hearing {
+        model: &model,
+        job,
+        text: heard(&form, file, &model),
+        duration: seconds(file.body),
+        form: &form,
+    };
     if form.field("stream") == Some("true") {
         return Ok(hearing.stream());
     }
@@ -78,6 +83,7 @@ impl Form<'_> {
 
 /// What was heard in one file.
 struct Hearing<'a> {
+    model: &'a str,
     job: Job,
     text: String,
     duration: f64,
@@ -87,11 +93,11 @@ struct Hearing<'a> {
 impl Hearing<'_> {
     fn plain(&self) -> Reply {
         let usage = json!({"type": "duration", "seconds": self.duration.ceil()});
-        Reply::json(&json!({"text": self.text, "usage": usage})).after_tokens(self.tokens())
+        Reply::json(&json!({"text": self.text, "usage": usage})).after(self.work())
     }
 
     fn text_file(&self, before: &str, after: &str) -> Reply {
-        Reply::text(format!("{before}{}\n{after}", self.text)).after_tokens(self.tokens())
+        Reply::text(format!("{before}{}\n{after}", self.text)).after(self.work())
     }
 
     fn verbose(&self) -> Reply {
@@ -110,7 +116,7 @@ impl Hearing<'_> {
         if self.form.lists("timestamp_granularities", "word") {
             document["words"] = self.words();
         }
-        Reply::json(&document).after_tokens(self.tokens())
+        Reply::json(&document).after(self.work())
     }
 
     /// The words, spread evenly over the duration.
@@ -131,10 +137,10 @@ impl Hearing<'_> {
         }
         script.mark(&json!({"type": "transcript.text.done", "text": self.text}));
         script.done();
-        script.reply()
+        script.reply(self.work())
     }
 
-    fn tokens(&self) -> u32 {
-        text::count_tokens(&self.text)
+    fn work(&self) -> Work {
+        Work { longest: text::count_tokens(&self.text), ..Work::with(self.model) }
     }
 }

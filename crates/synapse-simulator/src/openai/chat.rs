@@ -9,7 +9,7 @@ use crate::call::Call;
 use crate::fault::Fault;
 use crate::generation::{Answer, Task, ToolCall};
 use crate::options::Engine;
-use crate::reply::{Framing, Reply, Script};
+use crate::reply::{Framing, Reply, Script, Work};
 use crate::text;
 use crate::tokens::Usage;
 
@@ -73,7 +73,7 @@ pub(super) fn answer(call: &Call<'_>) -> Result<Reply, Fault> {
     let chat = Chat {
         call,
         id: call.id("chatcmpl-"),
-        usage: call.shared.totals.add(&model, &task.prompt, completion),
+        usage: call.usage(&model, &task.prompt, completion),
         model,
         answers,
         logprobs: request.logprobs(),
@@ -103,8 +103,12 @@ impl Chat<'_> {
         document.insert("choices".to_owned(), Value::Array(choices));
         document.insert("usage".to_owned(), dress::usage(self.call.engine(), self.usage));
         dress::finish_document(self.call, &mut document, self.usage);
+        Reply::json(&Value::Object(document)).after(self.work())
+    }
+
+    fn work(&self) -> Work {
         let longest = self.answers.iter().map(Answer::token_count).max().unwrap_or(0);
-        Reply::json(&Value::Object(document)).after_tokens(longest)
+        Work::on(self.model.as_str(), self.usage, longest)
     }
 
     fn choice(&self, index: u32, answer: &Answer) -> Value {
@@ -165,7 +169,7 @@ impl Chat<'_> {
             chunks.bare();
         }
         chunks.script.done();
-        chunks.script.reply()
+        chunks.script.reply(self.work())
     }
 
     /// The texts of all choices, in step, as an engine generates them.

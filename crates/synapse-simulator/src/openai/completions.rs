@@ -9,7 +9,7 @@ use super::{dress, logprobs};
 use crate::call::Call;
 use crate::fault::Fault;
 use crate::generation::Answer;
-use crate::reply::{Framing, Reply, Script};
+use crate::reply::{Framing, Reply, Script, Work};
 use crate::text;
 use crate::tokens::Usage;
 
@@ -45,13 +45,13 @@ pub(super) fn answer(call: &Call<'_>) -> Result<Reply, Fault> {
             }
             answers.push(answer);
         }
-        let used = call.shared.totals.add(&model, &task.prompt, completion);
+        let used = call.usage(&model, &task.prompt, completion);
         usage.prompt += used.prompt;
         usage.cached += used.cached;
         usage.completion += used.completion;
     }
-    let completion =
-        Completion { call, document: document(call, &model), usage, answers, logprobs: request.logprobs };
+    let document = document(call, &model);
+    let completion = Completion { call, document, model, usage, answers, logprobs: request.logprobs };
     if request.sampling.streams() {
         Ok(completion.stream(request.sampling.includes_usage()))
     } else {
@@ -66,6 +66,7 @@ fn document(call: &Call<'_>, model: &str) -> Map<String, Value> {
 struct Completion<'a> {
     call: &'a Call<'a>,
     document: Map<String, Value>,
+    model: String,
     usage: Usage,
     answers: Vec<Answer>,
     logprobs: Option<u32>,
@@ -80,8 +81,13 @@ impl Completion<'_> {
         self.document.insert("choices".to_owned(), Value::Array(choices));
         self.document.insert("usage".to_owned(), dress::usage(self.call.engine(), self.usage));
         dress::finish_document(self.call, &mut self.document, self.usage);
+        let work = self.work();
+        Reply::json(&Value::Object(self.document)).after(work)
+    }
+
+    fn work(&self) -> Work {
         let longest = self.answers.iter().map(Answer::token_count).max().unwrap_or(0);
-        Reply::json(&Value::Object(self.document)).after_tokens(longest)
+        Work::on(self.model.as_str(), self.usage, longest)
     }
 
     fn choice(&self, index: u32, tokens: &[String], offset: usize, finish: Option<&str>) -> Value {
@@ -118,6 +124,6 @@ impl Completion<'_> {
             script.mark(&Value::Object(last));
         }
         script.done();
-        script.reply()
+        script.reply(self.work())
     }
 }

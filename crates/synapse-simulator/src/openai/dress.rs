@@ -86,13 +86,13 @@ fn insert(map: &mut Map<String, Value>, key: &str, value: Value) {
 
 /// llama.cpp's own account of a reply, in milliseconds.
 pub(super) fn timings(behaviour: &Behaviour, usage: Usage) -> Value {
-    let processed = usage.prompt - usage.cached;
+    let processed = usage.processed();
     let side = |tokens: u32, spent: std::time::Duration| {
         // Instant replies would be infinitely fast.
         let ms = spent.as_secs_f64().mul_add(1000.0, 0.001 * f64::from(tokens.max(1)));
         (ms, ms / f64::from(tokens.max(1)), f64::from(tokens) * 1000.0 / ms)
     };
-    let (prompt_ms, prompt_each, prompt_rate) = side(processed, behaviour.ttft);
+    let (prompt_ms, prompt_each, prompt_rate) = side(processed, behaviour.until_first_token(processed));
     let (predicted_ms, predicted_each, predicted_rate) =
         side(usage.completion, behaviour.itl.saturating_mul(usage.completion));
     json!({

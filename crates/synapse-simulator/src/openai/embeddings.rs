@@ -9,7 +9,7 @@ use super::vectors::{EmbeddingInput, embed};
 use crate::call::Call;
 use crate::fault::Fault;
 use crate::options::Engine;
-use crate::reply::Reply;
+use crate::reply::{Reply, Work};
 use crate::text;
 
 #[derive(Debug, Deserialize)]
@@ -54,7 +54,7 @@ pub(super) fn answer(call: &Call<'_>) -> Result<Reply, Fault> {
         document["created"] = json!(crate::call::unix_now());
     }
     document["usage"] = json!({"prompt_tokens": prompt, "total_tokens": prompt});
-    Ok(Reply::json(&document).after_tokens(0))
+    Ok(Reply::json(&document).after(Work::reading(model, prompt)))
 }
 
 fn encoded(vector: &[f32], as_base64: bool) -> Value {

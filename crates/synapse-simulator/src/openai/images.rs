@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::call::{Call, unix_now};
 use crate::fault::Fault;
-use crate::reply::Reply;
+use crate::reply::{Reply, Work};
 use crate::text;
 
 /// A PNG of one blue pixel.
@@ -21,7 +21,7 @@ struct ImageRequest {
 
 pub(super) fn answer(call: &Call<'_>) -> Result<Reply, Fault> {
     let request: ImageRequest = call.json()?;
-    call.model(request.model.as_deref())?;
+    let model = call.model(request.model.as_deref())?;
     let prompt = request.prompt.ok_or_else(|| Fault::missing("prompt"))?;
     let count = request.n.unwrap_or(1);
     if !(1..=10).contains(&count) {
@@ -33,5 +33,6 @@ pub(super) fn answer(call: &Call<'_>) -> Result<Reply, Fault> {
         "input_tokens": input, "output_tokens": output, "total_tokens": input + output,
         "input_tokens_details": {"text_tokens": input, "image_tokens": 0},
     });
-    Ok(Reply::json(&json!({"created": unix_now(), "data": data, "usage": usage})).after_tokens(0))
+    let document = json!({"created": unix_now(), "data": data, "usage": usage});
+    Ok(Reply::json(&document).after(Work::with(model)))
 }

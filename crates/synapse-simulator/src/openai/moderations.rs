@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::call::Call;
 use crate::fault::Fault;
-use crate::reply::Reply;
+use crate::reply::{Reply, Work};
 
 const CATEGORIES: [&str; 13] = [
     "harassment",
@@ -42,7 +42,8 @@ pub(super) fn answer(call: &Call<'_>) -> Result<Reply, Fault> {
         Value::Array(inputs) => inputs.iter().map(|input| result(text_of(input))).collect(),
         _ => return Err(Fault::missing("input")),
     };
-    Ok(Reply::json(&json!({"id": call.id("modr-"), "model": model, "results": results})).after_tokens(0))
+    let document = json!({"id": call.id("modr-"), "model": model, "results": results});
+    Ok(Reply::json(&document).after(Work::with(model)))
 }
 
 /// An input is a text or a part of a message.

@@ -7,7 +7,7 @@ use super::vectors::{cosine, embed};
 use crate::call::Call;
 use crate::fault::Fault;
 use crate::options::Engine;
-use crate::reply::Reply;
+use crate::reply::{Reply, Work};
 use crate::text;
 
 #[derive(Deserialize)]
@@ -68,5 +68,5 @@ pub(super) fn answer(call: &Call<'_>) -> Result<Reply, Fault> {
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens}, "results": results,
         })
     };
-    Ok(Reply::json(&document).after_tokens(0))
+    Ok(Reply::json(&document).after(Work::reading(model, tokens)))
 }

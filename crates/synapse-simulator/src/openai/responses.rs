@@ -7,7 +7,7 @@ use super::request;
 use crate::call::{Call, unix_now};
 use crate::fault::Fault;
 use crate::generation::{Answer, Finish, Task};
-use crate::reply::{Framing, Reply, Script};
+use crate::reply::{Framing, Reply, Script, Work};
 use crate::text;
 use crate::tokens::Usage;
 
@@ -68,12 +68,12 @@ pub(super) fn answer(call: &Call<'_>) -> Result<Reply, Fault> {
     let task = request.task()?;
     call.check_context(text::count_tokens(&task.prompt))?;
     let answer = task.answer(call.behaviour.tokens, call.shared.options.seed, 0);
-    let usage = call.shared.totals.add(&model, &task.prompt, answer.token_count());
+    let usage = call.usage(&model, &task.prompt, answer.token_count());
     let response = Response { call, request: &request, model, usage, answer };
     if request.stream.unwrap_or(false) {
         return Ok(response.stream());
     }
-    Ok(Reply::json(&response.finished()).after_tokens(response.answer.token_count()))
+    Ok(Reply::json(&response.finished()).after(response.work()))
 }
 
 struct Response<'a> {
@@ -85,6 +85,10 @@ struct Response<'a> {
 }
 
 impl Response<'_> {
+    fn work(&self) -> Work {
+        Work::on(self.model.as_str(), self.usage, self.answer.token_count())
+    }
+
     /// The document with everything in it.
     fn finished(&self) -> Value {
         let cut = self.answer.finish == Finish::Length;
@@ -170,7 +174,7 @@ impl Response<'_> {
         let last =
             if finished["status"] == "incomplete" { "response.incomplete" } else { "response.completed" };
         events.add(last, json!({"response": finished}));
-        events.script.reply()
+        events.script.reply(self.work())
     }
 
     fn stream_message(&self, events: &mut Events, item: &Value) {

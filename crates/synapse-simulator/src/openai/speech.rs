@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::call::Call;
 use crate::fault::Fault;
-use crate::reply::{Framing, Reply, Script};
+use crate::reply::{Framing, Reply, Script, Work};
 use crate::text;
 
 /// Samples a second; one channel of 16 bits.
@@ -29,7 +29,7 @@ struct SpeechRequest {
 
 pub(super) fn answer(call: &Call<'_>) -> Result<Reply, Fault> {
     let request: SpeechRequest = call.json()?;
-    call.model(request.model.as_deref())?;
+    let model = call.model(request.model.as_deref())?;
     let input = request.input.ok_or_else(|| Fault::missing("input"))?;
     if input.chars().count() > LONGEST {
         return Err(Fault::invalid(format!("'input' must have at most {LONGEST} characters.")));
@@ -42,22 +42,22 @@ pub(super) fn answer(call: &Call<'_>) -> Result<Reply, Fault> {
     let pieces = (0..tokens).map(|index| tone(pitch, index * SAMPLES));
     let first = std::iter::once(head).filter(|head| !head.is_empty());
     if request.stream_format.as_deref() == Some("sse") {
-        return Ok(events(first.chain(pieces), tokens));
+        return Ok(events(Work::with(model), first.chain(pieces), tokens));
     }
     let mut script = Script::new(Framing::Raw(if raw { "audio/pcm" } else { "audio/wav" }));
     first.for_each(|head| script.push(head, false));
     pieces.for_each(|piece| script.push(piece, true));
-    Ok(script.reply())
+    Ok(script.reply(Work::with(model)))
 }
 
-fn events(pieces: impl Iterator<Item = Bytes>, tokens: u32) -> Reply {
+fn events(work: Work, pieces: impl Iterator<Item = Bytes>, tokens: u32) -> Reply {
     let mut script = Script::new(Framing::Sse);
     for piece in pieces {
         script.token(&json!({"type": "speech.audio.delta", "audio": STANDARD.encode(piece)}));
     }
     let usage = json!({"input_tokens": tokens, "output_tokens": tokens, "total_tokens": 2 * tokens});
     script.mark(&json!({"type": "speech.audio.done", "usage": usage}));
-    script.reply()
+    script.reply(work)
 }
 
 /// Each voice has its own pitch, in hertz.

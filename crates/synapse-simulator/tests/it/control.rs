@@ -3,7 +3,7 @@
 use http::StatusCode;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use synapse_simulator::{Behaviour, Engine, ForcedStatus, InterruptionKind, Options, Outcome};
+use synapse_simulator::{Behaviour, Engine, ForcedStatus, InterruptionKind, Options, Outcome, RetryForm};
 use tokio::task::JoinSet;
 
 use crate::client::{self, Sim, json_request, options, start};
@@ -148,7 +148,8 @@ async fn a_stalled_stream_goes_on_when_the_stall_is_lifted() {
 #[tokio::test]
 async fn a_forced_status_is_in_the_engine_s_shape_and_says_when_to_return() {
     let sim = client::engine(Engine::Vllm).await;
-    let status = Some(ForcedStatus { status: 429, retry_after_s: Some(7) });
+    let limit = ForcedStatus::new(429).again_in(std::time::Duration::from_secs(7), RetryForm::Seconds);
+    let status = Some(limit);
     sim.control.set(Behaviour { status, ..sim.control.behaviour() });
     let refused = sim.post(CHAT, &chat(true)).await;
     assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);

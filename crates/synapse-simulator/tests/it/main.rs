@@ -3,10 +3,13 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test's helpers may stop at the first surprise too")]
 
 mod audio;
+mod capacity;
 mod client;
 mod control;
 mod discovery;
+mod faults;
 mod generation;
 mod ollama;
 mod responses;
+mod timeline;
 mod vectors;

@@ -106,6 +106,8 @@ fn wrong_usage_exits_with_2() {
         &["key", "update", "some-id"],
         &["key", "update", "some-id", "--enable", "--disable"],
         &["simulate", "--error-rate", "2"],
+        &["simulate", "--slowdown=-1"],
+        &["simulate", "--behaviour", "{"],
     ] {
         let message = cli.fail(2, args);
         assert!(message.contains("Usage:") || message.contains("--help"), "{args:?}: {message}");

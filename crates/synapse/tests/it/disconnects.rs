@@ -1,6 +1,6 @@
 //! Callers who leave: their work is cancelled at the engine, whatever stage it is at.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 use synapse_testkit::{Engine, Gateway};
@@ -12,7 +12,7 @@ const CALLERS: u64 = 33;
 
 /// The stage at which callers leave.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Stage {
+enum Stage {
     /// While they wait for the head of a stream.
     BeforeHead,
     /// While they wait for a plain reply.
@@ -21,9 +21,8 @@ pub(crate) enum Stage {
     MidStream,
 }
 
-/// Lets callers come to this stage and leave, all at once; returns when the engine knows, with the
-/// moment in which they left.
-pub(crate) async fn leave(engine: &Engine, gateway: &Gateway, stage: Stage, callers: u64) -> Instant {
+/// Lets callers come to this stage and leave, all at once; returns when the engine knows.
+async fn leave(engine: &Engine, gateway: &Gateway, stage: Stage, callers: u64) {
     let before = engine.counters();
     engine.update(|behaviour| {
         behaviour.hang_before_head = stage != Stage::MidStream;
@@ -52,10 +51,8 @@ pub(crate) async fn leave(engine: &Engine, gateway: &Gateway, stage: Stage, call
             begun.recv().await;
         }
     }
-    let left = Instant::now();
     tasks.shutdown().await;
     engine.until(|counters| counters.aborted == before.aborted + callers).await;
-    left
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use synapse_testkit::{Client, Config, Engine, Events, Gateway};
 use crate::start::{gateway, single};
 
 /// Streams that have begun and are held in the middle.
-pub(crate) async fn held_streams(engine: &Engine, gateway: &Gateway, count: usize) -> Vec<Events> {
+async fn held_streams(engine: &Engine, gateway: &Gateway, count: usize) -> Vec<Events> {
     engine.set(engine.behaviour().interrupted(4, InterruptionKind::Stall));
     let mut streams = Vec::new();
     for _ in 0..count {

@@ -1,7 +1,10 @@
 //! Refusals: the contract's table of errors, row by row, in OpenAI's envelope.
 
+use std::time::Duration;
+
 use hyper::Method;
 use serde_json::json;
+use synapse_simulator::{ForcedStatus, RetryForm};
 use synapse_testkit::{Answer, Config, Script};
 
 use crate::start::{before, code, gateway, saying, single, with};
@@ -162,7 +165,7 @@ async fn engines_failures_are_told_apart() {
 #[tokio::test]
 async fn an_engines_rate_limit_is_429_with_its_retry_after() {
     let (engine, gateway) = single().await;
-    let limit = synapse_simulator::ForcedStatus { status: 429, retry_after_s: Some(7) };
+    let limit = ForcedStatus::new(429).again_in(Duration::from_secs(7), RetryForm::Seconds);
     engine.update(|behaviour| behaviour.status = Some(limit));
     let answer = gateway.client().chat("m").await;
     assert_refused(&answer, 429, "rate_limit_error", "rate_limit_exceeded");

@@ -1,7 +1,9 @@
 //! Failing over: when another backend is asked, and when not.
 
+use std::time::Duration;
+
 use serde_json::json;
-use synapse_simulator::{ForcedStatus, InterruptionKind};
+use synapse_simulator::{ForcedStatus, InterruptionKind, RetryForm};
 use synapse_testkit::{Config, Engine, Gateway, Script};
 
 use crate::start::{code, gateway, pair, saying, setup, with};
@@ -194,7 +196,8 @@ async fn with_every_breaker_open_the_answer_is_503_and_when_to_come_back() {
 async fn all_at_their_rate_limit_is_429_with_the_shortest_wait() {
     let (first, second, gateway) = pair().await;
     for (engine, wait) in [(&first, 20), (&second, 40)] {
-        engine.update(|b| b.status = Some(ForcedStatus { status: 429, retry_after_s: Some(wait) }));
+        let limit = ForcedStatus::new(429).again_in(Duration::from_secs(wait), RetryForm::Seconds);
+        engine.update(|behaviour| behaviour.status = Some(limit));
     }
     for attempt in 0..2 {
         let answer = gateway.client().chat("m").await;

@@ -4,6 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -16,6 +17,18 @@ pub(super) fn is_proving() -> bool {
 /// How much of something: `full` when proving, `small` otherwise.
 pub(super) fn at_scale(full: u64, small: u64) -> u64 {
     if is_proving() { full } else { small }
+}
+
+/// This much time when proving, less otherwise. `SYNAPSE_PROVE_SHARE` shortens it while a proof is
+/// being written; what was measured then is shown and not written down.
+pub(super) fn for_seconds(full: u64, small: u64) -> Duration {
+    Duration::from_secs(at_scale(full, small)).mul_f64(if is_proving() { share() } else { 1.0 })
+}
+
+/// The share of the full time that is taken.
+fn share() -> f64 {
+    let share = std::env::var_os("SYNAPSE_PROVE_SHARE").and_then(|text| text.to_str()?.parse().ok());
+    share.filter(|share| (0.0..=1.0).contains(share)).unwrap_or(1.0)
 }
 
 /// A promise with what was measured. Less is better.
@@ -39,6 +52,9 @@ impl Figure {
     /// the question, only when proving, on a machine that has nothing else to do.
     pub(super) fn hold(&self) {
         if is_proving() {
+            eprintln!("{}: {} {} (limit {})", self.key, self.measured, self.unit, self.limit);
+        }
+        if is_proving() && share() == 1.0 {
             if cfg!(debug_assertions) {
                 panic!("figures of a debug build prove nothing: use `make prove`");
             }

@@ -2,17 +2,19 @@
 //! with `SYNAPSE_PROVE=1` they run at full scale, hold the figures to their limits, and write them
 //! to docs/proof.md. `make prove` does that with a release build.
 
+mod deaths;
 mod figures;
+mod leaving;
+mod outages;
+mod shutdown;
+mod traffic;
 
 use std::{fs, time::Duration};
 
 use serde_json::json;
-use synapse_simulator::{Outcome, Recorded};
 use synapse_testkit::{Config, Engine};
 
 use crate::{
-    disconnects::{Stage, leave},
-    drain::held_streams,
     load::Load,
     reload::reload_under_load,
     start::{gateway, setup},
@@ -36,59 +38,6 @@ async fn an_engine_that_dies_under_load_costs_no_request() {
         promise: "One of two engines is killed under load: no request fails",
         measured: failed as f64,
         unit: format!("failed of {served} plain requests by 16 callers"),
-        limit: 0.0,
-    }
-    .hold();
-}
-
-#[tokio::test]
-async fn the_engine_learns_at_once_of_a_caller_who_leaves() {
-    let callers = at_scale(100, 10);
-    let engine = Engine::serving("one", "m").await;
-    let gateway = gateway(&Config::with(&[&engine])).await;
-    let mut slowest = Vec::new();
-    for stage in [Stage::BeforeHead, Stage::Plain, Stage::MidStream] {
-        let seen = engine.requests().len();
-        let left = leave(&engine, &gateway, stage, callers).await;
-        let calls = engine.requests().split_off(seen);
-        let aborted = calls.iter().filter(|call| call.outcome == Outcome::Aborted);
-        let delay = |call: &Recorded| call.ended_at.map(|ended| ended.saturating_duration_since(left));
-        slowest.extend(aborted.filter_map(delay));
-    }
-    assert_eq!(slowest.len() as u64, 3 * callers);
-    slowest.sort();
-    let p99 = slowest[slowest.len() * 99 / 100];
-    Figure {
-        key: "2-disconnects",
-        test: "the_engine_learns_at_once_of_a_caller_who_leaves",
-        promise: "Callers leave, before the head, waiting for a plain reply or in mid-stream: every engine learns of it",
-        measured: p99.as_secs_f64() * 1000.0,
-        unit: format!("ms (p99 of {}, none missed)", slowest.len()),
-        limit: 250.0,
-    }
-    .hold();
-}
-
-#[tokio::test]
-async fn a_shutdown_finishes_every_open_stream() {
-    let engine = Engine::serving("one", "m").await;
-    let mut gateway = gateway(&Config::with(&[&engine])).await;
-    let streams = held_streams(&engine, &gateway, at_scale(50, 10) as usize).await;
-    let open = streams.len();
-    gateway.terminate();
-    gateway.logs().line("going down").await;
-    engine.update(|behaviour| behaviour.interruption = None);
-    let mut cut = 0;
-    for stream in streams {
-        cut += u32::from(!stream.finish().await.is_done());
-    }
-    assert_eq!(gateway.ended().await.code(), Some(0));
-    Figure {
-        key: "3-shutdown",
-        test: "a_shutdown_finishes_every_open_stream",
-        promise: "SIGTERM with open streams: each reaches its end, and the process exits with 0",
-        measured: f64::from(cut),
-        unit: format!("cut off of {open} streams"),
         limit: 0.0,
     }
     .hold();
