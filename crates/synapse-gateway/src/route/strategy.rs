@@ -20,8 +20,11 @@ static TURN: AtomicUsize = AtomicUsize::new(1);
 const LOADING: Duration = Duration::from_secs(10);
 /// Who is this much slower than the fastest is as good: nobody should get everything.
 const AS_FAST: f64 = 1.2;
-/// With prefix affinity, nobody gets more than this share above the mean.
+/// With prefix affinity, nobody gets more than this many times its share …
 const BOUND: f64 = 1.25;
+/// … or this many requests above it, if that is more: of a few requests at a time, chance alone puts
+/// some at the same backend, and moving a conversation costs its whole prompt.
+const ODD: f64 = 2.0;
 /// The least weight of a backend that has just come back, so that it is measured at all.
 const LEAST_RECOVERY: f64 = 0.1;
 
@@ -120,8 +123,8 @@ impl Picker {
         let all: f64 = group.iter().map(|c| in_flight(c)).sum();
         let weights: f64 = group.iter().map(|c| self.weight(c, now)).sum();
         let has_room = |c: &&&Candidate| {
-            let share = self.weight(c, now) / weights;
-            in_flight(c) + 1.0 <= (BOUND * (all + 1.0) * share).ceil()
+            let share = (all + 1.0) * self.weight(c, now) / weights;
+            in_flight(c) + 1.0 <= (BOUND * share).max(share + ODD).ceil()
         };
         let drawn = |c: &&Candidate| draw(fingerprint, c);
         let best = group.iter().filter(has_room).max_by(|a, b| drawn(a).total_cmp(&drawn(b)));
@@ -265,6 +268,18 @@ mod tests {
         }
         let most = group.iter().map(|c| c.endpoint.backend.in_flight()).max().expect("three");
         assert!(most <= 13, "a third of 30, times 1.25, rounded up: {most}");
+    }
+
+    #[test]
+    fn a_conversation_does_not_leave_for_one_request_of_another() {
+        let group = [candidate("a", 1), candidate("b", 1), candidate("c", 1)];
+        let place = || {
+            let picker = Picker { affinity: Some(7), ..picker(Strategy::LeastLoaded) };
+            picker.choose(group.iter().collect()).expect("one")
+        };
+        let home = place().endpoint.backend.id().clone();
+        let _other = lease(place());
+        assert_eq!(*place().endpoint.backend.id(), home);
     }
 
     #[test]
