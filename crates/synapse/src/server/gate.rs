@@ -20,7 +20,7 @@ use super::{
     head::Refusal,
     patience::{BETWEEN, Patience, Wait},
     stalls::now,
-    turnstile::Turnstile,
+    turnstile::{Ask, Turnstile},
 };
 
 /// Stands in for a head that is refused; what is said of it is kept at the turnstile.
@@ -197,7 +197,7 @@ impl<S> Gate<S> {
         let idle = self.turnstile.idle_since().map(|since| now().saturating_sub(since));
         let left = BETWEEN.saturating_sub(std::time::Duration::from_millis(idle.unwrap_or(0)));
         if left.is_zero() {
-            self.turnstile.ask_to_leave();
+            self.turnstile.ask(Ask::Leave);
         }
         self.stream.give(if left.is_zero() { BETWEEN } else { left });
     }
@@ -466,7 +466,7 @@ mod tests {
         let turnstile = Arc::clone(&ends.turnstile);
         tokio::select! {
             biased;
-            () = turnstile.asked_to_leave() => {}
+            _ = turnstile.asked(Ask::Leave) => {}
             _ = ends.read() => panic!("it was cut at once"),
         }
         assert!((90..=180).contains(&ends.seconds()), "{}", ends.seconds());

@@ -28,7 +28,6 @@ use synapse_gateway::{
     respond::{self, REQUEST_ID},
     stream::body::ReplyBody,
 };
-use tokio::sync::watch;
 
 use super::{
     caller, cors,
@@ -44,16 +43,11 @@ type Reply = Response<ReplyBody>;
 pub(super) struct Shell {
     gateway: Arc<Gateway>,
     certificates: Option<Arc<Certificates>>,
-    closing: watch::Receiver<bool>,
 }
 
 impl Shell {
-    pub(super) fn new(
-        gateway: Arc<Gateway>,
-        certificates: Option<Arc<Certificates>>,
-        closing: watch::Receiver<bool>,
-    ) -> Self {
-        Self { gateway, certificates, closing }
+    pub(super) fn new(gateway: Arc<Gateway>, certificates: Option<Arc<Certificates>>) -> Self {
+        Self { gateway, certificates }
     }
 
     pub(super) fn certificates(&self) -> Option<&Certificates> {
@@ -63,11 +57,6 @@ impl Shell {
     /// Requests at once on one HTTP/2 connection.
     pub(super) fn max_streams(&self) -> u32 {
         self.gateway.live().snapshot.server.max_streams
-    }
-
-    /// Tells when connections are to end.
-    pub(super) fn closing(&self) -> watch::Receiver<bool> {
-        self.closing.clone()
     }
 
     /// Answers a request; a panic costs only this one.
