@@ -8,6 +8,8 @@ use std::{borrow::Cow, collections::HashSet};
 const MAX_DEPTH: usize = 64;
 /// Keys of one object up to which a linear search for a second one is quicker.
 const FEW_KEYS: usize = 16;
+/// The most keys of one object; all of them are held in memory until its end.
+const MAX_KEYS: usize = 16 * 1024;
 
 /// What is wrong with the text, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -113,7 +115,8 @@ impl<'a> Scanner<'a> {
         self.text.as_bytes().get(self.at).copied()
     }
 
-    fn fail<T>(&self, what: &'static str) -> Scan<T> {
+    /// The text is not what it should be, here.
+    pub(crate) fn fail<T>(&self, what: &'static str) -> Scan<T> {
         Err(SyntaxError { what, at: self.at })
     }
 
@@ -181,6 +184,9 @@ impl<'a> Scanner<'a> {
         };
         if is_second {
             return Err(SyntaxError { what: "a key stands twice in its object", at: start });
+        }
+        if many.as_ref().is_some_and(|set| set.len() > MAX_KEYS) {
+            return Err(SyntaxError { what: "an object has more than 16384 keys", at: start });
         }
         if many.is_none() {
             if others.len() < FEW_KEYS {
