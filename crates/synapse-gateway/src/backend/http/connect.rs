@@ -134,7 +134,7 @@ impl Connector {
         };
         let (sender, driver) = http1::Builder::new()
             .max_headers(128)
-            .max_buf_size(128 * 1024)
+            .max_buf_size(64 * 1024)
             .handshake(TokioIo::new(stream))
             .await?;
         Ok(Connection { sender, driver: Some(Box::new(driver)) })
