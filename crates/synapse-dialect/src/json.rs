@@ -141,6 +141,15 @@ impl<'a> Object<'a> {
     }
 }
 
+/// Checks that `text` is one JSON value, as engines answer with: whether keys stand twice is their business.
+///
+/// # Errors
+/// When it is none.
+pub fn check(text: &[u8]) -> Result<(), ObjectError> {
+    let text = std::str::from_utf8(text).map_err(|e| ObjectError::Encoding(e.valid_up_to()))?;
+    Ok(crate::scan::check(text)?)
+}
+
 /// The range of `part` within `whole`, of which it is a slice.
 pub fn offset_in(whole: &str, part: &str) -> Range<usize> {
     let start = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize);
@@ -229,6 +238,16 @@ mod tests {
     #[test]
     fn an_escaped_key_is_found_by_its_meaning() {
         assert_eq!(edited(r#"{"mod\u0065l":"a"}"#, "model", "\"b\""), r#"{"mod\u0065l":"b"}"#);
+    }
+
+    #[test]
+    fn a_reply_is_one_value_whatever_its_keys() {
+        for good in ["{\"a\":1,\"a\":2}", " [1]\n", "{\"a\":\"tab\\t\"}"] {
+            assert!(check(good.as_bytes()).is_ok(), "{good}");
+        }
+        for bad in ["", "{\"a\":1}{}", "{\"a\":", "{\"a\":\"\t\"}", "[1,]"] {
+            assert!(check(bad.as_bytes()).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -48,7 +48,9 @@ impl Segment {
 
 /// A request's body as hyper sends it.
 pub struct UpstreamBody {
-    segments: VecDeque<Segment>,
+    /// The next piece; most bodies have one.
+    next: Option<Segment>,
+    rest: VecDeque<Segment>,
     reading: Option<JoinHandle<io::Result<Bytes>>>,
     /// Bytes not yet handed over, those being read included.
     left: u64,
@@ -67,14 +69,11 @@ impl UpstreamBody {
 
     /// A body from pieces.
     pub fn segments(segments: impl IntoIterator<Item = Segment>) -> Self {
-        let segments: VecDeque<_> = segments.into_iter().filter(|s| s.len() > 0).collect();
-        let left = segments.iter().map(Segment::len).sum();
-        Self { segments, reading: None, left }
-    }
-
-    /// The same body again, from its beginning; only before anything of it was read.
-    pub fn replay(&self) -> Self {
-        Self::segments(self.segments.iter().cloned())
+        let mut segments = segments.into_iter().filter(|s| s.len() > 0);
+        let next = segments.next();
+        let rest: VecDeque<_> = segments.collect();
+        let left = next.iter().chain(&rest).map(Segment::len).sum();
+        Self { next, rest, reading: None, left }
     }
 
     fn handed(&mut self, bytes: Bytes) -> Poll<Option<io::Result<Frame<Bytes>>>> {
@@ -97,13 +96,14 @@ impl Body for UpstreamBody {
                     Err(error) => Poll::Ready(Some(Err(error))),
                 };
             }
-            match self.segments.pop_front() {
+            let this = &mut *self;
+            match this.next.take().or_else(|| this.rest.pop_front()) {
                 None => return Poll::Ready(None),
                 Some(Segment::Memory(bytes)) => return self.handed(bytes),
                 Some(Segment::File(file, range)) => {
                     let end = range.end.min(range.start + CHUNK);
                     if end < range.end {
-                        self.segments.push_front(Segment::File(Arc::clone(&file), end..range.end));
+                        self.next = Some(Segment::File(Arc::clone(&file), end..range.end));
                     }
                     self.reading = Some(spawn_blocking(move || read_range(&file, range.start..end)));
                 }

@@ -84,7 +84,7 @@ async fn ask(transport: &HttpBackend, path: &str) -> Option<Bytes> {
         headers: HeaderMap::new(),
         body: UpstreamBody::empty(),
         connect_timeout: PATIENCE,
-        replayable: true,
+        on_fresh_connection: true,
     };
     let asked = async {
         let reply = transport.call(call).await.ok()?;
