@@ -1,10 +1,16 @@
 //! What every request passes, whatever it asks for: its identifier, limits of its head, CORS, and a
 //! net for panics.
 
-use std::{net::IpAddr, panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    future::{Future, poll_fn},
+    net::IpAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+};
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode, Version,
     body::{Body, Incoming},
@@ -69,11 +75,11 @@ impl Shell {
         let id = request.headers().get(REQUEST_ID).and_then(|value| RequestId::accept(value.as_bytes()));
         let id = id.unwrap_or_else(RequestId::generate);
         let answered = match refusal {
-            None => AssertUnwindSafe(self.answer_caught(request, id.clone(), peer)).catch_unwind().await,
+            None => caught(pin!(self.answer_caught(request, id.clone(), peer))).await,
             // The request is none that the caller has made.
-            Some(refusal) => Ok(self.refuse_head(refusal, id.clone(), peer)),
+            Some(refusal) => Some(self.refuse_head(refusal, id.clone(), peer)),
         };
-        let mut reply = answered.unwrap_or_else(|_| {
+        let mut reply = answered.unwrap_or_else(|| {
             tracing::error!(request_id = id.as_str(), "a request panicked");
             let fault = Fault::new(FaultKind::Internal, "The gateway failed. The failure has been logged.");
             respond::fault(&fault).map(ReplyBody::whole)
@@ -127,8 +133,7 @@ impl Shell {
         if let Err(fault) = check_head(&request) {
             return self.refuse(&fault, id, address);
         }
-        // The path outlives the request's taking apart.
-        let uri = request.uri().clone();
+        let uri = request.uri();
         let Some(route) = routes::find(uri.path()) else {
             let fault = Fault::new(FaultKind::NotFound, nothing_here(uri.path()));
             return self.refuse(&fault, id, address);
@@ -188,6 +193,16 @@ impl Shell {
         record.end(|end| end.status = status);
         reply.map(|body| body.attach(record, None))
     }
+}
+
+/// What becomes of a future; `None` where it panics. It stays where it is: it is as large as all that
+/// serving a request takes.
+async fn caught<T>(mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    poll_fn(|cx| {
+        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
+        polled.map_or(Poll::Ready(None), |polled| polled.map(Some))
+    })
+    .await
 }
 
 /// Clients whose base URL lacks `/v1` are the most common reason.
