@@ -3,7 +3,7 @@
 
 use std::{
     future::Future,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context as TaskContext, Poll, Waker},
     time::Duration,
@@ -74,9 +74,10 @@ impl Limits {
         self.timer.as_mut().reset(Instant::now() + left);
     }
 
-    /// Resolves when time is up.
+    /// Resolves when time is up. Unconstrained: a timer that is put off because the task has done enough for
+    /// one turn would not be registered, and nobody would look at it again.
     pub(super) fn poll_timer(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
-        self.timer.as_mut().poll(cx)
+        pin!(tokio::task::unconstrained(&mut self.timer)).poll(cx)
     }
 
     /// Nothing has come: resolves, with the reason, when that may not go on.
@@ -96,7 +97,9 @@ impl Limits {
             }
             self.timer.as_mut().reset(due);
         }
-        self.expiry.as_mut().poll(cx).map(|()| (FaultKind::ShuttingDown, "The gateway is going down."))
+        pin!(tokio::task::unconstrained(&mut self.expiry))
+            .poll(cx)
+            .map(|()| (FaultKind::ShuttingDown, "The gateway is going down."))
     }
 }
 

@@ -23,6 +23,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
+use super::inline::Inline;
 use crate::backend::{BackendError, FailedAt, UpstreamBody};
 
 /// How long an address may take while there are others to try.
@@ -40,6 +41,7 @@ type Io = TokioIo<Box<dyn Stream>>;
 pub(super) struct Connection {
     pub(super) sender: SendRequest<UpstreamBody>,
     driver: Option<Box<http1::Connection<Io, UpstreamBody>>>,
+    pub(super) inline: Inline,
 }
 
 impl Connection {
@@ -134,7 +136,7 @@ impl Connector {
         };
         let (sender, driver) =
             http1::Builder::new().max_buf_size(64 * 1024).handshake(TokioIo::new(stream)).await?;
-        Ok(Connection { sender, driver: Some(Box::new(driver)) })
+        Ok(Connection { sender, driver: Some(Box::new(driver)), inline: Inline::new() })
     }
 
     /// Tries the name's addresses in turn; one that swallows packets must not hide the others.

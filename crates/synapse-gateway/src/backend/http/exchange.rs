@@ -32,13 +32,16 @@ pub(super) async fn start(
     pool: &Arc<Pool>,
 ) -> Result<UpstreamReply, Unsent> {
     let mut sending = pin!(connection.sender.try_send_request(request));
+    let inline = connection.inline.clone();
     let sent = poll_fn(|cx| {
-        if let Poll::Ready(sent) = sending.as_mut().poll(cx) {
-            return Poll::Ready(sent);
-        }
-        // However the connection ends, `sending` is told.
-        let _ended = connection.poll_driver(cx);
-        sending.as_mut().poll(cx)
+        inline.poll(cx, |cx| {
+            if let Poll::Ready(sent) = sending.as_mut().poll(cx) {
+                return Poll::Ready(sent);
+            }
+            // However the connection ends, `sending` is told.
+            let _ended = connection.poll_driver(cx);
+            sending.as_mut().poll(cx)
+        })
     });
     match sent.await {
         Ok(response) => {
@@ -77,13 +80,18 @@ impl Body for InlineBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BackendError>>> {
-        if let ready @ Poll::Ready(_) = self.poll_incoming(cx) {
-            return ready;
-        }
-        if let Some(connection) = &mut self.connection {
-            let _ended = connection.poll_driver(cx);
-        }
-        self.poll_incoming(cx)
+        let Some(inline) = self.connection.as_ref().map(|connection| connection.inline.clone()) else {
+            return self.poll_incoming(cx);
+        };
+        inline.poll(cx, |cx| {
+            if let ready @ Poll::Ready(_) = self.poll_incoming(cx) {
+                return ready;
+            }
+            if let Some(connection) = &mut self.connection {
+                let _ended = connection.poll_driver(cx);
+            }
+            self.poll_incoming(cx)
+        })
     }
 
     fn is_end_stream(&self) -> bool {

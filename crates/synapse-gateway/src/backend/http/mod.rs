@@ -4,6 +4,7 @@
 
 mod connect;
 mod exchange;
+mod inline;
 mod pool;
 
 use std::{sync::Arc, time::Duration};
