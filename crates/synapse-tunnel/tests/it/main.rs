@@ -1,0 +1,7 @@
+//! Both ends of a tunnel over real sockets, as one test program.
+// It tells clippy that helpers, too, are test code.
+#![cfg(test)]
+
+mod calls;
+mod kit;
+mod sessions;
