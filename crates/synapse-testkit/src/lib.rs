@@ -18,6 +18,7 @@ mod events;
 mod gateway;
 mod logs;
 mod metrics;
+mod relay;
 mod script;
 mod wait;
 
@@ -31,5 +32,6 @@ pub use events::Events;
 pub use gateway::{Gateway, Setup};
 pub use logs::Logs;
 pub use metrics::Samples;
+pub use relay::{Passing, Relay};
 pub use script::Script;
 pub use wait::within;

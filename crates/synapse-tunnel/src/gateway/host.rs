@@ -52,7 +52,7 @@ where
         Ok((sender, connection)) => {
             // It ends when nothing new can be sent any more; what was sent goes on.
             tasks.start(async { drop(connection.await) });
-            let entering = tokio::time::timeout(protocol::HANDSHAKE, enter(hub, sender, credential, peer));
+            let entering = tokio::time::timeout(hub.options.handshake, enter(hub, sender, credential, peer));
             let entered = tokio::select! {
                 entered = entering => entered.unwrap_or_else(|_| Err(Failed::slow())),
                 () = remains.gone() => Err(Failed::Broken),
@@ -74,6 +74,7 @@ where
             }
         }
     };
+    hub.note_end(&end);
     // This breaks all calls, and hands back the socket.
     tasks.stop();
     remains.close(&farewell(&end)).await;
@@ -108,7 +109,7 @@ enum Failed {
 
 impl Failed {
     fn slow() -> Self {
-        Self::Because(Close::new(code::TOO_SLOW, "the handshake was not finished within 10 s"))
+        Self::Because(Close::new(code::TOO_SLOW, "the handshake was not finished in time"))
     }
 
     fn hello(reason: impl Into<String>) -> Self {

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     message::{Hello, Notice},
-    protocol::{Close, Liveness, code},
+    protocol::{Close, HANDSHAKE, Liveness, code},
 };
 
 /// What a worker should know when it comes.
@@ -38,6 +38,8 @@ pub struct HubOptions {
     pub version: String,
     /// How long a worker that flaps must hold before it is routable.
     pub settle: Duration,
+    /// How long a handshake may take.
+    pub handshake: Duration,
     /// When a silent worker is given up.
     pub liveness: Liveness,
     /// Whether a credential is still good. It is asked just before a worker is let in, when
@@ -54,6 +56,7 @@ impl HubOptions {
             replica: replica.into(),
             version: version.into(),
             settle: Duration::from_secs(10),
+            handshake: HANDSHAKE,
             liveness: Liveness::default(),
             is_valid: Box::new(|_| true),
             notices: Box::new(|_| Vec::new()),
@@ -132,13 +135,16 @@ impl Hub {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let end = Box::pin(host::serve(self, io, credential, peer, admission)).await;
-        match &end {
+        Box::pin(host::serve(self, io, credential, peer, admission)).await
+    }
+
+    /// Counts how a connection has ended.
+    pub(super) fn note_end(&self, end: &End) {
+        match end {
             End::Refused(_) => count(&self.counters.refused),
             End::Lost => count(&self.counters.lost),
             End::Left | End::Closed(_) | End::ByWorker(_) => {}
         }
-        end
     }
 
     /// All sessions, by group and name.

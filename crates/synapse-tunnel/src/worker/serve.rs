@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     pin::Pin,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    sync::{oneshot, watch},
+    sync::{SetOnce, oneshot, watch},
     time::{Instant, sleep_until, timeout},
 };
 
@@ -79,7 +79,7 @@ pub(super) async fn serve(worker: &Worker, socket: Socket) -> Ended {
     let calls = Arc::new(Calls {
         service: Arc::clone(&worker.service),
         control: Mutex::new(Some((control, body))),
-        terms: OnceLock::new(),
+        terms: SetOnce::new(),
         in_flight: Arc::default(),
         status: worker.status.clone(),
     });
@@ -343,7 +343,7 @@ struct Calls {
     service: Arc<dyn Service>,
     /// For the first stream.
     control: Mutex<Option<(oneshot::Sender<Incoming>, LineBody)>>,
-    terms: OnceLock<Terms>,
+    terms: SetOnce<Terms>,
     in_flight: Arc<InFlight>,
     status: StatusFeed,
 }
@@ -353,10 +353,11 @@ impl Calls {
         if request.method() == Method::POST && request.uri().path() == CONTROL_PATH {
             return self.open_control(request.into_body());
         }
-        let outside = |terms: &&Terms| is_outside(&self.status.borrow(), terms);
-        let Some(terms) = self.terms.get().filter(|terms| !outside(terms)) else {
+        // A call may overtake the welcome.
+        let terms = self.terms.wait().await;
+        if is_outside(&self.status.borrow(), terms) {
             return failed(FailedAt::Refused);
-        };
+        }
         let Some(entered) = self.in_flight.enter(protocol::MAX_STREAMS) else {
             return failed(FailedAt::Refused);
         };

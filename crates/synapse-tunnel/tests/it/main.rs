@@ -3,5 +3,9 @@
 #![cfg(test)]
 
 mod calls;
+mod handshake;
 mod kit;
+mod networks;
+mod peer;
 mod sessions;
+mod streams;
