@@ -62,6 +62,8 @@ where
                 Err(failed) => failed.end(&remains),
                 Ok((session, said)) => {
                     let end = tokio::select! {
+                        // What was said last tells more than that nothing more is said.
+                        biased;
                         end = control::attend(hub, &session, said) => end,
                         () = remains.gone() => End::Lost,
                         close = session.closing() => End::Closed(close),

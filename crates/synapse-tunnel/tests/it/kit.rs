@@ -11,14 +11,18 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Empty, Full};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use hyper::{
+    body::{Frame, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore};
 use synapse_core::key::SecretHash;
 use synapse_testkit::within;
 use synapse_tunnel::{
-    body::BoxBody,
+    body::{BodyError, BoxBody},
     gateway::{Credential, End, Hub, HubOptions, Identity, ReplyBody, Session, answer},
     message::{Health, Model, Status},
     protocol::Liveness,
@@ -242,6 +246,23 @@ pub(crate) fn echo() -> impl Service {
         }
         Ok(response)
     })
+}
+
+/// A service whose reply is what the test sends, for as long as the test likes.
+pub(crate) fn piped() -> (mpsc::Sender<Result<Bytes, BodyError>>, impl Service) {
+    let (sender, receiver) = mpsc::channel(8);
+    let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
+    let service = Serves(move |_: Request<Incoming>, _| {
+        let receiver = Arc::clone(&receiver);
+        async move {
+            let frames = futures_util::stream::unfold(receiver, |receiver| async move {
+                let next: Result<Bytes, BodyError> = receiver.lock().await.recv().await?;
+                Some((next.map(Frame::data), receiver))
+            });
+            Ok(Response::new(StreamBody::new(frames).boxed_unsync()))
+        }
+    });
+    (sender, service)
 }
 
 /// A request with a body.

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod calls;
+mod comings;
 mod handshake;
 mod kit;
 mod networks;

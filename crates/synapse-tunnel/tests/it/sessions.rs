@@ -3,36 +3,15 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use bytes::Bytes;
-use http::{Request, Response};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use synapse_testkit::within;
 use synapse_tunnel::{
     gateway::{End, FailedAt, HubOptions, Session},
     message::Health,
     protocol::{Close, code},
-    worker::Service,
 };
-use tokio::sync::mpsc;
 
-use crate::kit::{Gateway, Serves, Worker, credential, echo, post, read, well};
-
-/// A service whose reply is what the test sends, for as long as the test likes.
-fn piped() -> (mpsc::Sender<Bytes>, impl Service) {
-    let (sender, receiver) = mpsc::channel(8);
-    let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
-    let service = Serves(move |_: Request<Incoming>, _| {
-        let receiver = Arc::clone(&receiver);
-        async move {
-            let frames = futures_util::stream::unfold(receiver, |receiver| async move {
-                let next = receiver.lock().await.recv().await?;
-                Some((Ok(http_body::Frame::data(next)), receiver))
-            });
-            Ok(Response::new(http_body_util::StreamBody::new(frames).boxed_unsync()))
-        }
-    });
-    (sender, service)
-}
+use crate::kit::{Gateway, Worker, credential, echo, piped, post, read, well};
 
 #[tokio::test]
 async fn what_a_worker_reports_is_known_at_the_gateway() {
@@ -124,7 +103,7 @@ async fn the_death_of_a_worker_breaks_its_calls() {
     let worker = Worker::start("gpu-1", &[&gateway.url()], service);
     let session = gateway.session("gpu-1").await;
     let mut body = session.send(post("/", "x")).await.expect("a head").into_body();
-    reply.send(Bytes::from_static(b"token")).await.expect("it listens");
+    reply.send(Ok(Bytes::from_static(b"token"))).await.expect("it listens");
     let first = within("a token", body.frame()).await.expect("a frame").expect("unbroken");
     assert_eq!(first.into_data().expect("data"), "token");
     let waiting = {
@@ -154,7 +133,7 @@ async fn a_worker_that_stops_finishes_what_it_has_begun_and_takes_nothing_new() 
     gateway.until("gpu-1", |session| session.status().draining).await;
     assert!(session.is_open() && !session.is_routable());
     for part in ["to", "ken"] {
-        reply.send(part.into()).await.expect("it listens");
+        reply.send(Ok(part.into())).await.expect("it listens");
     }
     drop(reply);
     assert_eq!(read(begun).await, "token");
@@ -172,7 +151,7 @@ async fn a_gateway_that_drains_lets_calls_end_and_then_closes() {
     let begun = session.send(post("/", "x")).await.expect("a head");
     let draining = gateway.hub.drain();
     let rest = async {
-        reply.send("token".into()).await.expect("it listens");
+        reply.send(Ok("token".into())).await.expect("it listens");
         drop(reply);
         assert_eq!(read(begun).await, "token");
     };
