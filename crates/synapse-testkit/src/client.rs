@@ -23,11 +23,19 @@ use crate::{
 pub struct Client {
     address: SocketAddr,
     key: Option<String>,
+    headers: Vec<(&'static str, String)>,
 }
 
 impl Client {
     pub(crate) fn new(address: SocketAddr, key: Option<&str>) -> Self {
-        Self { address, key: key.map(str::to_owned) }
+        Self { address, key: key.map(str::to_owned), headers: Vec::new() }
+    }
+
+    /// The same caller, who sends one more header.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.push((name, value.to_owned()));
+        self
     }
 
     /// A caller without a key, of whatever listens there.
@@ -44,6 +52,9 @@ impl Client {
         let mut request = Request::builder().method(method).uri(format!("http://gateway{path}"));
         if let Some(key) = &self.key {
             request = request.header("authorization", format!("Bearer {key}"));
+        }
+        for (name, value) in &self.headers {
+            request = request.header(*name, value);
         }
         if !body.is_empty() {
             request = request.header("content-type", "application/json");

@@ -98,6 +98,8 @@ impl Setup {
 }
 
 const CONFIG: &str = "synapse.yaml";
+/// What is shown of a gateway's log when a test fails; under load it has hundreds of thousands.
+const LAST_LINES: usize = 100;
 
 /// The process, with nothing of ours in its environment and everything it prints caught.
 fn command(binary: &Path, folder: &Path) -> Command {
@@ -309,7 +311,9 @@ impl Drop for Gateway {
         let _ended = self.child.kill();
         let _ended = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("the gateway said:\n{}", self.logs.lines().join("\n"));
+            let lines = self.logs.lines();
+            let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
+            eprintln!("the gateway said, of {} lines at last:\n{}", lines.len(), last.join("\n"));
         }
     }
 }

@@ -2,11 +2,13 @@
 //! that do not apply are left out.
 
 use std::{
+    cell::RefCell,
     fmt::Write as _,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
+use jiff::Timestamp;
 use serde::Serialize;
 use synapse_core::audit::RequestRecord;
 use synapse_gateway::audit::RecordSink;
@@ -36,97 +38,119 @@ impl RecordSink for AccessLog {
         if !self.on.load(Ordering::Relaxed) {
             return;
         }
-        let mut line = Vec::with_capacity(512);
-        if self.pretty {
-            line.extend_from_slice(pretty(record).as_bytes());
-        } else if serde_json::to_writer(&mut line, &Line::from(record)).is_err() {
-            // Writing to memory does not fail; a line that cannot be written is no reason to fail.
-            return;
-        }
-        line.push(b'\n');
+        let line = if self.pretty { pretty(record).into_bytes() } else { json(record) };
         self.writer.append(&line);
     }
 }
 
-#[derive(Serialize)]
-struct Line<'r> {
-    timestamp: jiff::Timestamp,
-    level: &'static str,
-    target: &'static str,
-    message: &'static str,
-    request_id: &'r str,
-    route: &'static str,
-    status: u16,
-    outcome: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    team: Option<&'r str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<&'r str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    address: Option<std::net::IpAddr>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    model: Option<&'r str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    backend: Option<&'r str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    attempts: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stream: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    finish_reason: Option<&'r str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    input_tokens: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    output_tokens: Option<u64>,
-    duration_ms: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    first_token_ms: Option<f64>,
-    overhead_ms: f64,
-    bytes_in: u64,
-    bytes_out: u64,
+/// A record as JSON, on one line.
+fn json(record: &RequestRecord) -> Vec<u8> {
+    let target = &record.target;
+    let mut line = Line(Vec::with_capacity(640));
+    line.timestamp(r#"{"timestamp":""#, record.at);
+    line.word(r#","level":"INFO","target":"synapse::access","message":"request""#);
+    line.text(r#","request_id":"#, Some(record.id.as_str()));
+    line.text(r#","route":"#, Some(record.route));
+    line.value(r#","status":"#, Some(record.status));
+    line.text(r#","outcome":"#, Some(record.outcome.name()));
+    line.text(r#","code":"#, record.code);
+    line.text(r#","team":"#, record.actor.team.as_ref().map(|t| t.as_str()));
+    line.text(r#","key":"#, record.actor.key.as_ref().map(|k| k.as_str()));
+    line.value(r#","address":"#, record.actor.address);
+    line.text(r#","model":"#, target.model.as_ref().map(|m| m.as_str()));
+    line.text(r#","backend":"#, target.backend.as_ref().map(|b| b.as_str()));
+    line.value(r#","attempts":"#, (target.attempts > 0).then_some(target.attempts));
+    line.value(r#","stream":"#, target.stream.then_some(true));
+    line.text(r#","finish_reason":"#, record.finish_reason.as_deref());
+    line.value(r#","input_tokens":"#, record.usage.map(|u| u.input_tokens));
+    line.value(r#","output_tokens":"#, record.usage.map(|u| u.output_tokens));
+    line.milliseconds(r#","duration_ms":"#, Some(record.duration));
+    line.milliseconds(r#","first_token_ms":"#, first_token(record));
+    line.milliseconds(r#","overhead_ms":"#, Some(record.overhead));
+    line.value(r#","bytes_in":"#, Some(record.bytes.0));
+    line.value(r#","bytes_out":"#, Some(record.bytes.1));
+    line.word("}\n");
+    line.0
 }
 
-impl<'r> From<&'r RequestRecord> for Line<'r> {
-    fn from(record: &'r RequestRecord) -> Self {
-        let target = &record.target;
-        Self {
-            timestamp: record.at,
-            level: "INFO",
-            target: "synapse::access",
-            message: "request",
-            request_id: record.id.as_str(),
-            route: record.route,
-            status: record.status,
-            outcome: record.outcome.name(),
-            code: record.code,
-            team: record.actor.team.as_ref().map(|t| t.as_str()),
-            key: record.actor.key.as_ref().map(|k| k.as_str()),
-            address: record.actor.address,
-            model: target.model.as_ref().map(|m| m.as_str()),
-            backend: target.backend.as_ref().map(|b| b.as_str()),
-            attempts: (target.attempts > 0).then_some(target.attempts),
-            stream: target.stream.then_some(true),
-            finish_reason: record.finish_reason.as_deref(),
-            input_tokens: record.usage.map(|u| u.input_tokens),
-            output_tokens: record.usage.map(|u| u.output_tokens),
-            duration_ms: milliseconds(record.duration),
-            first_token_ms: first_token(record).map(milliseconds),
-            overhead_ms: milliseconds(record.overhead),
-            bytes_in: record.bytes.0,
-            bytes_out: record.bytes.1,
+/// A JSON line that grows member by member; those without a value are left out. Every request writes one,
+/// which is why names come with their punctuation, and why most values take a way shorter than serde's.
+struct Line(Vec<u8>);
+
+impl Line {
+    fn word(&mut self, text: &str) {
+        self.0.extend_from_slice(text.as_bytes());
+    }
+
+    fn value(&mut self, name: &str, value: Option<impl Serialize>) {
+        if let Some(value) = value {
+            self.word(name);
+            // Numbers, addresses and text can be written, and memory takes them.
+            let _ = serde_json::to_writer(&mut self.0, &value);
+        }
+    }
+
+    fn text(&mut self, name: &str, text: Option<&str>) {
+        let Some(plain) = text.filter(|text| is_plain(text)) else { return self.value(name, text) };
+        self.word(name);
+        self.0.push(b'"');
+        self.word(plain);
+        self.0.push(b'"');
+    }
+
+    /// With three decimals at most, and one at least.
+    fn milliseconds(&mut self, name: &str, time: Option<Duration>) {
+        let Some(time) = time else { return };
+        let micros = time.as_micros();
+        self.value(name, Some(u64::try_from(micros / 1000).unwrap_or(u64::MAX)));
+        self.decimals((micros % 1000) as u32, 3, 1);
+    }
+
+    fn timestamp(&mut self, name: &str, at: Timestamp) {
+        self.word(name);
+        // Before 1970, parts of a second count backwards; no clock of use is there.
+        let at = at.max(Timestamp::UNIX_EPOCH);
+        SECOND.with_borrow_mut(|(second, text)| {
+            if *second != at.as_second() || text.is_empty() {
+                *second = at.as_second();
+                let whole = Timestamp::from_second(*second).unwrap_or(at);
+                *text = whole.to_string();
+                text.pop();
+            }
+            self.word(text);
+        });
+        self.decimals(at.subsec_nanosecond().unsigned_abs(), 9, 0);
+        self.word("Z\"");
+    }
+
+    /// The point and what follows it, without zeros behind that are more than `least` digits.
+    fn decimals(&mut self, mut part: u32, mut digits: usize, least: usize) {
+        let mut text = *b".000000000";
+        while digits > least && part.is_multiple_of(10) {
+            (part, digits) = (part / 10, digits - 1);
+        }
+        for digit in text[1..=digits].iter_mut().rev() {
+            *digit += (part % 10) as u8;
+            part /= 10;
+        }
+        if digits > 0 {
+            self.0.extend_from_slice(&text[..=digits]);
         }
     }
 }
 
-fn first_token(record: &RequestRecord) -> Option<Duration> {
-    record.first_token.filter(|_| record.target.stream)
+thread_local! {
+    /// A second, and how it is written, without the `Z`.
+    static SECOND: RefCell<(i64, String)> = const { RefCell::new((0, String::new())) };
 }
 
-/// Milliseconds with three decimals.
-fn milliseconds(time: Duration) -> f64 {
-    time.as_micros() as f64 / 1000.0
+/// Whether the text stands in JSON as it is. Without early exit: this way it takes many at a time.
+fn is_plain(text: &str) -> bool {
+    text.bytes().fold(true, |plain, byte| plain & (byte >= b' ') & (byte != b'"') & (byte != b'\\'))
+}
+
+fn first_token(record: &RequestRecord) -> Option<Duration> {
+    record.first_token.filter(|_| record.target.stream)
 }
 
 fn pretty(record: &RequestRecord) -> String {
@@ -148,5 +172,108 @@ fn pretty(record: &RequestRecord) -> String {
     add("output_tokens", record.usage.as_ref().map(|u| &u.output_tokens as _));
     add("duration", Some(&duration));
     add("request_id", Some(&record.id));
+    line.push('\n');
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use synapse_core::{
+        audit::{Actor, Outcome, Target},
+        id::RequestId,
+        usage::Usage,
+    };
+
+    use super::*;
+
+    fn record() -> RequestRecord {
+        RequestRecord {
+            id: RequestId::accept(b"id-1").expect("an id"),
+            at: Timestamp::UNIX_EPOCH,
+            route: "GET /x",
+            actor: Actor::default(),
+            target: Target::default(),
+            outcome: Outcome::Completed,
+            status: 200,
+            code: None,
+            finish_reason: None,
+            usage: None,
+            duration: Duration::ZERO,
+            first_token: None,
+            overhead: Duration::ZERO,
+            bytes: (0, 0),
+        }
+    }
+
+    fn text(record: &RequestRecord) -> String {
+        String::from_utf8(json(record)).expect("text")
+    }
+
+    #[test]
+    fn a_line_has_every_field_that_applies_and_no_other() {
+        let mut full = record();
+        full.code = Some("some_code");
+        full.actor.address = Some("10.0.0.1".parse().expect("an address"));
+        full.target = Target { attempts: 2, stream: true, ..Target::default() };
+        full.finish_reason = Some("a \"b\" \\ \n \u{1} \u{7f} é".to_owned());
+        full.usage = Some(Usage { input_tokens: 3, output_tokens: 4, cached_tokens: 0 });
+        full.first_token = Some(Duration::from_micros(1500));
+        full.bytes = (5, u64::MAX);
+        let line = |extra: &[(&str, Value)]| {
+            let mut line = json!({
+                "timestamp": "1970-01-01T00:00:00Z", "level": "INFO", "target": "synapse::access",
+                "message": "request", "request_id": "id-1", "route": "GET /x", "status": 200,
+                "outcome": "completed",
+            });
+            for (name, value) in extra {
+                line[name] = value.clone();
+            }
+            format!("{line}\n")
+        };
+        let zero = || json!(0.0);
+        assert_eq!(
+            text(&record()),
+            line(&[
+                ("duration_ms", zero()),
+                ("overhead_ms", zero()),
+                ("bytes_in", json!(0)),
+                ("bytes_out", json!(0))
+            ])
+        );
+        assert_eq!(
+            text(&full),
+            line(&[
+                ("code", json!("some_code")),
+                ("address", json!("10.0.0.1")),
+                ("attempts", json!(2)),
+                ("stream", json!(true)),
+                ("finish_reason", json!(full.finish_reason)),
+                ("input_tokens", json!(3)),
+                ("output_tokens", json!(4)),
+                ("duration_ms", zero()),
+                ("first_token_ms", json!(1.5)),
+                ("overhead_ms", zero()),
+                ("bytes_in", json!(5)),
+                ("bytes_out", json!(u64::MAX)),
+            ])
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn times_are_written_as_others_write_them(
+            seconds in 0_i64..100,
+            nanos in proptest::sample::select(vec![0, 1, 10, 999_999_999, 120_000_000, 1_000, 77_000_000]),
+            micros in 0_u64..10_000_000_000,
+            shift in 0_u32..30,
+        ) {
+            let at = Timestamp::new(seconds, nanos).expect("a time");
+            let micros = micros >> shift;
+            let written = text(&RequestRecord { at, duration: Duration::from_micros(micros), ..record() });
+            let number = json!(micros as f64 / 1000.0);
+            proptest::prop_assert!(written.contains(&format!(r#""timestamp":"{at}","#)), "{at} {written}");
+            proptest::prop_assert!(written.contains(&format!(r#""duration_ms":{number},"#)), "{number} {written}");
+        }
+    }
 }

@@ -17,7 +17,7 @@ use tracing_subscriber::fmt::MakeWriter;
 /// Lines that wait to be written, in bytes.
 const CAPACITY: usize = 4 * 1024 * 1024;
 /// How long lines gather before they are written together.
-const LINGER: Duration = Duration::from_millis(5);
+const LINGER: Duration = Duration::from_millis(25);
 
 /// Where log lines go. Clones share the buffer.
 #[derive(Clone)]
@@ -26,7 +26,10 @@ pub(crate) struct LogWriter(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     lines: Mutex<Lines>,
-    changed: Condvar,
+    /// Wakes the thread that writes.
+    wake: Condvar,
+    /// Tells those who flush that something has been written.
+    written: Condvar,
     dropped: AtomicU64,
 }
 
@@ -34,6 +37,10 @@ struct Shared {
 struct Lines {
     waiting: Vec<u8>,
     writing: bool,
+    /// How many wait for an empty buffer.
+    flushing: usize,
+    /// No lines came for a while, so that the next one has to wake the thread.
+    asleep: bool,
 }
 
 impl LogWriter {
@@ -53,11 +60,11 @@ impl LogWriter {
             self.0.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let wake = lines.waiting.is_empty();
+        let wake = std::mem::take(&mut lines.asleep);
         lines.waiting.extend_from_slice(line);
         drop(lines);
         if wake {
-            self.0.changed.notify_all();
+            self.0.wake.notify_one();
         }
     }
 
@@ -69,9 +76,12 @@ impl LogWriter {
     /// Waits until what has been appended is written, but no longer than a second: whoever reads may
     /// have stopped.
     pub(crate) fn flush(&self) {
-        let lines = self.0.lock();
+        let mut lines = self.0.lock();
+        lines.flushing += 1;
+        self.0.wake.notify_one();
         let busy = |lines: &mut Lines| lines.writing || !lines.waiting.is_empty();
-        let _flushed = self.0.changed.wait_timeout_while(lines, Duration::from_secs(1), busy);
+        let flushed = self.0.written.wait_timeout_while(lines, Duration::from_secs(1), busy);
+        flushed.unwrap_or_else(PoisonError::into_inner).0.flushing -= 1;
     }
 }
 
@@ -83,19 +93,35 @@ impl Shared {
     fn write_for_ever(&self, out: &mut dyn Write) {
         let mut batch = Vec::new();
         loop {
-            let empty = |lines: &mut Lines| lines.waiting.is_empty();
-            let lines = self.changed.wait_while(self.lock(), empty).unwrap_or_else(PoisonError::into_inner);
-            // The first line has come; let some more gather.
-            let gathered = self.changed.wait_timeout(lines, LINGER).unwrap_or_else(PoisonError::into_inner);
-            let mut lines = gathered.0;
+            let mut lines = self.gather();
             std::mem::swap(&mut lines.waiting, &mut batch);
             lines.writing = true;
             drop(lines);
             // With nobody on stderr, the gateway runs on.
             let _ = out.write_all(&batch);
             batch.clear();
-            self.lock().writing = false;
-            self.changed.notify_all();
+            let mut lines = self.lock();
+            lines.writing = false;
+            if lines.flushing > 0 {
+                self.written.notify_all();
+            }
+        }
+    }
+
+    /// Waits for lines, and lets some more come. While lines come all the time, none has to wake this
+    /// thread; waking takes longer than writing a line.
+    fn gather(&self) -> MutexGuard<'_, Lines> {
+        let mut lines = self.lock();
+        loop {
+            let unhurried = |lines: &mut Lines| lines.flushing == 0;
+            let gathered = self.wake.wait_timeout_while(lines, LINGER, unhurried);
+            lines = gathered.unwrap_or_else(PoisonError::into_inner).0;
+            if !lines.waiting.is_empty() {
+                return lines;
+            }
+            lines.asleep = true;
+            let woken = self.wake.wait_while(lines, |lines| lines.asleep);
+            lines = woken.unwrap_or_else(PoisonError::into_inner);
         }
     }
 }

@@ -43,6 +43,12 @@ fn example_world() -> World {
 }
 
 #[test]
+fn by_default_what_is_well_again_has_a_quarter_of_its_share_within_15_seconds() {
+    let routing = loaded("", &World::default()).routing;
+    assert!(routing.breaker.open_for + routing.slow_start / 2 <= Duration::from_secs(15));
+}
+
+#[test]
 fn an_empty_file_means_the_defaults() {
     let snapshot = loaded("", &World::default());
     assert_eq!((snapshot.server.host.as_str(), snapshot.server.port), ("localhost", 8080));

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use synapse_core::{
     audit::{Actor, Outcome, RequestRecord, Target},
     error::{Blame, FaultKind},
-    id::{BackendId, RequestId},
+    id::{BackendId, ModelName, RequestId},
     usage::Usage,
 };
 
@@ -90,12 +90,20 @@ struct Draft {
 
 /// What attempts leave behind while nobody holds the record.
 #[derive(Default)]
-pub struct Trail(Mutex<Option<(BackendId, u32)>>);
+pub struct Trail(Mutex<Option<Footprint>>);
+
+/// Where the last attempt went, which one it was, and the fallback model (with its pattern) that it was for.
+struct Footprint {
+    backend: BackendId,
+    attempt: u32,
+    fallback: Option<(ModelName, Option<ModelName>)>,
+}
 
 impl Trail {
-    /// The `attempt`th attempt begins, at `backend`.
-    pub fn mark(&self, backend: BackendId, attempt: u32) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((backend, attempt));
+    /// The `attempt`th attempt begins, at `backend`; for the model asked for, or for a fallback with its pattern.
+    pub fn mark(&self, backend: BackendId, attempt: u32, fallback: Option<(ModelName, Option<ModelName>)>) {
+        let footprint = Footprint { backend, attempt, fallback };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(footprint);
     }
 }
 
@@ -179,10 +187,12 @@ impl Record {
 
     fn write(&mut self, cancelled: bool) {
         let Some(mut draft) = self.draft.take() else { return };
-        if let Some((backend, attempts)) = draft.trail.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-        {
-            draft.target.backend = Some(backend);
-            draft.target.attempts = attempts;
+        if let Some(last) = draft.trail.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            draft.target.backend = Some(last.backend);
+            draft.target.attempts = last.attempt;
+            if let Some((model, pattern)) = last.fallback {
+                (draft.target.model, draft.target.pattern) = (Some(model), pattern);
+            }
         }
         let cancelled = cancelled || draft.end.fault == Some(FaultKind::ClientClosedRequest);
         let outcome = match draft.end.fault {

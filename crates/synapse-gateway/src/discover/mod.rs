@@ -17,7 +17,7 @@ use crate::{
     metrics::{BackendLabel, Label, Metrics, ModelStateLabels},
     route::{
         breaker::State,
-        fleet::{BackendHandle, Health, Load},
+        fleet::{BackendHandle, Health},
     },
     tasks,
 };
@@ -77,11 +77,9 @@ impl Watcher {
         let came_up = self.check_health(handle).await;
         // What cannot be read any more is not remembered: it would weigh on every choice.
         let up = handle.health() != Health::Down;
-        handle.set_load(if up {
-            engines::load(&self.probe).await.unwrap_or_default()
-        } else {
-            Load::default()
-        });
+        let ours = handle.in_flight();
+        let load = if up { engines::load(&self.probe).await } else { None };
+        handle.set_load(load.unwrap_or_default(), ours);
         let due = self.listed_at.is_none_or(|at| at.elapsed() >= handle.pace().models_every);
         if came_up || due || self.failed_listings > 0 {
             self.list_models(handle).await;

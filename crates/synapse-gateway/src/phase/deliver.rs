@@ -46,7 +46,7 @@ pub async fn deliver(
 ) -> Result<Response<ReplyBody>, Fault> {
     let reveal = live.snapshot.server.reveal_backend;
     let (streamed, operation) = (bound.call.shape.stream, bound.call.operation);
-    let attempts = Attempts::new(Arc::clone(gateway), live, bound, id.as_str(), record.trail());
+    let attempts = Attempts::new(Arc::clone(gateway), live, bound, id.as_str(), record.trail())?;
     let mut pending: PendingReply = Box::pin(attempts.run());
     tokio::select! {
         biased;

@@ -43,8 +43,7 @@ pub(super) fn of(status: StatusCode, headers: &HeaderMap, body: &[u8], model: &s
     };
     // Engines echo what they were sent: their words are for no log.
     let fault = fault.source(format!("the engine answered {status}"));
-    let wait = retry_after(headers).or((status.as_u16() == 429).then_some(Duration::from_secs(1)));
-    Some(match wait {
+    Some(match retry_after(headers) {
         Some(wait) => fault.retry_after(wait),
         None => fault,
     })

@@ -12,7 +12,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use synapse_core::{config::snapshot::Queue, id::KeyId};
@@ -22,6 +22,8 @@ use super::{endpoint::Endpoint, fleet::Slot};
 /// Waiting times scatter: who is expected to wait for longer than this share of the limit may well
 /// exceed it, and is better told at once.
 const CONFIDENT: f64 = 0.75;
+/// Nobody is told to come back later than this.
+const LONGEST: Duration = Duration::from_secs(300);
 
 /// Why a request does not wait any longer, or not at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +58,11 @@ impl Shed {
 struct Ticket(Mutex<TicketState>);
 
 enum TicketState {
-    Waiting(Option<Waker>),
+    Waiting {
+        waker: Option<Waker>,
+        /// In how many lines it stands.
+        places: u32,
+    },
     Granted(Arc<Endpoint>, Slot),
     Shed,
     /// Nobody waits for it any more.
@@ -65,19 +71,41 @@ enum TicketState {
 
 impl Default for TicketState {
     fn default() -> Self {
-        Self::Waiting(None)
+        Self::Waiting { waker: None, places: 0 }
     }
 }
 
 impl Ticket {
     fn settle(&self, with: impl FnOnce() -> TicketState) -> bool {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let TicketState::Waiting(waker) = &mut *state else { return false };
+        let TicketState::Waiting { waker, .. } = &mut *state else { return false };
         let waker = waker.take();
         *state = with();
         drop(state);
         waker.into_iter().for_each(Waker::wake);
         true
+    }
+
+    fn stand(&self) {
+        if let TicketState::Waiting { places, .. } =
+            &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        {
+            *places += 1;
+        }
+    }
+
+    /// Its place in one line is gone; with the last one, so is its hope.
+    fn lose_place(&self) {
+        let left = match &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            TicketState::Waiting { places, .. } => {
+                *places = places.saturating_sub(1);
+                *places
+            }
+            _ => return,
+        };
+        if left == 0 {
+            self.settle(|| TicketState::Shed);
+        }
     }
 }
 
@@ -116,15 +144,24 @@ impl Line {
             };
             if let Some(last) = longest.places.pop_back() {
                 self.len -= 1;
-                last.ticket.settle(|| TicketState::Shed);
+                last.ticket.lose_place();
             }
         }
+        place.ticket.stand();
         self.len += 1;
         match own {
             Some(at) => self.turns[at].places.push_back(place),
             None => self.turns.push_back(Turn { key: key.clone(), places: [place].into() }),
         }
         Ok(())
+    }
+
+    /// How many are served before one more of this key would be: the keys take turns.
+    fn ahead_of(&self, key: &KeyId) -> u32 {
+        let own = self.turns.iter().find(|turn| turn.key == *key).map_or(0, |turn| turn.places.len());
+        let others = self.turns.iter().filter(|turn| turn.key != *key);
+        let ahead: usize = others.map(|turn| turn.places.len().min(own + 1)).sum();
+        (own + ahead) as u32
     }
 
     fn pop(&mut self) -> Option<Place> {
@@ -180,6 +217,8 @@ pub struct WaitingRoom {
 pub struct Waiting {
     ticket: Arc<Ticket>,
     endpoints: Vec<Arc<Endpoint>>,
+    key: KeyId,
+    max_waiting: usize,
     room: Arc<WaitingRoom>,
     bytes: u64,
 }
@@ -197,44 +236,66 @@ impl WaitingRoom {
         limits: &Queue,
         bytes: u64,
     ) -> Result<Waiting, (Shed, Duration)> {
-        let expected = expected_wait(&endpoints);
+        let (ahead, expected) = expected_wait(&endpoints, key);
         if limits.max_waiting == 0 {
             return Err((Shed::Full, expected));
         }
-        if expected > limits.max_wait.mul_f64(CONFIDENT) {
+        // The next place may be free at any moment, however long requests take.
+        if ahead > 0 && expected > limits.max_wait.mul_f64(CONFIDENT) {
             return Err((Shed::TooLong, expected));
         }
         // From here on, what was taken is given back by the drop of `waiting`.
         let held = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let waiting = Waiting { ticket: Arc::default(), endpoints, room: Arc::clone(self), bytes };
+        let mut waiting = Waiting {
+            ticket: Arc::default(),
+            endpoints: Vec::with_capacity(endpoints.len()),
+            key: key.clone(),
+            max_waiting: limits.max_waiting as usize,
+            room: Arc::clone(self),
+            bytes,
+        };
         if held > limits.max_bytes {
             return Err((Shed::Memory, expected));
         }
-        let mut stands = false;
-        for endpoint in &waiting.endpoints {
-            let place = Place { ticket: Arc::clone(&waiting.ticket), endpoint: Arc::clone(endpoint) };
-            let limit = limits.max_waiting as usize;
-            stands |= endpoint.backend.with_line(|line| line.push(key, place, limit)).is_ok();
-        }
-        if !stands {
+        waiting.stand_at(endpoints);
+        if waiting.endpoints.is_empty() {
             return Err((Shed::Full, expected));
         }
-        // A place may have become free since it was last looked at.
-        waiting.endpoints.iter().for_each(|endpoint| endpoint.backend.admit_waiting());
         Ok(waiting)
     }
 }
 
-/// How long one more would wait for the first free place, by how long requests have taken lately.
-fn expected_wait(endpoints: &[Arc<Endpoint>]) -> Duration {
+impl Waiting {
+    /// Stands in the lines of these, too, as far as they are not full.
+    pub fn stand_at(&mut self, endpoints: Vec<Arc<Endpoint>>) {
+        for endpoint in endpoints {
+            if self.endpoints.iter().any(|known| Arc::ptr_eq(&known.backend, &endpoint.backend)) {
+                continue;
+            }
+            let place = Place { ticket: Arc::clone(&self.ticket), endpoint: Arc::clone(&endpoint) };
+            let pushed = endpoint.backend.with_line(|line| line.push(&self.key, place, self.max_waiting));
+            if pushed.is_ok() {
+                // A place may have become free since it was last looked at.
+                endpoint.backend.admit_waiting();
+                self.endpoints.push(endpoint);
+            }
+        }
+    }
+}
+
+/// How many are served before one more of this key would be, and how long it would wait for the first
+/// free place, by how long requests have taken lately.
+fn expected_wait(endpoints: &[Arc<Endpoint>], key: &KeyId) -> (u32, Duration) {
+    let now = Instant::now();
     let mut rate = 0.0;
     let mut ahead = 0;
     for endpoint in endpoints {
-        let Some(per_second) = endpoint.backend.throughput() else { return Duration::ZERO };
+        ahead = ahead.max(endpoint.backend.with_line(|line| line.ahead_of(key)));
+        let Some(per_second) = endpoint.backend.throughput(now) else { return (ahead, Duration::ZERO) };
         rate += per_second;
-        ahead = ahead.max(endpoint.backend.waiting());
     }
-    if rate > 0.0 { Duration::from_secs_f64((f64::from(ahead) + 1.0) / rate) } else { Duration::ZERO }
+    let wait = Duration::try_from_secs_f64((f64::from(ahead) + 1.0) / rate).unwrap_or(LONGEST);
+    (ahead, wait.min(LONGEST))
 }
 
 impl Future for Waiting {
@@ -243,7 +304,7 @@ impl Future for Waiting {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.ticket.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *state {
-            TicketState::Waiting(waker) => {
+            TicketState::Waiting { waker, .. } => {
                 *waker = Some(cx.waker().clone());
                 Poll::Pending
             }

@@ -16,6 +16,8 @@ use super::window::SuccessWindow;
 
 /// How long it stays open the first time.
 const FIRST_OPEN: Duration = Duration::from_secs(1);
+/// A probe that has not begun to be answered by then says nothing: the next request is one, too.
+const PROBE: Duration = Duration::from_secs(10);
 /// Longer than any recovery takes.
 const LONG_AGO: Duration = Duration::from_secs(3600);
 /// A backend that asks to be left alone without saying for how long: at first, and at most.
@@ -48,12 +50,12 @@ struct Inner {
     period: u64,
     consecutive: u32,
     open_until: Option<Instant>,
-    probing: bool,
+    /// When the probe that is on its way was sent.
+    probing_since: Option<Instant>,
     /// How often it has opened since the last success; each time it stays open for twice as long.
     trips: u32,
     /// Whether it is open for the share of its successes only, not for a row of failures.
     shaky: bool,
-    window: SuccessWindow,
     cool_until: Option<Instant>,
     /// How often it has asked for a pause since the last success.
     pauses: u32,
@@ -66,7 +68,7 @@ impl Inner {
         match (self.cool_until, self.open_until) {
             (Some(cool), _) if now < cool => State::Open,
             (_, None) => State::Closed,
-            (_, Some(until)) if now < until || self.probing => {
+            (_, Some(until)) if now < until || self.is_probing(now) => {
                 if self.shaky {
                     State::Shaky
                 } else {
@@ -77,27 +79,31 @@ impl Inner {
         }
     }
 
+    fn is_probing(&self, now: Instant) -> bool {
+        self.probing_since.is_some_and(|since| now.saturating_duration_since(since) < PROBE)
+    }
+
     fn open(&mut self, now: Instant, longest: Duration, shaky: bool) {
         self.open_until = Some(now + doubled(FIRST_OPEN, self.trips, longest));
         self.trips += 1;
         self.shaky = shaky;
-        self.probing = false;
+        self.probing_since = None;
         self.period += 1;
     }
 
     /// Whether nothing is left to be remembered.
-    fn is_forgotten(&mut self, now: Instant) -> bool {
+    fn is_forgotten(&self, now: Instant, window: &SuccessWindow) -> bool {
         let recovered = self.back_since.is_none_or(|since| now.saturating_duration_since(since) > LONG_AGO);
         let cool = self.cool_until.is_none_or(|until| until <= now);
-        self.open_until.is_none() && cool && recovered && !self.window.has_failures(now)
+        self.open_until.is_none() && cool && recovered && !window.has_failures(now)
     }
 
-    fn close(&mut self, now: Instant) {
+    fn close(&mut self, now: Instant, window: &SuccessWindow) {
         if self.open_until.take().is_some() {
             self.back_since = Some(now);
-            self.window.clear();
+            window.clear();
         }
-        self.probing = false;
+        self.probing_since = None;
         self.shaky = false;
     }
 }
@@ -111,6 +117,7 @@ fn doubled(first: Duration, times: u32, longest: Duration) -> Duration {
 #[derive(Debug, Default)]
 pub struct Breaker {
     inner: Mutex<Inner>,
+    window: SuccessWindow,
     /// Whether nothing is held against the backend, so that nobody needs the lock. It changes under the
     /// lock only.
     troubled: AtomicBool,
@@ -179,7 +186,9 @@ impl Breaker {
             State::HalfOpen => true,
             State::Closed | State::Shaky => false,
         };
-        inner.probing |= probe;
+        if probe {
+            inner.probing_since = Some(now);
+        }
         Some(Pass { period: inner.period, probe })
     }
 
@@ -191,7 +200,7 @@ impl Breaker {
         }
         self.change(|inner| {
             if pass.period == inner.period {
-                inner.close(now);
+                inner.close(now, &self.window);
                 inner.consecutive = limits.failures.saturating_sub(1);
             }
         });
@@ -200,19 +209,20 @@ impl Breaker {
     /// A request ended well.
     pub fn success(&self, pass: Pass, now: Instant) {
         if !self.is_troubled() {
+            self.window.count(now, true);
             return;
         }
         let mut inner = self.lock();
         if pass.period != inner.period {
             return;
         }
-        inner.window.count(now, true);
+        self.window.count(now, true);
         inner.consecutive = 0;
         // Of a shaky backend only a probe proves that it is better: others succeed now and then anyway.
         if pass.probe || !inner.shaky {
-            inner.close(now);
+            inner.close(now, &self.window);
             (inner.trips, inner.pauses) = (0, 0);
-            self.troubled.store(!inner.is_forgotten(now), Ordering::Release);
+            self.troubled.store(!inner.is_forgotten(now, &self.window), Ordering::Release);
         }
     }
 
@@ -223,11 +233,11 @@ impl Breaker {
             if pass.period != inner.period {
                 return;
             }
-            inner.window.count(now, false);
+            self.window.count(now, false);
             inner.consecutive = inner.consecutive.saturating_add(1);
             if pass.probe || inner.consecutive >= limits.failures.max(1) {
                 inner.open(now, limits.open_for, false);
-            } else if inner.open_until.is_none() && inner.window.is_below(now, limits.success_rate) {
+            } else if inner.open_until.is_none() && self.window.is_below(now, limits.success_rate) {
                 inner.open(now, limits.open_for, true);
             }
         });
@@ -237,7 +247,7 @@ impl Breaker {
     pub fn unavailable(&self, pass: Pass, now: Instant, wait: Duration, limits: Limits) {
         self.change(|inner| {
             if pass.period == inner.period {
-                inner.window.count(now, false);
+                self.window.count(now, false);
                 inner.open(now, limits.open_for, false);
                 inner.open_until = Some(now + wait);
             }
@@ -259,9 +269,12 @@ impl Breaker {
         });
     }
 
-    /// The backend has come back by another account: a probe may pass at once.
+    /// The backend has come back by another account: a probe may pass at once. What becomes of an earlier one
+    /// says nothing any more.
     pub fn allow_probe(&self, now: Instant) {
         self.change(|inner| {
+            inner.period += 1;
+            inner.probing_since = None;
             inner.open_until = inner.open_until.map(|until| until.min(now));
             inner.back_since = Some(now);
             inner.trips = 0;
@@ -275,7 +288,7 @@ impl Breaker {
         }
         let mut inner = self.lock();
         if pass.period == inner.period {
-            inner.probing = false;
+            inner.probing_since = None;
         }
     }
 }
@@ -392,6 +405,37 @@ mod tests {
         breaker.success(pass(&breaker, now), now);
         breaker.cool_down(pass(&breaker, now), now, None);
         assert_eq!(breaker.pause_left(now), Some(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn a_probe_that_hangs_does_not_keep_the_others_out() {
+        let (breaker, now) = (Breaker::default(), Instant::now());
+        fail(&breaker, now, 5);
+        let _hung = pass(&breaker, now + OPEN);
+        assert_eq!(breaker.state(now + OPEN + PROBE / 2), State::Open);
+        assert_eq!(breaker.state(now + OPEN + PROBE), State::HalfOpen);
+    }
+
+    #[test]
+    fn a_backend_that_is_back_is_probed_at_once_and_an_earlier_probe_says_nothing() {
+        let (breaker, now) = (Breaker::default(), Instant::now());
+        fail(&breaker, now, 5);
+        let hung = pass(&breaker, now + OPEN);
+        breaker.allow_probe(now + OPEN);
+        assert_eq!(breaker.state(now + OPEN), State::HalfOpen);
+        breaker.failure(hung, now + OPEN, LIMITS);
+        assert_eq!(breaker.state(now + OPEN), State::HalfOpen);
+    }
+
+    #[test]
+    fn what_succeeded_before_the_first_failure_counts_too() {
+        let (breaker, now) = (Breaker::default(), Instant::now());
+        (0..100).for_each(|_| breaker.success(pass(&breaker, now), now));
+        for _ in 0..5 {
+            fail(&breaker, now, 3);
+            breaker.success(pass(&breaker, now), now);
+        }
+        assert_eq!(breaker.state(now), State::Closed, "15 of 120 failed");
     }
 
     /// Two of three fail, but never five in a row.

@@ -4,18 +4,23 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU8, AtomicUsize, Ordering},
+        atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use synapse_core::config::snapshot::Breaker as BreakerLimits;
+use synapse_core::{config::snapshot::Breaker as BreakerLimits, operation::Operation};
 
 use super::{
-    average::Average,
+    average::{Average, millis},
     breaker::{Breaker, Pass},
     fleet::{BackendHandle, Slot},
 };
+
+/// Latencies older than this say nothing.
+const LATELY: Duration = Duration::from_secs(30);
+/// An engine that does not know a model, or not this operation, is a last choice for so long.
+const LACKING_FOR: Duration = Duration::from_secs(60);
 
 /// A model at a backend.
 pub struct Endpoint {
@@ -31,6 +36,8 @@ pub struct Endpoint {
     whole: Average,
     residency: AtomicU8,
     last_turn: AtomicUsize,
+    /// By operation: until when the engine is taken not to offer it, in [`millis`]; 0 is never.
+    lacking: [AtomicU64; Operation::ALL.len()],
 }
 
 /// Whether a model is in an engine's memory.
@@ -57,6 +64,8 @@ pub enum Refused {
 /// What kind of reply is asked for, and how much it is expected to cost.
 #[derive(Clone, Copy, Debug)]
 pub struct Demand {
+    /// What is asked for.
+    pub operation: Operation,
     /// Whether it is a stream.
     pub streamed: bool,
     /// Prompt and reply, in tokens, estimated.
@@ -70,10 +79,11 @@ impl Endpoint {
             backend,
             model,
             breaker: Breaker::default(),
-            first_token: Average::default(),
-            whole: Average::default(),
+            first_token: Average::of_the_last(LATELY),
+            whole: Average::of_the_last(LATELY),
             residency: AtomicU8::new(Residency::Unknown as u8),
             last_turn: AtomicUsize::new(0),
+            lacking: Default::default(),
         }
     }
 
@@ -100,14 +110,24 @@ impl Endpoint {
         self.last_turn.store(turn, Ordering::Relaxed);
     }
 
-    /// How long a reply of this kind has taken to begin lately; a plain one begins when it is whole.
-    pub fn latency(&self, streamed: bool) -> Option<Duration> {
-        if streamed { self.first_token.get() } else { self.whole.get() }
+    /// Whether the engine has said lately that it does not know the model, or not this operation of it.
+    pub(super) fn lacks(&self, operation: Operation, now: Instant) -> bool {
+        let until = self.lacking[operation as usize].load(Ordering::Relaxed);
+        until > 0 && millis(now) < until
     }
 
-    pub(super) fn observe(&self, streamed: bool, took: Duration) {
+    fn note_lacking(&self, operation: Operation, now: Instant) {
+        self.lacking[operation as usize].store(millis(now + LACKING_FOR), Ordering::Relaxed);
+    }
+
+    /// How long a reply of this kind has taken to begin lately; a plain one begins when it is whole.
+    pub fn latency(&self, streamed: bool, now: Instant) -> Option<Duration> {
+        if streamed { self.first_token.get(now) } else { self.whole.get(now) }
+    }
+
+    pub(super) fn observe(&self, streamed: bool, now: Instant, took: Duration) {
         let measure = if streamed { &self.first_token } else { &self.whole };
-        measure.observe(took);
+        measure.observe(now, took);
     }
 
     /// The work that would be before a request's end here, itself included, by weight.
@@ -117,10 +137,18 @@ impl Endpoint {
 
     /// Whether a request costs less here than at `other`: work times the time to first token, or work
     /// alone where one of the two has not been measured lately.
-    pub fn is_cheaper(&self, weight: f64, other: &Self, other_weight: f64, demand: Demand) -> bool {
+    pub fn is_cheaper(
+        &self,
+        weight: f64,
+        other: &Self,
+        other_weight: f64,
+        demand: Demand,
+        now: Instant,
+    ) -> bool {
         let (work, other_work) = (self.work(weight, demand), other.work(other_weight, demand));
-        let speed =
-            |endpoint: &Self| endpoint.latency(demand.streamed).map(|took| took.as_secs_f64().max(0.001));
+        let speed = |endpoint: &Self| {
+            endpoint.latency(demand.streamed, now).map(|took| took.as_secs_f64().max(0.001))
+        };
         match (speed(self), speed(other)) {
             (Some(speed), Some(other_speed)) => work * speed <= other_work * other_speed,
             _ => work <= other_work,
@@ -166,22 +194,25 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// When the attempt began.
+    pub const fn began(&self) -> Instant {
+        self.began
+    }
+
     /// The reply has begun.
-    pub fn first_content(&self) {
-        let now = Instant::now();
+    pub fn first_content(&self, now: Instant) {
         self.endpoint.breaker.first_content(self.pass, now, self.limits);
-        self.endpoint.observe(self.demand.streamed, now.duration_since(self.began));
+        self.endpoint.observe(self.demand.streamed, now, now.duration_since(self.began));
         if self.endpoint.residency() == Residency::Cold {
             self.endpoint.set_residency(Residency::Warm);
         }
     }
 
     /// The reply was whole.
-    pub fn success(&mut self) {
+    pub fn success(&mut self, now: Instant) {
         if !std::mem::replace(&mut self.reported, true) {
-            let now = Instant::now();
             self.endpoint.breaker.success(self.pass, now);
-            self.endpoint.backend.observe_hold(now.duration_since(self.began));
+            self.endpoint.backend.observe_hold(now, now.duration_since(self.began));
         }
     }
 
@@ -191,6 +222,12 @@ impl Lease {
         if !std::mem::replace(&mut self.reported, true) {
             self.endpoint.breaker.success(self.pass, Instant::now());
         }
+    }
+
+    /// The engine does not know the model, or not the operation: for a while others are asked first.
+    pub fn lacking(&mut self) {
+        self.endpoint.note_lacking(self.demand.operation, Instant::now());
+        self.proper_refusal();
     }
 
     /// The backend failed.

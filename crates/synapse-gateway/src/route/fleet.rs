@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
@@ -20,7 +20,7 @@ use synapse_core::{
 
 use super::{
     admission::Line,
-    average::Average,
+    average::{Average, millis},
     endpoint::{Endpoint, Residency},
 };
 use crate::{
@@ -31,6 +31,10 @@ use crate::{
 
 /// Models of one backend whose state is kept.
 const MAX_ENDPOINTS: usize = 4096;
+/// How long it is remembered how long requests take.
+const HOLDS_REMEMBERED: Duration = Duration::from_secs(600);
+/// Without a request that ended in this time, the backend may be stuck.
+const MAY_BE_STUCK: Duration = Duration::from_secs(5);
 /// What a request of somebody else is taken for, in tokens.
 const USUAL_TOKENS: f64 = 512.0;
 
@@ -105,6 +109,8 @@ pub struct BackendHandle {
     tokens: AtomicU64,
     /// How long requests have held their place lately.
     hold: Average,
+    /// When a place became free, or the first one was taken, for the last time; in [`millis`].
+    moved_ms: AtomicU64,
     line: Mutex<Line>,
     /// The length of the line.
     waiting: AtomicU32,
@@ -140,7 +146,8 @@ impl BackendHandle {
                 .attempts
                 .get_or_create_owned(&AttemptLabels { backend: label.backend.clone(), outcome: "success" }),
             tokens: AtomicU64::new(0),
-            hold: Average::default(),
+            hold: Average::of_the_last(HOLDS_REMEMBERED),
+            moved_ms: AtomicU64::new(0),
             line: Mutex::default(),
             waiting: AtomicU32::new(0),
             waiting_gauge: metrics.queue_waiting.get_or_create_owned(&label),
@@ -205,7 +212,7 @@ impl BackendHandle {
     pub fn inherit(&self, earlier: &Self) {
         self.models.store(earlier.models.load_full());
         self.set_health(earlier.health());
-        self.set_load(earlier.load());
+        self.set_load(earlier.load(), earlier.in_flight());
     }
 
     /// The engine's last word on its load.
@@ -213,11 +220,12 @@ impl BackendHandle {
         *self.load.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes the engine's load.
-    pub fn set_load(&self, load: Load) {
+    /// Notes the engine's load. `ours` is how many of our requests it may have counted: at least those
+    /// that were in flight when it was asked, or now.
+    pub fn set_load(&self, load: Load, ours: u32) {
         self.queue.store(load.waiting, Ordering::Relaxed);
         let inside = load.running.saturating_add(load.waiting);
-        self.foreign.store(inside.saturating_sub(self.in_flight()), Ordering::Relaxed);
+        self.foreign.store(inside.saturating_sub(ours.max(self.in_flight())), Ordering::Relaxed);
         self.slots.store(load.slots.unwrap_or(0), Ordering::Relaxed);
         *self.load.lock().unwrap_or_else(PoisonError::into_inner) = load;
     }
@@ -252,7 +260,10 @@ impl BackendHandle {
         let one_more = |count: u32| (count < limit).then_some(count + 1);
         // Sequentially consistent, as is `waiting`: one who lines up sees the place that another leaves, or
         // is seen by the one who leaves it.
-        self.in_flight.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).ok()?;
+        let before = self.in_flight.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).ok()?;
+        if before == 0 {
+            self.note_move();
+        }
         self.in_flight_gauge.inc();
         Some(Slot(Some(Arc::clone(self))))
     }
@@ -264,7 +275,12 @@ impl BackendHandle {
         }
     }
 
+    fn note_move(&self) {
+        self.moved_ms.store(millis(Instant::now()), Ordering::Relaxed);
+    }
+
     fn free_slot(&self) {
+        self.note_move();
         self.in_flight.fetch_sub(1, Ordering::SeqCst);
         self.in_flight_gauge.dec();
     }
@@ -274,9 +290,9 @@ impl BackendHandle {
         let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
         let result = act(&mut line);
         let length = line.len() as u32;
-        if self.waiting.swap(length, Ordering::SeqCst) != length {
-            self.waiting_gauge.set(length.into());
-        }
+        let before = self.waiting.swap(length, Ordering::SeqCst);
+        // Counted, not set: under a new configuration, two handles may share the gauge for a while.
+        self.waiting_gauge.inc_by(i64::from(length) - i64::from(before));
         result
     }
 
@@ -294,8 +310,19 @@ impl BackendHandle {
     }
 
     /// A request has held its place for this long.
-    pub(super) fn observe_hold(&self, took: Duration) {
-        self.hold.observe(took);
+    pub(super) fn observe_hold(&self, now: Instant, took: Duration) {
+        self.hold.observe(now, took);
+    }
+
+    /// How long a request holds its place, as far as it is known. Where none has ended for much longer
+    /// than they used to take, that is what they take now.
+    fn hold(&self, now: Instant) -> Option<Duration> {
+        let known = self.hold.get(now);
+        let still_for =
+            Duration::from_millis(millis(now).saturating_sub(self.moved_ms.load(Ordering::Relaxed)));
+        let is_stuck =
+            self.in_flight() > 0 && still_for > MAY_BE_STUCK.max(known.unwrap_or_default().saturating_mul(3));
+        if is_stuck { Some(still_for) } else { known }
     }
 
     /// What is to be worked off here, in estimated tokens: our own requests, and those of others in
@@ -318,22 +345,26 @@ impl BackendHandle {
     }
 
     /// Requests per second that it can serve, as far as it is known.
-    pub(super) fn throughput(&self) -> Option<f64> {
-        let hold = self.hold.get()?.as_secs_f64();
+    pub(super) fn throughput(&self, now: Instant) -> Option<f64> {
+        let hold = self.hold(now)?.as_secs_f64();
         Some(f64::from(self.concurrency().unwrap_or_else(|| self.in_flight().max(1))) / hold)
     }
 
     /// How long one more request would wait before the engine begins with it.
-    pub(super) fn expected_wait(&self) -> Duration {
-        let Some(rate) = self.throughput() else { return Duration::ZERO };
+    pub(super) fn expected_wait(&self, now: Instant) -> Duration {
         let ahead = match self.concurrency() {
             Some(slots) => {
-                let inside = self.in_flight() + self.foreign.load(Ordering::Relaxed) + self.waiting();
-                (inside + 1).saturating_sub(slots)
+                // What engines tell of themselves may be any number.
+                let inside = [self.in_flight(), self.foreign.load(Ordering::Relaxed), self.waiting(), 1];
+                inside.into_iter().fold(0, u32::saturating_add).saturating_sub(slots)
             }
             None => self.queue_depth(),
         };
-        Duration::from_secs_f64(f64::from(ahead) / rate)
+        if ahead == 0 {
+            return Duration::ZERO;
+        }
+        let Some(rate) = self.throughput(now) else { return Duration::ZERO };
+        Duration::try_from_secs_f64(f64::from(ahead) / rate).unwrap_or(Duration::MAX)
     }
 
     /// The endpoint of a model here; made on first use, and kept over reloads.

@@ -1,7 +1,7 @@
 //! The order of attempts. First the model asked for: by `order`, among equals by the strategy, the
 //! next order when all before it are full or would keep a request waiting. Where all are full, a
 //! place is waited for. Then the fallback models; last whatever seems broken, for want of a better
-//! choice. No endpoint is tried twice.
+//! choice. No model is asked for twice at one backend.
 
 use std::{
     sync::Arc,
@@ -16,30 +16,13 @@ use synapse_core::{
 use synapse_dialect::openai::preferences::{Preferences, Sort};
 
 use super::{
-    breaker::State,
     catalog::{Candidate, Route},
     endpoint::{Demand, Endpoint, Refused},
-    fleet::Health,
+    fleet::BackendHandle,
+    standing::Standing,
     strategy::Picker,
 };
 use crate::gateway::Live;
-
-/// How promising a candidate is; lower is better.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Standing {
-    Ready,
-    /// It would keep the request waiting.
-    Busy,
-    /// It is at its limit.
-    Full,
-    /// Most of its requests fail.
-    Shaky,
-    /// Its health checks fail.
-    Down,
-    /// It has asked for a pause.
-    Limited,
-    Open,
-}
 
 /// The next attempt's place.
 pub struct Choice {
@@ -54,10 +37,13 @@ pub enum Next {
     /// Try this.
     Try(Choice),
     /// Wait until one of these has a place.
-    Wait(Vec<Arc<Endpoint>>),
+    Wait(Vec<Candidate>),
     /// Give up.
     Nothing,
 }
+
+/// Who is so often too late at a place is not the right one for it.
+const MAX_LOST_RACES: u32 = 16;
 
 /// What is left to try for one request.
 pub struct Plan {
@@ -70,6 +56,9 @@ pub struct Plan {
     has_fallbacks: bool,
     may_wait: bool,
     tried: Vec<Arc<Endpoint>>,
+    /// Backends that could not be reached: other models are no better there.
+    unreachable: Vec<Arc<BackendHandle>>,
+    lost_races: u32,
     /// The best standing among those left out, to tell the caller why nothing is left.
     left_out: Option<Standing>,
     /// When the first of them will take requests again.
@@ -103,6 +92,8 @@ impl Plan {
             has_fallbacks: false,
             may_wait: true,
             tried: Vec::new(),
+            unreachable: Vec::new(),
+            lost_races: 0,
             left_out: None,
             comes_back: None,
         }
@@ -126,14 +117,29 @@ impl Plan {
             }
         }
         self.add_fallbacks();
-        for (from, standing) in
-            [(1, Standing::Ready), (1, Standing::Busy), (0, Standing::Shaky), (0, Standing::Down)]
-        {
+        let rest = [
+            (1, Standing::Ready),
+            (1, Standing::Busy),
+            (0, Standing::Lacking),
+            (0, Standing::Shaky),
+            (0, Standing::Down),
+        ];
+        for (from, standing) in rest {
             if let Some(choice) = (from..self.routes.len()).find_map(|at| self.pick(at, standing)) {
                 return Next::Try(choice);
             }
         }
         Next::Nothing
+    }
+
+    /// From now on, the model asked for is looked for among the backends of `live`, which has the same
+    /// configuration.
+    pub fn adopt(&mut self, live: Arc<Live>) {
+        let anew = live.catalog.resolve(self.routes[0].model.as_str(), &live.fleet);
+        if let Some(route) = anew.filter(|route| route.is_allowed(&self.caller)) {
+            self.routes[0] = route;
+        }
+        self.live = live;
     }
 
     /// A place at this endpoint was waited for and is had now.
@@ -152,12 +158,23 @@ impl Plan {
     /// A place that had seemed ready took no more when it was asked.
     pub fn note_refused(&mut self, choice: &Choice, why: Refused) {
         match why {
-            // Somebody was faster; it is waited for like any full one.
-            Refused::Full => self.tried.retain(|tried| !Arc::ptr_eq(tried, &choice.candidate.endpoint)),
+            // Somebody was faster; it is looked at again like any other.
+            Refused::Full => {
+                self.lost_races += 1;
+                if self.lost_races <= MAX_LOST_RACES {
+                    self.tried.retain(|tried| !Arc::ptr_eq(tried, &choice.candidate.endpoint));
+                }
+                self.leave_out(Standing::Full, None);
+            }
             Refused::Open => {
                 self.leave_out(Standing::Open, choice.candidate.endpoint.breaker.opens_again());
             }
         }
+    }
+
+    /// The backend of a place could not be reached.
+    pub fn note_unreachable(&mut self, choice: &Choice) {
+        self.unreachable.push(Arc::clone(&choice.candidate.endpoint.backend));
     }
 
     /// The request is too long for the model of `route`: from now on, the larger ones that are named
@@ -204,7 +221,9 @@ impl Plan {
     fn is_open_to(&self, candidate: &Candidate) -> bool {
         let endpoint = &candidate.endpoint;
         let wanted = self.preferences.as_ref().is_none_or(|w| w.allow(endpoint.backend.id().as_str()));
-        wanted && !self.tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint))
+        wanted
+            && !self.tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint))
+            && !self.unreachable.iter().any(|backend| Arc::ptr_eq(backend, &endpoint.backend))
     }
 
     /// One of the best untried candidates of a route, if there are any of this standing.
@@ -218,9 +237,9 @@ impl Plan {
         let mut group = Vec::new();
         let mut left_out: Vec<(Standing, Option<Instant>)> = Vec::new();
         for candidate in route.candidates.iter().filter(|c| self.is_open_to(c)) {
-            let standing = standing(candidate, now, spill_after);
+            let standing = Standing::of(candidate, self.picker.demand.operation, now, spill_after);
             if standing != acceptable {
-                if standing > Standing::Down {
+                if standing.is_left_out() {
                     left_out.push((standing, candidate.endpoint.breaker.opens_again()));
                 }
                 continue;
@@ -234,21 +253,22 @@ impl Plan {
                 group.push(candidate);
             }
         }
-        let chosen = self.picker.choose(group).cloned();
+        let chosen = self.picker.choose(group, now).cloned();
         left_out.into_iter().for_each(|(standing, at)| self.leave_out(standing, at));
         chosen.map(|candidate| self.take(route, candidate))
     }
 
-    /// The endpoints of the model asked for that are full, one per backend.
-    fn full(&self) -> Vec<Arc<Endpoint>> {
+    /// The places of the model asked for that are full, one per backend.
+    fn full(&self) -> Vec<Candidate> {
         let (now, spill_after) = (Instant::now(), self.live.snapshot.routing.spill_after);
-        let mut full = Vec::<Arc<Endpoint>>::new();
+        let mut full = Vec::<Candidate>::new();
         for candidate in self.routes[0].candidates.iter().filter(|c| self.is_open_to(c)) {
-            let endpoint = &candidate.endpoint;
-            if standing(candidate, now, spill_after) == Standing::Full
-                && full.iter().all(|known| !Arc::ptr_eq(&known.backend, &endpoint.backend))
+            let backend = &candidate.endpoint.backend;
+            let standing = Standing::of(candidate, self.picker.demand.operation, now, spill_after);
+            if standing == Standing::Full
+                && full.iter().all(|known| !Arc::ptr_eq(&known.endpoint.backend, backend))
             {
-                full.push(Arc::clone(endpoint));
+                full.push(candidate.clone());
             }
         }
         full
@@ -275,7 +295,7 @@ impl Plan {
                     "Every backend of the model `{model}` has failed lately and is left alone for a while."
                 ),
             ),
-            None if self.preferences.is_some() && self.has_unwanted() => {
+            None if self.has_unwanted() => {
                 return Fault::new(
                     FaultKind::InvalidField,
                     format!("The field `provider` leaves no backend of the model `{model}`."),
@@ -292,25 +312,8 @@ impl Plan {
 
     /// Whether there are backends that the caller does not want.
     fn has_unwanted(&self) -> bool {
-        self.routes.iter().any(|route| !route.candidates.is_empty())
-    }
-}
-
-fn standing(candidate: &Candidate, now: Instant, spill_after: Duration) -> Standing {
-    let endpoint = &candidate.endpoint;
-    match endpoint.breaker.state(now) {
-        State::Open if endpoint.breaker.pause_left(now).is_some() => return Standing::Limited,
-        State::Open => return Standing::Open,
-        State::Shaky => return Standing::Shaky,
-        State::Closed | State::HalfOpen => {}
-    }
-    if endpoint.backend.health() == Health::Down {
-        Standing::Down
-    } else if !endpoint.backend.has_room() {
-        Standing::Full
-    } else if endpoint.backend.expected_wait() > spill_after {
-        Standing::Busy
-    } else {
-        Standing::Ready
+        let Some(wishes) = &self.preferences else { return false };
+        let mut candidates = self.routes.iter().flat_map(|route| &route.candidates);
+        candidates.any(|c| !wishes.allow(c.endpoint.backend.id().as_str()))
     }
 }

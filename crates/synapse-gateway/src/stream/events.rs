@@ -279,14 +279,14 @@ impl EventFlow {
         self.ended = true;
         self.limits.shorten(LINGER);
         if let Some(mut lease) = self.lease.take() {
-            lease.success();
+            lease.success(std::time::Instant::now());
         }
     }
 
     fn break_off(&mut self, kind: FaultKind, message: &str) -> Bytes {
         self.ended = true;
         self.fault = Some(kind);
-        if let Some(mut lease) = self.lease.take().filter(|_| kind != FaultKind::ShuttingDown) {
+        if let Some(mut lease) = self.lease.take().filter(|_| self.limits.blames_backend(kind)) {
             lease.failure();
         }
         self.observer.error_event(kind, message)

@@ -27,6 +27,7 @@ pub(super) struct Limits {
     timer: Pin<Box<Sleep>>,
     idle: Duration,
     deadline: Instant,
+    is_cut_short: bool,
     last_progress: Instant,
     expiry: Expiry,
     /// Who is woken by the timer and by the expiry. Only another waker, or the time, is a reason to look
@@ -43,6 +44,7 @@ impl Limits {
             timer: Box::pin(tokio::time::sleep_until(deadline.min(now + idle))),
             idle,
             deadline,
+            is_cut_short: context.is_cut_short,
             last_progress: now,
             expiry: expiry(drain),
             watched_by: None,
@@ -54,6 +56,12 @@ impl Limits {
     /// no timer.
     pub(super) fn is_late(&self, now: Instant) -> bool {
         now >= self.deadline
+    }
+
+    /// Whether what ends the reply now is held against the backend: not the gateway's own end, nor that the
+    /// request's time is over before the backend's.
+    pub(super) fn blames_backend(&self, kind: FaultKind) -> bool {
+        kind != FaultKind::ShuttingDown && !(self.is_cut_short && self.is_late(Instant::now()))
     }
 
     /// A piece has come. The timer is left alone: when it fires, it finds out that it was too early.

@@ -53,6 +53,8 @@ pub(crate) struct Context {
     pub(crate) choices: u32,
     pub(crate) timeouts: Timeouts,
     pub(crate) deadline: Instant,
+    /// Whether the deadline comes before the backend has had all of its time.
+    pub(crate) is_cut_short: bool,
 }
 
 /// A reply that has begun.
@@ -75,9 +77,9 @@ pub(crate) struct Whole {
 impl Source {
     /// Ties the reply to its attempt: while it flows, it counts as in flight, and its end is what
     /// the breaker learns.
-    pub(crate) fn with_lease(mut self, mut lease: Lease) -> Self {
+    pub(crate) fn with_lease(mut self, mut lease: Lease, now: std::time::Instant) -> Self {
         match &mut self {
-            Self::Whole(_) => lease.success(),
+            Self::Whole(_) => lease.success(now),
             Self::Events(flow) => flow.hold(lease),
             Self::Raw(flow) => flow.hold(lease),
         }

@@ -103,7 +103,7 @@ impl RawFlow {
 
     fn succeed(&mut self) {
         if let Some(mut lease) = self.lease.take() {
-            lease.success();
+            lease.success(std::time::Instant::now());
         }
     }
 
@@ -114,7 +114,7 @@ impl RawFlow {
 
     fn broken(&mut self, kind: FaultKind) -> Broken {
         self.fault = Some(kind);
-        if let Some(mut lease) = self.lease.take().filter(|_| kind != FaultKind::ShuttingDown) {
+        if let Some(mut lease) = self.lease.take().filter(|_| self.limits.blames_backend(kind)) {
             lease.failure();
         }
         Broken

@@ -28,8 +28,7 @@ pub(super) struct Acceptor {
 }
 
 impl Acceptor {
-    pub(super) fn new(gateway: &Arc<Gateway>, cores: Cores) -> Self {
-        let seats = Seats::new(Arc::clone(&gateway.metrics));
+    pub(super) fn new(gateway: &Arc<Gateway>, seats: Arc<Seats>, cores: Cores) -> Self {
         Self { gateway: Arc::clone(gateway), seats, cores, bearable: bearable(raise_descriptor_limit()) }
     }
 

@@ -12,7 +12,13 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{gate::Gate, seats::Seat, shell::Shell, stalls::Streams, turnstile::ServedBody};
+use super::{
+    gate::Gate,
+    seats::Seat,
+    shell::Shell,
+    stalls::Streams,
+    turnstile::{Ask, ServedBody},
+};
 
 /// How long a peer may take for the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,7 +37,7 @@ pub(super) async fn serve(shell: &Arc<Shell>, stream: TcpStream, peer: SocketAdd
     let Some(certificates) = shell.certificates() else { return speak(shell, stream, peer, &seat).await };
     let shaken = tokio::select! {
         shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, certificates.acceptor().accept(stream)) => shaken,
-        () = seat.turnstile.asked_to_leave() => return,
+        _ = seat.turnstile.asked(Ask::Leave) => return,
     };
     match shaken {
         Ok(Ok(stream)) => speak(shell, stream, peer, &seat).await,
@@ -59,21 +65,14 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         }
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let mut closing = shell.closing();
-    let asked_to_close = async {
-        // The sender lives as long as the server; its end is a close, too.
-        let _asked = closing.wait_for(|closing| *closing).await.is_ok();
-    };
     let ended = tokio::select! {
+        biased;
         ended = connection.as_mut() => ended,
-        () = asked_to_close => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-        () = turnstile.asked_to_leave() => {
+        ask = turnstile.asked(Ask::Close) => {
             connection.as_mut().graceful_shutdown();
             loop {
-                match tokio::time::timeout(LEAVE, connection.as_mut()).await {
+                let limit = if ask == Ask::Leave { LEAVE } else { Duration::MAX };
+                match tokio::time::timeout(limit, connection.as_mut()).await {
                     Ok(ended) => break ended,
                     // A request may have begun just then.
                     Err(_) if turnstile.is_busy() => {}

@@ -5,9 +5,11 @@
 
 use std::{
     io,
+    mem::MaybeUninit,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Buf, BytesMut};
@@ -20,7 +22,7 @@ use super::{
     head::Refusal,
     patience::{BETWEEN, Patience, Wait},
     stalls::now,
-    turnstile::Turnstile,
+    turnstile::{Ask, Turnstile},
 };
 
 /// Stands in for a head that is refused; what is said of it is kept at the turnstile.
@@ -184,22 +186,27 @@ impl<S> Gate<S> {
     /// Time is up: an error ends the stream, else it goes on.
     fn outlast(&mut self) -> io::Result<()> {
         match self.stream.waits_for() {
-            Wait::Request if matches!(self.protocol, Protocol::Http2(_)) => self.outlast_idle(),
-            Wait::Request => self.stream.give(BETWEEN),
-            _ if self.is_mid_head() => self.refuse(HEAD_TIMED_OUT),
-            Wait::Head | Wait::Between => return Err(io::ErrorKind::TimedOut.into()),
+            Wait::Head if self.is_mid_head() => self.refuse(HEAD_TIMED_OUT),
+            Wait::Head => return Err(io::ErrorKind::TimedOut.into()),
+            Wait::Request | Wait::Between => {
+                let left = self.idle_left();
+                if left.is_zero() && self.stream.waits_for() == Wait::Between {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                if left.is_zero() && matches!(self.protocol, Protocol::Http2(_)) {
+                    // Dead ones are found by pings; this one is only idle.
+                    self.turnstile.ask(Ask::Leave);
+                }
+                self.stream.give(if left.is_zero() { BETWEEN } else { left });
+            }
         }
         Ok(())
     }
 
-    /// HTTP/2 has pings for connections that are dead; those that are only idle are asked to leave.
-    fn outlast_idle(&mut self) {
+    /// For how long no request may go on being served.
+    fn idle_left(&self) -> Duration {
         let idle = self.turnstile.idle_since().map(|since| now().saturating_sub(since));
-        let left = BETWEEN.saturating_sub(std::time::Duration::from_millis(idle.unwrap_or(0)));
-        if left.is_zero() {
-            self.turnstile.ask_to_leave();
-        }
-        self.stream.give(if left.is_zero() { BETWEEN } else { left });
+        BETWEEN.saturating_sub(Duration::from_millis(idle.unwrap_or(0)))
     }
 }
 
@@ -218,13 +225,11 @@ impl<S: AsyncRead + Unpin> Gate<S> {
 
     /// Reads into what is held; nothing is the end.
     fn poll_hold(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let before = self.held.len();
-        self.held.resize(before + PIECE, 0);
-        let mut buffer = ReadBuf::new(&mut self.held[before..]);
-        let read = Pin::new(&mut self.stream).poll_read(cx, &mut buffer);
-        let count = buffer.filled().len();
-        self.held.truncate(before + count);
-        read.map_ok(|()| count)
+        let mut piece = [MaybeUninit::uninit(); PIECE];
+        let mut buffer = ReadBuf::uninit(&mut piece);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+        self.held.extend_from_slice(buffer.filled());
+        Poll::Ready(Ok(buffer.filled().len()))
     }
 
     /// Reads straight into hyper's buffer, and keeps back what may not pass.
@@ -337,8 +342,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
         time::Instant,
@@ -466,7 +469,7 @@ mod tests {
         let turnstile = Arc::clone(&ends.turnstile);
         tokio::select! {
             biased;
-            () = turnstile.asked_to_leave() => {}
+            _ = turnstile.asked(Ask::Leave) => {}
             _ = ends.read() => panic!("it was cut at once"),
         }
         assert!((90..=180).contains(&ends.seconds()), "{}", ends.seconds());

@@ -49,7 +49,7 @@ pub(super) struct Head {
     fields: usize,
     /// The host that an absolute target names.
     authority: Option<Box<[u8]>>,
-    host: Option<Box<[u8]>>,
+    has_host: bool,
     length: Option<u64>,
     chunked: bool,
 }
@@ -133,8 +133,11 @@ impl Head {
         if value.is_empty() || !value.iter().all(|&byte| is_in(HOST, byte)) {
             return Err(malformed("The `Host` header is no host's name or address."));
         }
-        if self.host.replace(value.into()).is_some() {
+        if std::mem::replace(&mut self.has_host, true) {
             return Err(malformed("The `Host` header stands twice."));
+        }
+        if self.authority.as_ref().is_some_and(|authority| !value.eq_ignore_ascii_case(authority)) {
+            return Err(malformed("The `Host` header and the request's absolute address name two hosts."));
         }
         Ok(())
     }
@@ -169,12 +172,9 @@ impl Head {
 
     /// The head has ended.
     pub(super) fn end(&self) -> Result<Delimited, Refusal> {
-        match (&self.host, &self.authority) {
-            (None, _) if !self.is_old => Err(malformed("The `Host` header is required.")),
-            (Some(host), Some(authority)) if !host.eq_ignore_ascii_case(authority) => {
-                Err(malformed("The `Host` header and the request's absolute address name two hosts."))
-            }
-            (None, Some(authority)) if !authority.iter().all(|&byte| is_in(HOST, byte)) => {
+        match &self.authority {
+            _ if !self.has_host && !self.is_old => Err(malformed("The `Host` header is required.")),
+            Some(authority) if !self.has_host && !authority.iter().all(|&byte| is_in(HOST, byte)) => {
                 Err(malformed("The request's absolute address names no host."))
             }
             _ if self.chunked => Ok(Delimited::Chunked),
@@ -215,12 +215,12 @@ pub(super) fn trailer(line: &[u8]) -> Result<(), Refusal> {
 
 /// A name, and its value without the spaces around.
 fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
-    let colon = memchr::memchr(b':', line).ok_or(malformed("A header line has no colon."))?;
-    let (name, value) = (&line[..colon], &line[colon + 1..]);
-    if !is_token(name) {
-        return Err(malformed("A header's name has characters that no name has; lines must not be folded."));
+    let end = line.iter().position(|&byte| !is_in(TOKEN, byte)).unwrap_or(line.len());
+    match line.split_at(end) {
+        (name @ [_, ..], [b':', value @ ..]) => Ok((name, trim(value))),
+        _ if memchr::memchr(b':', line).is_none() => Err(malformed("A header line has no colon.")),
+        _ => Err(malformed("A header's name has characters that no name has; lines must not be folded.")),
     }
-    Ok((name, trim(value)))
 }
 
 /// Without the spaces and tabs around.

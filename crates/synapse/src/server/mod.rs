@@ -24,11 +24,12 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use synapse_gateway::{gateway::Gateway, tasks};
-use tokio::{net::TcpListener, sync::watch};
+use tokio::net::TcpListener;
 
 use accept::Acceptor;
 use cores::Cores;
 pub(crate) use cores::count as cores_count;
+use seats::Seats;
 use shell::Shell;
 use tls::Certificates;
 
@@ -37,7 +38,7 @@ pub(crate) struct Server {
     cores: Cores,
     accepting: Vec<tasks::TaskGuard>,
     addresses: Vec<SocketAddr>,
-    closing: watch::Sender<bool>,
+    seats: Arc<Seats>,
 }
 
 impl Server {
@@ -47,10 +48,10 @@ impl Server {
         sockets: Vec<std::net::TcpListener>,
         certificates: Option<Arc<Certificates>>,
     ) -> anyhow::Result<Self> {
-        let closing = watch::Sender::new(false);
-        let shell = Arc::new(Shell::new(Arc::clone(gateway), certificates, closing.subscribe()));
+        let seats = Seats::new(Arc::clone(&gateway.metrics));
+        let shell = Arc::new(Shell::new(Arc::clone(gateway), certificates));
         let cores = Cores::start(&shell)?;
-        let acceptor = Arc::new(Acceptor::new(gateway, cores.clone()));
+        let acceptor = Arc::new(Acceptor::new(gateway, Arc::clone(&seats), cores.clone()));
         let mut accepting = Vec::new();
         let mut addresses = Vec::new();
         for socket in sockets {
@@ -58,7 +59,7 @@ impl Server {
             addresses.push(listener.local_addr()?);
             accepting.push(tasks::spawn("acceptor", Arc::clone(&acceptor).accept(listener)));
         }
-        Ok(Self { cores, accepting, addresses, closing })
+        Ok(Self { cores, accepting, addresses, seats })
     }
 
     /// Where it listens.
@@ -69,7 +70,7 @@ impl Server {
     /// Takes no new connections, and asks the open ones to end after their current request.
     pub(crate) fn stop_accepting(&mut self) {
         self.accepting.clear();
-        self.closing.send_replace(true);
+        self.seats.close();
     }
 
     /// Ends the runtimes, and with them whatever is still open; every record closes.

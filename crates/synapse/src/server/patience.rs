@@ -7,12 +7,13 @@ use std::{
     future::Future,
     io,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    task::unconstrained,
     time::{Instant, Sleep},
 };
 
@@ -43,6 +44,8 @@ pub(super) struct Patience<S> {
     stream: S,
     wait: Wait,
     timer: Pin<Box<Sleep>>,
+    /// Who is woken by the timer. Only another waker, or its end, is a reason to look at it again.
+    watched_by: Option<Waker>,
     /// Runs while the peer takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
     /// Whether our side is closed.
@@ -52,7 +55,7 @@ pub(super) struct Patience<S> {
 impl<S> Patience<S> {
     pub(super) fn new(stream: S) -> Self {
         let timer = Box::pin(tokio::time::sleep(HEAD));
-        Self { stream, wait: Wait::Head, timer, stalled: None, closed: false }
+        Self { stream, wait: Wait::Head, timer, watched_by: None, stalled: None, closed: false }
     }
 
     /// What it waits for.
@@ -60,23 +63,32 @@ impl<S> Patience<S> {
         self.wait
     }
 
-    /// Waits for something else, from now on.
+    /// Waits for something else, from now on. Only a head shortens the time that is left: whatever else
+    /// is waited for, it is early enough to find out how long when the timer fires.
     pub(super) fn wait_for(&mut self, wait: Wait) {
         if self.wait != wait {
             self.wait = wait;
-            // While a request is served, the timer only makes sure that its end is noticed.
-            self.give(if wait == Wait::Head { HEAD } else { BETWEEN });
+            if wait == Wait::Head {
+                self.give(HEAD);
+            }
         }
     }
 
-    /// Gives so much more time.
+    /// Gives so much time from now on.
     pub(super) fn give(&mut self, time: Duration) {
         self.timer.as_mut().reset(Instant::now() + time);
+        self.watched_by = None;
     }
 
-    /// Whether time is up.
+    /// Resolves when the time that was given is up.
     pub(super) fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.timer.as_mut().poll(cx)
+        let is_watched = self.watched_by.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        if is_watched && !self.timer.is_elapsed() {
+            return Poll::Pending;
+        }
+        self.watched_by = Some(cx.waker().clone());
+        // A task that has had its turn would not get the timer to listen.
+        Pin::new(&mut unconstrained(self.timer.as_mut())).poll(cx)
     }
 
     /// Watches what became of a write.
@@ -172,6 +184,21 @@ mod tests {
         let began = Instant::now();
         let error = stream.write_all(&[0; 4096]).await.expect_err("nobody reads");
         assert_eq!((error.kind(), began.elapsed().as_secs()), (io::ErrorKind::TimedOut, 60));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_is_up_for_a_task_that_has_had_its_turn() {
+        let (ours, _theirs) = duplex(1024);
+        let mut stream = Patience::new(ours);
+        let began = Instant::now();
+        let elapsed = std::future::poll_fn(|cx| {
+            while tokio::task::coop::has_budget_remaining() {
+                let _used = std::pin::pin!(tokio::task::consume_budget()).poll(cx);
+            }
+            stream.poll_elapsed(cx)
+        });
+        tokio::time::timeout(Duration::from_secs(3600), elapsed).await.expect("the timer is heard");
+        assert_eq!(began.elapsed(), HEAD);
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,7 +9,10 @@ use std::{
 
 use synapse_gateway::metrics::{Metrics, ReasonLabel};
 
-use super::{stalls::now, turnstile::Turnstile};
+use super::{
+    stalls::now,
+    turnstile::{Ask, Turnstile},
+};
 
 /// The share of all connections that gives way at once, so that the search for them is paid for by
 /// many newcomers.
@@ -40,6 +43,8 @@ struct Table {
     /// Connections that were asked to leave and have not.
     leaving: usize,
     search_at: u64,
+    /// Whoever still comes is to go again.
+    closing: bool,
 }
 
 /// Why there is no place.
@@ -91,11 +96,21 @@ impl Seats {
             return Err(self.refuse(Refused::Full));
         }
         let (number, turnstile) = (table.next, Turnstile::new());
+        if table.closing {
+            turnstile.ask(Ask::Close);
+        }
         table.next += 1;
         table.taken.insert(number, (source, Arc::clone(&turnstile)));
         *table.sources.entry(source).or_default() += 1;
         self.metrics.connections.inc();
         Ok(Seat { seats: Arc::clone(self), number, turnstile })
+    }
+
+    /// Asks all connections to end after their current request.
+    pub(super) fn close(&self) {
+        let mut table = self.table();
+        table.closing = true;
+        table.taken.values().for_each(|(_, turnstile)| turnstile.ask(Ask::Close));
     }
 
     fn refuse(&self, why: Refused) -> Refused {
@@ -144,7 +159,7 @@ impl Table {
         }
         for &(_, number) in &idle {
             if let Some(turnstile) = self.free(number) {
-                turnstile.ask_to_leave();
+                turnstile.ask(Ask::Leave);
                 self.leaving += 1;
             }
         }
@@ -204,7 +219,7 @@ mod tests {
         tokio::time::advance(std::time::Duration::from_secs(1)).await;
         let newer = take().expect("a place");
         let newest = take().expect("a place of the oldest");
-        oldest.turnstile.asked_to_leave().await;
+        oldest.turnstile.asked(Ask::Leave).await;
         drop(oldest);
         let _requests = (newer.turnstile.begin(), newest.turnstile.begin());
         assert_eq!(take().err(), Some(Refused::Full));

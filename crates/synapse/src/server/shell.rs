@@ -6,7 +6,7 @@ use std::{net::IpAddr, panic::AssertUnwindSafe, sync::Arc};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use hyper::{
-    HeaderMap, Method, Request, Response, StatusCode,
+    HeaderMap, Method, Request, Response, StatusCode, Version,
     body::{Body, Incoming},
     header::{
         ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue,
@@ -28,7 +28,6 @@ use synapse_gateway::{
     respond::{self, REQUEST_ID},
     stream::body::ReplyBody,
 };
-use tokio::sync::watch;
 
 use super::{
     caller, cors,
@@ -44,16 +43,11 @@ type Reply = Response<ReplyBody>;
 pub(super) struct Shell {
     gateway: Arc<Gateway>,
     certificates: Option<Arc<Certificates>>,
-    closing: watch::Receiver<bool>,
 }
 
 impl Shell {
-    pub(super) fn new(
-        gateway: Arc<Gateway>,
-        certificates: Option<Arc<Certificates>>,
-        closing: watch::Receiver<bool>,
-    ) -> Self {
-        Self { gateway, certificates, closing }
+    pub(super) fn new(gateway: Arc<Gateway>, certificates: Option<Arc<Certificates>>) -> Self {
+        Self { gateway, certificates }
     }
 
     pub(super) fn certificates(&self) -> Option<&Certificates> {
@@ -63,11 +57,6 @@ impl Shell {
     /// Requests at once on one HTTP/2 connection.
     pub(super) fn max_streams(&self) -> u32 {
         self.gateway.live().snapshot.server.max_streams
-    }
-
-    /// Tells when connections are to end.
-    pub(super) fn closing(&self) -> watch::Receiver<bool> {
-        self.closing.clone()
     }
 
     /// Answers a request; a panic costs only this one.
@@ -210,11 +199,11 @@ fn nothing_here(path: &str) -> String {
     }
 }
 
-/// What HTTP/2 leaves unchecked. In HTTP/1 the gate has refused it before.
+/// What HTTP/2 leaves unchecked; in HTTP/1 the gate has refused it before. And what HTTP/2 does not know.
 fn check_head(request: &Request<Incoming>) -> Result<(), Fault> {
     let headers = request.headers();
-    if let Some(Refusal { kind, message }) = wrong_head(request) {
-        return Err(Fault::new(kind, message));
+    if request.version() == Version::HTTP_2 {
+        return wrong_head(request).map_or(Ok(()), |wrong| Err(Fault::new(wrong.kind, wrong.message)));
     }
     let upgrades = headers.get_all(UPGRADE).iter().any(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"));
     if upgrades {

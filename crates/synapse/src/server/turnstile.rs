@@ -3,10 +3,14 @@
 //! where a request begins, the connection ends.
 
 use std::{
+    future::Future,
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU8, AtomicU64, AtomicUsize,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
     task::{Context, Poll, Waker},
 };
@@ -14,7 +18,6 @@ use std::{
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use http_body::{Body, Frame, SizeHint};
-use tokio::sync::Notify;
 
 use super::{
     head::{Refusal, malformed},
@@ -22,6 +25,16 @@ use super::{
 };
 
 const NOT_ADMITTED: Refusal = malformed("The request does not begin where the one before it ended.");
+
+/// What a connection is asked for. The later includes the earlier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(super) enum Ask {
+    /// To end after its current request: the server takes no more.
+    Close = 1,
+    /// To end once it has nothing to do: another one needs its place.
+    Leave = 2,
+}
 
 /// A connection's requests.
 #[derive(Debug, Default)]
@@ -40,7 +53,10 @@ pub(super) struct Turnstile {
     refusal: Mutex<Option<Refusal>>,
     /// Waits for the turn.
     waiting: AtomicWaker,
-    leave: Notify,
+    /// The [`Ask`] so far; 0 is none.
+    asked: AtomicU8,
+    /// Waits for one.
+    answering: AtomicWaker,
 }
 
 impl Turnstile {
@@ -101,14 +117,40 @@ impl Turnstile {
         self.waiting.register(waker);
     }
 
-    /// Asks the connection to end once it has nothing to do.
-    pub(super) fn ask_to_leave(&self) {
-        self.leave.notify_one();
+    /// Asks the connection for something.
+    pub(super) fn ask(&self, ask: Ask) {
+        self.asked.fetch_max(ask as u8, Release);
+        self.answering.wake();
     }
 
-    /// Waits until the connection is asked to end.
-    pub(super) async fn asked_to_leave(&self) {
-        self.leave.notified().await;
+    /// Resolves when the connection is asked for this at least. Only one may wait.
+    pub(super) fn asked(&self, least: Ask) -> Asked<'_> {
+        Asked { turnstile: self, least, watched_by: None }
+    }
+}
+
+/// Waits until a connection is asked for something.
+pub(super) struct Asked<'t> {
+    turnstile: &'t Turnstile,
+    least: Ask,
+    /// Who is woken. This is polled whenever anything happens on the connection, and mostly in vain.
+    watched_by: Option<Waker>,
+}
+
+impl Future for Asked<'_> {
+    type Output = Ask;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ask> {
+        if !self.watched_by.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            self.turnstile.answering.register(cx.waker());
+            self.watched_by = Some(cx.waker().clone());
+        }
+        let ask = match self.turnstile.asked.load(Acquire) {
+            0 => return Poll::Pending,
+            1 => Ask::Close,
+            _ => Ask::Leave,
+        };
+        if ask >= self.least { Poll::Ready(ask) } else { Poll::Pending }
     }
 }
 

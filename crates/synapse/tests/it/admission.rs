@@ -1,6 +1,9 @@
 //! Waiting for a backend that is at its limit: who waits, who is served next, who is refused.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use synapse_simulator::Health;
 use synapse_testkit::{Answer, Client, Config, Engine, Gateway};
 use tokio::task::JoinSet;
 
@@ -102,6 +105,73 @@ async fn keys_take_turns() {
     crowd.all_served().await;
     let order = order_of(&engine, &["a1", "a2", "a3", "a4", "b1", "b2"]);
     assert_eq!(order, ["a1", "a2", "b1", "a3", "b2", "a4"]);
+}
+
+#[tokio::test]
+async fn one_keys_long_line_does_not_keep_another_key_out() {
+    let engine =
+        Engine::serving("one", "m").await.that(|behaviour| behaviour.ttft = Duration::from_millis(300));
+    let config = Config::with(&[&engine]).set("/backends/0/max_in_flight", 1);
+    let keys = json!([{"id": "a", "secret": "key-of-a"}, {"id": "b", "secret": "key-of-b"}]);
+    let config = config.set("/auth/static_keys", keys).set("/routing/queue", json!({"max_wait_s": 2}));
+    let gateway = gateway(&config).await;
+    let (a, b) = (gateway.client_with("key-of-a"), gateway.client_with("key-of-b"));
+    // From here on it is known how long a request takes.
+    assert_eq!(a.chat("m").await.status, 200);
+    let mut crowd = Crowd::default();
+    engine.update(|behaviour| behaviour.hang_before_head = true);
+    crowd.0.spawn({
+        let a = a.clone();
+        async move { ("a", a.chat("m").await) }
+    });
+    engine.until(|counters| counters.received == 2).await;
+    for waiting in 1..=4 {
+        crowd.ask(&gateway, &a, "a", f64::from(waiting)).await;
+    }
+    assert_eq!(code(&a.chat("m").await).0, 503, "its own next one would have to wait too long");
+    crowd.ask(&gateway, &b, "b", 5.0).await;
+    go_on(&engine);
+    while let Some(done) = crowd.0.join_next().await {
+        let (key, answer) = done.expect("no panic");
+        assert!(answer.status == 200 || key == "a", "{key}: {}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn a_full_backend_that_seems_dead_is_not_waited_for() {
+    let engine = Engine::serving("one", "m").await.that(|behaviour| behaviour.hang_before_head = true);
+    let gateway = gateway(&Config::with(&[&engine]).set("/backends/0/max_in_flight", 1)).await;
+    let client = gateway.client();
+    let mut crowd = Crowd::default();
+    crowd.enter(&engine, &client, "stuck").await;
+    engine.update(|behaviour| behaviour.health = Health::Failing);
+    gateway.metric("synapse_backend_up", &[], |up| up == 0.0).await;
+    // On every core.
+    for _ in 0..4 {
+        assert_eq!(code(&gateway.client().chat("m").await), (503, "circuit_open".to_owned()));
+        assert_eq!(gateway.anonymous().get("/livez").await.status, 200);
+    }
+    go_on(&engine);
+    crowd.all_served().await;
+}
+
+#[tokio::test]
+async fn those_who_wait_move_on_to_a_backend_that_comes_back() {
+    let (busy, away) = (Engine::serving("busy", "m").await, Engine::serving("away", "m").await);
+    busy.update(|behaviour| behaviour.hang_before_head = true);
+    away.update(|behaviour| behaviour.health = Health::Failing);
+    let config = Config::with(&[&busy, &away]).set("/backends/0/max_in_flight", 1);
+    let gateway = gateway(&config).await;
+    gateway.metric("synapse_backend_up", &[("backend", "away")], |up| up == 0.0).await;
+    let client = gateway.client();
+    let mut crowd = Crowd::default();
+    crowd.enter(&busy, &client, "first").await;
+    crowd.ask(&gateway, &client, "second", 1.0).await;
+    away.update(|behaviour| behaviour.health = Health::Ready);
+    let (text, answer) = crowd.next().await;
+    assert_eq!((text, answer.header("x-synapse-backend")), ("second", "away"), "{}", answer.text());
+    go_on(&busy);
+    crowd.all_served().await;
 }
 
 #[tokio::test]

@@ -31,18 +31,78 @@ async fn a_backend_that_refuses_connections_costs_nobody_anything() {
 
 #[tokio::test]
 async fn an_engine_that_fails_is_passed_over_for_the_next() {
-    let (first, second, gateway) = pair().await;
-    for (at, status) in (1..).zip([500, 502, 503, 504, 429, 401, 404]) {
+    // A breaker or a pause of one failure must not hide what the next one does.
+    for status in [500, 502, 503, 504, 429, 401, 404, 405, 501] {
+        let (first, second, gateway) = pair().await;
         first.set(first.behaviour().failing(status));
         let answer = gateway.client().chat("m").await;
         let served = (answer.status, answer.header("x-synapse-backend"), answer.header("x-synapse-attempts"));
-        // After its 429 the first is left alone for a while.
-        let attempts = if status == 401 || status == 404 { "1" } else { "2" };
-        assert_eq!(served, (200, "second", attempts), "{status}");
-        assert_eq!(second.counters().completed, at);
+        assert_eq!(served, (200, "second", "2"), "{status}");
+        assert_eq!((first.counters().received, second.counters().completed), (1, 1), "{status}");
+        let fallbacks = [("model", "m"), ("from", "first"), ("to", "second")];
+        assert_eq!(gateway.metrics().await.sum("synapse_fallbacks_total", &fallbacks), 1.0, "{status}");
     }
-    let fallbacks = [("model", "m"), ("from", "first"), ("to", "second")];
-    assert_eq!(gateway.metrics().await.sum("synapse_fallbacks_total", &fallbacks), 5.0);
+}
+
+#[tokio::test]
+async fn a_backend_without_the_model_is_a_last_choice_and_costs_no_retries() {
+    let (has, lacks) = (Engine::serving("has", "m").await, Engine::serving("lacks", "other").await);
+    let places = [
+        json!({"backend": "lacks", "model": "gone", "order": 1}),
+        json!({"backend": "has", "model": "m", "order": 2}),
+    ];
+    let gateway =
+        gateway(&Config::with(&[&lacks, &has]).model("m", &places).set("/routing/retry_budget", 0.0)).await;
+    for _ in 0..40 {
+        assert_eq!(gateway.client().chat("m").await.status, 200);
+    }
+    assert_eq!(lacks.counters().received, 1, "it is not asked again and again");
+}
+
+#[tokio::test]
+async fn a_caller_in_a_hurry_is_no_failure_of_the_backend() {
+    let engine = Engine::serving("one", "m").await.that(|behaviour| behaviour.hang_before_head = true);
+    let gateway = gateway(&Config::with(&[&engine])).await;
+    let client = gateway.client();
+    for streamed in [false, true, false, true, false, true] {
+        let mut body = saying("m", "hi");
+        body["stream"] = streamed.into();
+        let hurried = client.clone().with("x-request-timeout", "0.05");
+        let answer = hurried.post("/v1/chat/completions", &body).await;
+        assert_eq!(answer.status, 504, "{}", answer.text());
+    }
+    engine.update(|behaviour| behaviour.hang_before_head = false);
+    let patient = client.chat("m").await;
+    assert_eq!(patient.status, 200, "its breaker is closed: {}", patient.text());
+}
+
+#[tokio::test]
+async fn a_time_that_is_none_is_refused() {
+    let engine = Engine::serving("one", "m").await;
+    let gateway = gateway(&Config::with(&[&engine])).await;
+    for time in ["soon", "-1", "0", "NaN", "1e300"] {
+        let answer = gateway
+            .client()
+            .with("x-request-timeout", time)
+            .post("/v1/chat/completions", &saying("m", "hi"))
+            .await;
+        assert_eq!(code(&answer), (400, "invalid_field".to_owned()), "{time}");
+        assert!(answer.text().contains("x-request-timeout"), "{}", answer.text());
+    }
+    assert_eq!(engine.counters().received, 0);
+}
+
+#[tokio::test]
+async fn the_reply_and_the_metrics_name_the_model_that_served() {
+    let (first, second) = (Engine::serving("first", "m").await, Engine::serving("second", "spare").await);
+    first.set(first.behaviour().failing(500));
+    let config = Config::with(&[&first, &second]).model("m", &[json!({"backend": "first", "model": "m"})]);
+    let gateway = gateway(&config.set("/models/0/fallbacks", json!(["spare"]))).await;
+    let answer = gateway.client().chat("m").await;
+    assert_eq!((answer.header("x-synapse-model"), answer.header("x-synapse-backend")), ("spare", "second"));
+    let metrics = gateway.metrics().await;
+    assert_eq!(metrics.sum("synapse_requests_total", &[("model", "spare"), ("backend", "second")]), 1.0);
+    assert_eq!(metrics.sum("synapse_tokens_total", &[("model", "m")]), 0.0);
 }
 
 #[tokio::test]

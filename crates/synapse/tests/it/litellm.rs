@@ -44,6 +44,6 @@ general_settings:
 
     vllm.die().await;
     let answer = client.chat("llama").await;
-    assert_eq!((answer.status, answer.header("x-synapse-model")), (200, "llama"));
+    assert_eq!((answer.status, answer.header("x-synapse-model")), (200, "gpt-4o-mini"));
     assert!(openai.last_body().contains("\"gpt-4o-mini\""));
 }

@@ -114,6 +114,6 @@ pub(in crate::config) struct Breaker {
 
 impl Default for Breaker {
     fn default() -> Self {
-        Self { failures: 5, open_s: 30.0, success_rate: 0.5 }
+        Self { failures: 5, open_s: 10.0, success_rate: 0.5 }
     }
 }

@@ -1,6 +1,8 @@
 //! The attempts: one is a function, the loop around it another. Whoever asks for the outcome gets
 //! the first reply that has begun to have content, or the fault of the last attempt.
 
+mod place;
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -19,12 +21,12 @@ use crate::{
     audit::{Record, Trail},
     backend::{BackendError, FailedAt, UpstreamCall, UpstreamReply, http::HOP_HEADER},
     gateway::{Gateway, Live},
-    metrics::{AttemptLabels, FallbackLabels, Label, OperationLabel, ReasonLabel},
+    metrics::{AttemptLabels, FallbackLabels, Label},
     route::{
-        admission::Shed,
-        endpoint::{Demand, Endpoint, Lease, Refused},
+        catalog::Route,
+        endpoint::{Demand, Lease},
         paths,
-        plan::{Choice, Next, Plan},
+        plan::{Choice, Plan},
     },
     stream::{self, Source},
 };
@@ -32,8 +34,9 @@ use crate::{
 /// What of a caller's headers an engine may see. Credentials and cookies never do.
 const FORWARDED: [&str; 6] =
     ["content-type", "accept", "user-agent", "openai-beta", "traceparent", "tracestate"];
-/// How long the caller is going to wait, in seconds.
-const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
+/// Backends that cannot be reached cost little time and no work of an engine: that many may be passed over besides
+/// those that the retries allow.
+const MAX_UNREACHED: u32 = 8;
 /// The largest error body that is read.
 const MAX_REFUSAL: usize = 64 * 1024;
 
@@ -83,6 +86,14 @@ impl Outcome {
 struct Failed {
     fault: Fault,
     reached: Reached,
+    /// Whether the request's time was over before the backend's.
+    cut_short: bool,
+}
+
+impl Failed {
+    const fn new(fault: Fault, reached: Reached) -> Self {
+        Self { fault, reached, cut_short: false }
+    }
 }
 
 /// What an attempt left behind at its backend.
@@ -108,9 +119,13 @@ pub(super) struct Attempts {
     trail: Arc<Trail>,
     /// When all attempts must be over; set with the first of them.
     deadline: Option<Instant>,
+    /// How long the caller is going to wait for them.
+    patience: Option<Duration>,
     tried: u32,
+    /// How many of them reached nothing.
+    unreached: u32,
     waited: Duration,
-    last_backend: Option<BackendId>,
+    last: Option<(BackendId, Arc<Route>)>,
 }
 
 impl Attempts {
@@ -120,15 +135,17 @@ impl Attempts {
         bound: Bound,
         request_id: &str,
         trail: Arc<Trail>,
-    ) -> Self {
+    ) -> Result<Self, Fault> {
+        let patience = place::callers_patience(&bound.call.headers)?;
         let caller = Arc::clone(bound.call.caller.principal());
-        let demand = Demand { streamed: bound.call.shape.stream, tokens: bound.call.shape.tokens };
+        let shape = &bound.call.shape;
+        let demand = Demand { operation: bound.call.operation, streamed: shape.stream, tokens: shape.tokens };
         let fingerprint = live.snapshot.routing.prefix_affinity.then(|| bound.fingerprint()).flatten();
-        let wishes = bound.call.shape.preferences.clone();
+        let wishes = shape.preferences.clone();
         let plan =
             Plan::new(Arc::clone(&live), Arc::clone(&bound.route), caller, wishes, demand, fingerprint);
         let request_id = HeaderValue::from_str(request_id).unwrap_or(HeaderValue::from_static("-"));
-        Self {
+        Ok(Self {
             gateway,
             live,
             bound,
@@ -137,10 +154,12 @@ impl Attempts {
             request_id,
             trail,
             deadline: None,
+            patience,
             tried: 0,
+            unreached: 0,
             waited: Duration::ZERO,
-            last_backend: None,
-        }
+            last: None,
+        })
     }
 
     /// The first reply that has begun, or why there is none.
@@ -149,6 +168,11 @@ impl Attempts {
         let mut last = None;
         let mut next = self.next_place().await;
         while let Some((choice, lease)) = next {
+            // Waiting may have taken all the time there was; then nobody is asked in vain.
+            if self.is_late() {
+                last.get_or_insert_with(|| self.out_of_time());
+                break;
+            }
             self.begin(&choice);
             let failed = match self.attempt(&choice, lease).await {
                 Ok(begun) => return self.outcome(Ok(begun)),
@@ -166,77 +190,9 @@ impl Attempts {
         self.outcome(Err(fault))
     }
 
-    /// The next place to try, waited for if need be.
-    async fn next_place(&mut self) -> Option<(Choice, Lease)> {
-        loop {
-            let (choice, lease) = match self.plan.advance() {
-                Next::Nothing => return None,
-                Next::Try(choice) => {
-                    let lease =
-                        choice.candidate.endpoint.lease(self.live.snapshot.routing.breaker, self.demand);
-                    (choice, lease)
-                }
-                Next::Wait(endpoints) => match self.wait(endpoints).await {
-                    Some(admitted) => admitted,
-                    None => continue,
-                },
-            };
-            self.set_deadline(choice.candidate.timeouts.total);
-            match lease {
-                Ok(lease) => return Some((choice, lease)),
-                Err(why) => self.plan.note_refused(&choice, why),
-            }
-        }
-    }
-
-    /// Waits in line for a place at one of `endpoints`.
-    async fn wait(&mut self, endpoints: Vec<Arc<Endpoint>>) -> Option<(Choice, Result<Lease, Refused>)> {
-        let began = Instant::now();
-        let limits = self.live.snapshot.routing.queue;
-        let key = self.bound.call.caller.principal().key.clone();
-        let total = endpoints.first().map_or(Duration::ZERO, |e| e.backend.spec.timeouts.total);
-        let until = self.set_deadline(total).min(began + limits.max_wait);
-        let line = self.gateway.waiting.line_up(endpoints, &key, &limits, self.bound.call.body.memory());
-        let (shed, comes_back) = match line {
-            Err((shed, expected)) => (shed, expected),
-            Ok(waiting) => {
-                let waited = tokio::time::timeout_at(until, waiting).await;
-                let operation = self.bound.call.operation.name();
-                let took = began.elapsed();
-                self.waited += took;
-                let metric = self.gateway.metrics.queue_wait.get_or_create(&OperationLabel { operation });
-                metric.observe(took.as_secs_f64());
-                match waited.unwrap_or(Err(Shed::TimedOut)) {
-                    Ok((endpoint, slot)) => {
-                        let lease =
-                            endpoint.lease_slot(slot, self.live.snapshot.routing.breaker, self.demand);
-                        return Some((self.plan.admitted(&endpoint)?, lease));
-                    }
-                    Err(shed) => (shed, Duration::ZERO),
-                }
-            }
-        };
-        self.gateway.metrics.shed.get_or_create(&ReasonLabel { reason: shed.name() }).inc();
-        self.plan.stop_waiting(std::time::Instant::now() + comes_back);
-        None
-    }
-
-    /// When all attempts must be over: by the first place's limit, or earlier if the caller says so.
-    fn set_deadline(&mut self, total: Duration) -> Instant {
-        *self.deadline.get_or_insert_with(|| {
-            let own = self.bound.call.headers.get(REQUEST_TIMEOUT).and_then(|value| value.to_str().ok());
-            let own = own.and_then(|text| Duration::try_from_secs_f64(text.trim().parse().ok()?).ok());
-            Instant::now() + own.map_or(total, |own| own.min(total))
-        })
-    }
-
-    fn is_late(&self) -> bool {
-        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
-    }
-
     fn outcome(self, result: Result<(Head, Source), Fault>) -> Outcome {
-        let served = self.last_backend.map(|backend| Served {
-            model: self.bound.route.model.clone(),
+        let served = self.last.map(|(backend, route)| Served {
+            model: route.model.clone(),
             backend,
             attempts: self.tried,
         });
@@ -246,8 +202,10 @@ impl Attempts {
     fn begin(&mut self, choice: &Choice) {
         self.tried += 1;
         let backend = choice.candidate.endpoint.backend.id().clone();
-        self.trail.mark(backend.clone(), self.tried);
-        if let Some(from) = self.last_backend.replace(backend.clone()) {
+        let fallback = (!Arc::ptr_eq(&choice.route, &self.bound.route)).then_some(&*choice.route);
+        let fallback = fallback.map(|route| (route.model.clone(), route.pattern.clone()));
+        self.trail.mark(backend.clone(), self.tried, fallback);
+        if let Some((from, _)) = self.last.replace((backend.clone(), Arc::clone(&choice.route))) {
             let labels = FallbackLabels {
                 model: Label::from(self.bound.route.label()),
                 from: Label::from(from.as_str()),
@@ -261,7 +219,12 @@ impl Attempts {
     /// engine keeps nothing of it, and within the budget.
     fn may_retry(&mut self, failed: &Failed, choice: &Choice) -> bool {
         let kind = failed.fault.kind;
-        if self.tried > self.live.snapshot.routing.retries || self.is_late() {
+        if failed.reached == Reached::Nothing {
+            self.unreached += 1;
+            self.plan.note_unreachable(choice);
+        }
+        let spent = self.tried - self.unreached.min(MAX_UNREACHED);
+        if spent > self.live.snapshot.routing.retries || failed.cut_short || self.is_late() {
             return false;
         }
         if kind == FaultKind::ContextExceeded {
@@ -276,6 +239,8 @@ impl Attempts {
         match failed.reached {
             Reached::Nothing => true,
             Reached::Unknown if self.bound.call.shape.has_side_effects => false,
+            // One that has nothing to offer has spent nothing, either.
+            Reached::Refused if is_lacking(kind) => true,
             Reached::Refused | Reached::Unknown => {
                 let share = self.live.snapshot.routing.retry_budget;
                 self.gateway.budget.withdraw(std::time::Instant::now(), share)
@@ -285,26 +250,36 @@ impl Attempts {
 
     /// One attempt at one backend, until content has begun.
     async fn attempt(&mut self, choice: &Choice, mut lease: Lease) -> Result<(Head, Source), Failed> {
-        let began = Instant::now();
-        let deadline = self.deadline.unwrap_or(began + choice.candidate.timeouts.total);
-        let first_token = began + choice.candidate.timeouts.first_token;
-        let patience = if self.bound.call.shape.stream { deadline.min(first_token) } else { deadline };
-        let begun = tokio::time::timeout_at(patience, self.begin_reply(choice, deadline)).await;
-        let result =
-            begun.unwrap_or_else(|_| Err(Failed { fault: self.out_of_time(), reached: Reached::Unknown }));
-        self.waited += began.elapsed();
+        let began = Instant::from_std(lease.began());
+        let timeouts = choice.candidate.timeouts;
+        let deadline = self.deadline.unwrap_or(began + timeouts.total);
+        let own = if self.bound.call.shape.stream { timeouts.first_token } else { timeouts.total };
+        let begun =
+            tokio::time::timeout_at(deadline.min(began + own), self.begin_reply(choice, began, deadline))
+                .await;
+        let result = begun.unwrap_or_else(|_| {
+            let cut_short = deadline < began + own;
+            Err(Failed { cut_short, ..Failed::new(self.out_of_time(), Reached::Unknown) })
+        });
+        let now = Instant::now();
+        self.waited += now.duration_since(began);
         match result {
             Ok((head, source)) => {
                 choice.candidate.endpoint.backend.succeeded.inc();
-                lease.first_content();
-                Ok((head, source.with_lease(lease)))
+                lease.first_content(now.into_std());
+                Ok((head, source.with_lease(lease, now.into_std())))
             }
-            Err(failed) => {
+            Err(mut failed) => {
                 let backend = Label::from(choice.candidate.endpoint.backend.id().as_str());
                 let outcome = failed.fault.kind.code();
                 self.gateway.metrics.attempts.get_or_create(&AttemptLabels { backend, outcome }).inc();
-                report(&mut lease, &failed.fault);
+                if !failed.cut_short {
+                    report(&mut lease, &failed.fault);
+                }
                 self.log_failure(choice, &failed);
+                if failed.fault.kind == FaultKind::UpstreamRateLimited {
+                    failed.fault.retry_after.get_or_insert(Duration::from_secs(1));
+                }
                 Err(failed)
             }
         }
@@ -318,7 +293,12 @@ impl Attempts {
         }
     }
 
-    async fn begin_reply(&self, choice: &Choice, deadline: Instant) -> Result<(Head, Source), Failed> {
+    async fn begin_reply(
+        &self,
+        choice: &Choice,
+        began: Instant,
+        deadline: Instant,
+    ) -> Result<(Head, Source), Failed> {
         let backend = &choice.candidate.endpoint.backend;
         let reply = backend.transport.call(self.upstream_call(choice)).await.map_err(failed_call)?;
         if !reply.status.is_success() {
@@ -331,10 +311,11 @@ impl Attempts {
             choices: self.bound.call.shape.choices,
             timeouts: choice.candidate.timeouts,
             deadline,
+            is_cut_short: deadline < began + choice.candidate.timeouts.total,
         };
         let gaps = || self.gateway.metrics.gaps(choice.route.label(), backend.id().as_str());
         let source = stream::begin(&context, &head.headers, reply.body, &self.gateway.drain, gaps).await;
-        source.map(|source| (head, source)).map_err(|fault| Failed { fault, reached: Reached::Unknown })
+        source.map(|source| (head, source)).map_err(|fault| Failed::new(fault, Reached::Unknown))
     }
 
     fn upstream_call(&self, choice: &Choice) -> UpstreamCall {
@@ -369,7 +350,7 @@ impl Attempts {
             .unwrap_or_else(|| Fault::new(FaultKind::Upstream, "The engine failed to serve the request."));
         // An engine that refuses outright has kept nothing.
         let outright = matches!(status.as_u16(), 401..=405 | 429 | 501 | 503);
-        Failed { fault, reached: if outright { Reached::Refused } else { Reached::Unknown } }
+        Failed::new(fault, if outright { Reached::Refused } else { Reached::Unknown })
     }
 
     fn log_failure(&self, choice: &Choice, failed: &Failed) {
@@ -389,10 +370,8 @@ impl Attempts {
 fn report(lease: &mut Lease, fault: &Fault) {
     match fault.kind {
         // A proper answer to a bad request.
-        FaultKind::UpstreamRejected
-        | FaultKind::ContextExceeded
-        | FaultKind::ModelNotFound
-        | FaultKind::UpstreamUnsupported => lease.proper_refusal(),
+        FaultKind::UpstreamRejected | FaultKind::ContextExceeded => lease.proper_refusal(),
+        kind if is_lacking(kind) => lease.lacking(),
         FaultKind::UpstreamRateLimited => lease.cool_down(fault.retry_after),
         // A backend that says when it will be back is believed.
         _ => match fault.retry_after {
@@ -400,6 +379,11 @@ fn report(lease: &mut Lease, fault: &Fault) {
             None => lease.failure(),
         },
     }
+}
+
+/// Whether the engine does not know the model, or not the operation.
+const fn is_lacking(kind: FaultKind) -> bool {
+    matches!(kind, FaultKind::ModelNotFound | FaultKind::UpstreamUnsupported)
 }
 
 fn failed_call(error: BackendError) -> Failed {
@@ -412,7 +396,7 @@ fn failed_call(error: BackendError) -> Failed {
             Fault::new(FaultKind::Upstream, "The engine closed the connection without an answer.")
         }
     };
-    Failed { fault: fault.source(error), reached }
+    Failed::new(fault.source(error), reached)
 }
 
 /// Of several backends that say when to come back, the earliest counts.
