@@ -1,5 +1,5 @@
 //! Bodies on their way to a backend: bytes in memory, or pieces of a spooled upload. Either can be
-//! sent again for a further attempt.
+//! sent again for a further attempt; a body that is only passing through cannot.
 
 use std::{
     collections::VecDeque,
@@ -46,8 +46,19 @@ impl Segment {
     }
 }
 
+/// A body that comes from elsewhere.
+type Passing = Pin<Box<dyn Body<Data = Bytes, Error = io::Error> + Send>>;
+
 /// A request's body as hyper sends it.
-pub struct UpstreamBody {
+pub struct UpstreamBody(Source);
+
+enum Source {
+    Pieces(Pieces),
+    Passing(Passing),
+}
+
+/// A body that is at hand.
+struct Pieces {
     segments: VecDeque<Segment>,
     reading: Option<JoinHandle<io::Result<Bytes>>>,
     /// Bytes not yet handed over, those being read included.
@@ -69,25 +80,30 @@ impl UpstreamBody {
     pub fn segments(segments: impl IntoIterator<Item = Segment>) -> Self {
         let segments: VecDeque<_> = segments.into_iter().filter(|s| s.len() > 0).collect();
         let left = segments.iter().map(Segment::len).sum();
-        Self { segments, reading: None, left }
+        Self(Source::Pieces(Pieces { segments, reading: None, left }))
     }
 
-    /// The same body again, from its beginning; only before anything of it was read.
-    pub fn replay(&self) -> Self {
-        Self::segments(self.segments.iter().cloned())
+    /// A body that passes through as it comes.
+    pub fn passing(body: impl Body<Data = Bytes, Error = io::Error> + Send + 'static) -> Self {
+        Self(Source::Passing(Box::pin(body)))
     }
 
+    /// The same body again, from its beginning, if it is at hand; only before anything of it was read.
+    pub fn replay(&self) -> Option<Self> {
+        match &self.0 {
+            Source::Pieces(pieces) => Some(Self::segments(pieces.segments.iter().cloned())),
+            Source::Passing(_) => None,
+        }
+    }
+}
+
+impl Pieces {
     fn handed(&mut self, bytes: Bytes) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         self.left -= bytes.len() as u64;
         Poll::Ready(Some(Ok(Frame::data(bytes))))
     }
-}
 
-impl Body for UpstreamBody {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         loop {
             if let Some(reading) = &mut self.reading {
                 let read = ready!(Pin::new(reading).poll(cx));
@@ -110,13 +126,31 @@ impl Body for UpstreamBody {
             }
         }
     }
+}
+
+impl Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match &mut self.0 {
+            Source::Pieces(pieces) => pieces.poll_frame(cx),
+            Source::Passing(body) => body.as_mut().poll_frame(cx),
+        }
+    }
 
     fn is_end_stream(&self) -> bool {
-        self.left == 0
+        match &self.0 {
+            Source::Pieces(pieces) => pieces.left == 0,
+            Source::Passing(body) => body.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
+        match &self.0 {
+            Source::Pieces(pieces) => SizeHint::with_exact(pieces.left),
+            Source::Passing(body) => body.size_hint(),
+        }
     }
 }
 

@@ -41,15 +41,15 @@ pub struct UpstreamCall {
 }
 
 impl UpstreamCall {
-    /// The same call again; only before anything of its body was read.
-    pub fn replay(&self) -> Self {
-        Self {
+    /// The same call again, if its body is at hand; only before anything of it was read.
+    pub fn replay(&self) -> Option<Self> {
+        Some(Self {
             method: self.method.clone(),
             path: self.path.clone(),
             headers: self.headers.clone(),
-            body: self.body.replay(),
+            body: self.body.replay()?,
             ..*self
-        }
+        })
     }
 }
 

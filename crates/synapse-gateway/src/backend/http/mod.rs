@@ -17,7 +17,10 @@ use hyper::{
     header::{AUTHORIZATION, HOST, HeaderName, HeaderValue},
 };
 use secrecy::ExposeSecret;
-use synapse_core::{config::snapshot::BackendSpec, id::BackendId};
+use synapse_core::{
+    config::snapshot::{BackendSpec, Locality},
+    id::BackendId,
+};
 
 pub use connect::TlsSetup;
 pub use pool::{pin_shard, set_shards};
@@ -70,6 +73,18 @@ impl HttpBackend {
         })
     }
 
+    /// The same, but it connects to no address outside the house, whatever the host's name leads to.
+    #[must_use]
+    pub fn within_house(mut self) -> Self {
+        self.connector.stay_in_house();
+        self
+    }
+
+    /// Where the latest connection led to; `None` before the first.
+    pub fn reached(&self) -> Option<Locality> {
+        self.connector.reached()
+    }
+
     fn request(&self, call: UpstreamCall) -> Result<Request<UpstreamBody>, BackendError> {
         let mut request = Request::new(call.body);
         *request.method_mut() = call.method;
@@ -96,7 +111,7 @@ impl Backend for HttpBackend {
 
     async fn call(&self, call: UpstreamCall) -> Result<UpstreamReply, BackendError> {
         let timeout = call.connect_timeout;
-        let spare = call.replayable.then(|| call.replay());
+        let spare = if call.replayable { call.replay() } else { None };
         let mut request = self.request(call)?;
         // An idle connection may die just as it is taken. What was not sent goes to the next one;
         // what was sent and lost without an answer is sent once more, if that does no harm.
