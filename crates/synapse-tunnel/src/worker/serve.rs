@@ -271,6 +271,7 @@ async fn talk(worker: &Worker, terms: &Terms, reader: &mut Said, lines: &LineSen
     // The hello was written before the terms were known.
     let mut is_due = true;
     let mut report_at = Instant::now();
+    let mut is_warned = false;
     loop {
         tokio::select! {
             changed = status.changed(), if !is_due => match changed {
@@ -281,7 +282,14 @@ async fn talk(worker: &Worker, terms: &Terms, reader: &mut Said, lines: &LineSen
             () = sleep_until(report_at), if is_due => {
                 is_due = false;
                 status.mark_unchanged();
-                let report = FromWorker::Status(Box::new(report(worker, terms)));
+                let report = report(worker, terms);
+                if is_outside(&report, terms) && !std::mem::replace(&mut is_warned, true) {
+                    tracing::error!(
+                        group = terms.group,
+                        "{OUTSIDE}: point --upstream at an engine of your own, or allow cloud engines for this worker key at the gateway"
+                    );
+                }
+                let report = FromWorker::Status(Box::new(report));
                 if lines.send(&report).await.is_err() {
                     return;
                 }
@@ -300,6 +308,8 @@ async fn talk(worker: &Worker, terms: &Terms, reader: &mut Said, lines: &LineSen
         }
     }
 }
+
+const OUTSIDE: &str = "the engine's address is public, and the worker's key allows only engines in the house";
 
 /// Whether the engine is where its key does not allow it to be.
 fn is_outside(status: &Status, terms: &Terms) -> bool {
