@@ -13,7 +13,7 @@ use synapse_tunnel::{
 };
 use tokio::sync::mpsc;
 
-use crate::kit::{Gateway, Serves, Worker, credential, echo, options, piped, post, read};
+use crate::kit::{Gateway, Serves, Worker, credential, echo, gateway, options, piped, post, read};
 
 fn body(text: &'static str) -> BoxBody {
     Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync()
@@ -21,7 +21,7 @@ fn body(text: &'static str) -> BoxBody {
 
 #[tokio::test]
 async fn a_call_reaches_the_workers_engine_and_its_reply_comes_back() {
-    let gateway = Gateway::start().await;
+    let gateway = gateway().await;
     let _worker = Worker::start("gpu-1", &[&gateway.url()], echo());
     let session = gateway.session("gpu-1").await;
     assert_eq!((session.version(), session.engine().as_str()), ("1.2.4", "vllm"));
@@ -38,7 +38,7 @@ async fn a_call_reaches_the_workers_engine_and_its_reply_comes_back() {
 
 #[tokio::test]
 async fn a_call_without_a_body_and_a_reply_without_one_go_through() {
-    let gateway = Gateway::start().await;
+    let gateway = gateway().await;
     let _worker = Worker::start("gpu-1", &[&gateway.url()], echo());
     let session = gateway.session("gpu-1").await;
     for method in ["GET", "HEAD", "DELETE", "OPTIONS"] {
@@ -52,7 +52,7 @@ async fn a_call_without_a_body_and_a_reply_without_one_go_through() {
 
 #[tokio::test]
 async fn headers_go_through_except_those_of_one_connection() {
-    let gateway = Gateway::start().await;
+    let gateway = gateway().await;
     let (told, mut heard) = mpsc::unbounded_channel::<HeaderMap>();
     let service = Serves(move |request: Request<Incoming>, _| {
         let _unheard = told.send(request.headers().clone());
@@ -98,7 +98,7 @@ async fn headers_go_through_except_those_of_one_connection() {
 
 #[tokio::test]
 async fn trailers_end_a_reply_and_are_dropped() {
-    let gateway = Gateway::start().await;
+    let gateway = gateway().await;
     let service = Serves(|_: Request<Incoming>, _| async {
         let trailers =
             HeaderMap::from_iter([("x-sum".parse().expect("a name"), "1".parse().expect("a value"))]);
@@ -116,7 +116,7 @@ async fn trailers_end_a_reply_and_are_dropped() {
 
 #[tokio::test]
 async fn what_the_worker_says_itself_is_told_apart_from_what_the_engine_says() {
-    let gateway = Gateway::start().await;
+    let gateway = gateway().await;
     let service = Serves(|request: Request<Incoming>, _| async move {
         let at = match request.uri().path() {
             "/connect" => worker::FailedAt::Connect,
@@ -141,7 +141,7 @@ async fn what_the_worker_says_itself_is_told_apart_from_what_the_engine_says() {
 
 #[tokio::test]
 async fn a_reply_that_breaks_at_the_engine_breaks_at_the_gateway() {
-    let gateway = Gateway::start().await;
+    let gateway = gateway().await;
     let (engine, service) = piped();
     let _worker = Worker::start("gpu-1", &[&gateway.url()], service);
     let session = gateway.session("gpu-1").await;
@@ -166,7 +166,7 @@ impl Drop for Told {
 
 #[tokio::test]
 async fn a_call_that_is_dropped_is_dropped_at_the_worker() {
-    let gateway = Gateway::start().await;
+    let gateway = gateway().await;
     let (told, mut heard) = mpsc::unbounded_channel();
     let service = Serves(move |request: Request<Incoming>, _| {
         let told = told.clone();
@@ -204,7 +204,7 @@ async fn a_call_that_is_dropped_is_dropped_at_the_worker() {
 
 #[tokio::test]
 async fn thousands_of_cancelled_calls_do_not_end_the_session() {
-    let gateway = Gateway::start().await;
+    let gateway = gateway().await;
     let _worker = Worker::start("gpu-1", &[&gateway.url()], echo());
     let session = gateway.session("gpu-1").await;
     for _ in 0..30 {
@@ -223,7 +223,7 @@ async fn thousands_of_cancelled_calls_do_not_end_the_session() {
 #[tokio::test]
 async fn an_engine_outside_the_house_serves_only_where_the_key_allows_it() {
     let outside = |status: &mut std::sync::Arc<Status>| std::sync::Arc::make_mut(status).cloud = true;
-    let gateway = Gateway::start().await;
+    let gateway = gateway().await;
     let worker = Worker::start("gpu-1", &[&gateway.url()], echo());
     worker.status.send_modify(outside);
     let session = gateway.until("gpu-1", |session| session.status().reason.is_some()).await;
@@ -232,7 +232,7 @@ async fn an_engine_outside_the_house_serves_only_where_the_key_allows_it() {
     assert_eq!(refused.at, FailedAt::Connect);
 
     let allowing = synapse_tunnel::gateway::Credential { allows_cloud: true, ..credential() };
-    let gateway = Gateway::start_with(synapse_tunnel::gateway::HubOptions::new("r", "1"), allowing).await;
+    let gateway = Gateway::start(synapse_tunnel::gateway::HubOptions::new("r", "1"), allowing).await;
     let worker = Worker::start_with(options("gpu-1", &[&gateway.url()]), echo());
     worker.status.send_modify(outside);
     let session = gateway.until("gpu-1", |session| session.status().cloud).await;

@@ -2,12 +2,12 @@
 
 use synapse_tunnel::gateway::{End, HubOptions};
 
-use crate::kit::{Gateway, Worker, credential, echo, options, post, read};
+use crate::kit::{Gateway, Worker, credential, echo, gateway, options, post, read};
 
 #[tokio::test]
 async fn a_worker_with_several_gateways_has_a_session_with_each() {
-    let first = Gateway::start_with(HubOptions::new("first", "1"), credential()).await;
-    let second = Gateway::start_with(HubOptions::new("second", "1"), credential()).await;
+    let first = Gateway::start(HubOptions::new("first", "1"), credential()).await;
+    let second = Gateway::start(HubOptions::new("second", "1"), credential()).await;
     let worker = Worker::start("gpu-1", &[&first.url(), &second.url()], echo());
     for gateway in [&first, &second] {
         let session = gateway.session("gpu-1").await;
@@ -20,7 +20,7 @@ async fn a_worker_with_several_gateways_has_a_session_with_each() {
 
 #[tokio::test]
 async fn two_addresses_of_one_gateway_make_one_session() {
-    let gateway = Gateway::start().await;
+    let gateway = gateway().await;
     let _worker = Worker::start("gpu-1", &[&gateway.url(), &gateway.url()], echo());
     let end = gateway.end().await;
     let End::Refused(close) = end else { panic!("the second connection should go: {end:?}") };
@@ -32,7 +32,7 @@ async fn two_addresses_of_one_gateway_make_one_session() {
 
 #[tokio::test]
 async fn a_worker_comes_back_after_its_session_was_closed() {
-    let gateway = Gateway::start().await;
+    let gateway = gateway().await;
     let _worker = Worker::start("gpu-1", &[&gateway.url()], echo());
     let first = gateway.session("gpu-1").await;
     first.close(synapse_tunnel::protocol::Close::new(1001, "the gateway is going down"));
@@ -42,7 +42,7 @@ async fn a_worker_comes_back_after_its_session_was_closed() {
 
 #[tokio::test]
 async fn a_worker_that_is_not_let_in_can_still_be_stopped() {
-    let gateway = Gateway::start().await;
+    let gateway = gateway().await;
     let stranger = options("gpu-1", &[&gateway.url()]);
     let worker = Worker::start_with(
         synapse_tunnel::worker::WorkerOptions { key: "another key".into(), ..stranger },

@@ -18,7 +18,7 @@ use tokio::{
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::{
-    kit::{Gateway, KEY, Worker, credential, echo, post, read},
+    kit::{Gateway, KEY, Worker, credential, echo, gateway, post, read},
     peer::{Peer, closed, dial},
 };
 
@@ -26,7 +26,7 @@ use crate::{
 async fn a_hello_with_the_right_proof_is_welcome() {
     let mut options = HubOptions::new("replica-7", "1.2.3");
     options.notices = Box::new(|hello| vec![Notice { code: "heard".into(), text: hello.version.clone() }]);
-    let gateway = Gateway::start_with(options, credential()).await;
+    let gateway = Gateway::start(options, credential()).await;
     let mut peer = Peer::connect(gateway.address).await;
     peer.hello(json!({"capacity": 3, "unheard_of": [1]})).await;
     let welcome = peer.hear().await;
@@ -54,14 +54,14 @@ async fn a_hello_with_the_right_proof_is_welcome() {
 
 #[tokio::test]
 async fn a_key_that_is_not_known_gets_no_websocket() {
-    let gateway = Gateway::start().await;
+    let gateway = gateway().await;
     let refused = dial(gateway.address, "another key").await.expect_err("a refusal");
     assert!(matches!(&refused, Error::Http(reply) if reply.status() == 401), "{refused}");
 }
 
 #[tokio::test]
 async fn whoever_has_not_the_key_itself_cannot_prove_it() {
-    let gateway = Gateway::start().await;
+    let gateway = gateway().await;
     let lies = [
         json!({"proof": "00".repeat(32)}),
         json!({"proof": ""}),
@@ -85,7 +85,7 @@ async fn whoever_has_not_the_key_itself_cannot_prove_it() {
 
 #[tokio::test]
 async fn a_recorded_connection_cannot_be_played_again() {
-    let gateway = Gateway::start().await;
+    let gateway = gateway().await;
     let relay = Relay::to(gateway.address).await;
     let worker = Worker::start("gpu-1", &[&format!("ws://{}/ws", relay.address())], echo());
     gateway.session("gpu-1").await;
@@ -113,7 +113,7 @@ async fn a_recorded_connection_cannot_be_played_again() {
 
 #[tokio::test]
 async fn versions_that_do_not_meet_are_told_apart_from_all_other_refusals() {
-    let gateway = Gateway::start().await;
+    let gateway = gateway().await;
     let mut peer = Peer::connect(gateway.address).await;
     peer.hello(json!({"protocol": {"min": 2, "max": 5}})).await;
     let (code, reason) = peer.closed().await;
@@ -129,7 +129,7 @@ async fn versions_that_do_not_meet_are_told_apart_from_all_other_refusals() {
 
 #[tokio::test]
 async fn a_hello_that_makes_no_sense_is_refused_for_its_reason() {
-    let gateway = Gateway::start().await;
+    let gateway = gateway().await;
     let labels: serde_json::Map<_, _> = (0..33).map(|n| (n.to_string(), "x".into())).collect();
     for (change, word) in [
         (json!({"name": "a b"}), "--name"),
@@ -160,7 +160,7 @@ async fn a_hello_that_makes_no_sense_is_refused_for_its_reason() {
 async fn whoever_dawdles_in_the_handshake_is_sent_away() {
     let mut options = HubOptions::new("replica", "1.2.3");
     options.handshake = Duration::from_millis(50);
-    let gateway = Gateway::start_with(options, credential()).await;
+    let gateway = Gateway::start(options, credential()).await;
     let silent = dial(gateway.address, KEY).await.expect("a WebSocket");
     assert_eq!(closed(silent).await.0, code::TOO_SLOW);
     let half_way = Peer::connect(gateway.address).await;
@@ -169,7 +169,7 @@ async fn whoever_dawdles_in_the_handshake_is_sent_away() {
 
 #[tokio::test]
 async fn too_many_unfinished_handshakes_are_asked_to_come_later() {
-    let gateway = Gateway::start().await;
+    let gateway = gateway().await;
     let mut held = Vec::new();
     within("all places to be taken", async {
         while held.len() < 64 {
@@ -189,7 +189,7 @@ async fn too_many_unfinished_handshakes_are_asked_to_come_later() {
 
 #[tokio::test]
 async fn what_is_no_tunnel_ends_its_own_connection_and_no_other() {
-    let gateway = Gateway::start().await;
+    let gateway = gateway().await;
     let _worker = Worker::start("gpu-1", &[&gateway.url()], echo());
     let session = gateway.session("gpu-1").await;
     let long = vec![0; 1024 * 1024 + 1];
@@ -213,7 +213,7 @@ async fn what_is_no_tunnel_ends_its_own_connection_and_no_other() {
 
 #[tokio::test]
 async fn a_worker_that_talks_nonsense_once_it_is_in_is_closed() {
-    let gateway = Gateway::start().await;
+    let gateway = gateway().await;
     let endless = Bytes::from(vec![b'x'; 1024 * 1024 + 2]);
     for (bytes, want) in [(Bytes::from_static(b"nonsense\n"), code::PROTOCOL), (endless, code::TOO_BIG)] {
         let mut peer = Peer::connect(gateway.address).await;

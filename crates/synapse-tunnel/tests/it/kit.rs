@@ -1,35 +1,23 @@
 //! A gateway's side and a worker's side, in the process of the test.
 
-use std::{
-    collections::BTreeMap,
-    convert::Infallible,
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Empty, Full, StreamBody};
-use hyper::{
-    body::{Frame, Incoming},
-    server::conn::http1,
-    service::service_fn,
-};
-use hyper_util::rt::TokioIo;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use rustls::{ClientConfig, RootCertStore};
 use synapse_core::key::SecretHash;
-use synapse_testkit::within;
+use synapse_testkit::{Reception, within};
 use synapse_tunnel::{
     body::{BodyError, BoxBody},
-    gateway::{Credential, End, Hub, HubOptions, Identity, ReplyBody, Session, answer},
+    gateway::{Credential, HubOptions, ReplyBody},
     message::{Health, Model, Status},
     protocol::Liveness,
     worker::{self, Failure, ServerUrl, Service, StatusFeed, Terms, WorkerOptions},
 };
 use tokio::{
-    net::TcpListener,
     sync::{mpsc, watch},
     task::JoinSet,
 };
@@ -42,121 +30,12 @@ pub(crate) fn credential() -> Credential {
     Credential { group: "lab".into(), key: "k".into(), secret: SecretHash::of(KEY), allows_cloud: false }
 }
 
-/// A gateway's side: a hub behind a listener that knows one key.
-pub(crate) struct Gateway {
-    pub(crate) hub: Arc<Hub>,
-    pub(crate) address: SocketAddr,
-    ends: Mutex<mpsc::UnboundedReceiver<End>>,
-    _listening: JoinSet<()>,
-}
+/// A gateway's side.
+pub(crate) type Gateway = Reception;
 
-impl Gateway {
-    pub(crate) async fn start() -> Self {
-        Self::start_with(HubOptions::new("replica", "1.2.3"), credential()).await
-    }
-
-    pub(crate) async fn start_with(options: HubOptions, credential: Credential) -> Self {
-        let hub = Hub::new(options);
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let (told, ends) = mpsc::unbounded_channel();
-        let mut listening = JoinSet::new();
-        listening.spawn(listen(listener, Arc::clone(&hub), credential, told));
-        Self { hub, address, ends: Mutex::new(ends), _listening: listening }
-    }
-
-    pub(crate) fn url(&self) -> String {
-        format!("ws://{}/ws", self.address)
-    }
-
-    /// The session of a worker of the lab, once it is as it should be.
-    pub(crate) async fn until(&self, name: &str, is_right: impl Fn(&Session) -> bool) -> Session {
-        let identity = Identity { group: "lab".into(), name: name.into() };
-        let mut changes = self.hub.changes();
-        within("the session", async {
-            loop {
-                changes.mark_unchanged();
-                if let Some(session) = self.hub.get(&identity).filter(|session| is_right(session)) {
-                    return session;
-                }
-                changes.changed().await.expect("the hub lives");
-            }
-        })
-        .await
-    }
-
-    /// The session of a worker that is in and well.
-    pub(crate) async fn session(&self, name: &str) -> Session {
-        self.until(name, Session::is_routable).await
-    }
-
-    /// Waits until nobody is in.
-    pub(crate) async fn empty(&self) {
-        let mut changes = self.hub.changes();
-        within("everybody to leave", changes.wait_for(|_| self.hub.sessions().is_empty()))
-            .await
-            .expect("it lives");
-    }
-
-    /// How the next connection ends.
-    pub(crate) async fn end(&self) -> End {
-        let next = std::future::poll_fn(|cx| self.ends.lock().expect("unpoisoned").poll_recv(cx));
-        within("a connection to end", next).await.expect("the gateway lives")
-    }
-}
-
-async fn listen(
-    listener: TcpListener,
-    hub: Arc<Hub>,
-    credential: Credential,
-    told: mpsc::UnboundedSender<End>,
-) {
-    let mut connections = JoinSet::new();
-    while let Ok((tcp, peer)) = listener.accept().await {
-        tcp.set_nodelay(true).expect("TCP");
-        let (hub, credential, told) = (Arc::clone(&hub), credential.clone(), told.clone());
-        let service = service_fn(move |request| {
-            let answered = upgrade(request, &hub, &credential, peer, told.clone());
-            async { Ok::<_, Infallible>(answered) }
-        });
-        connections.spawn(async move {
-            let _ended =
-                http1::Builder::new().serve_connection(TokioIo::new(tcp), service).with_upgrades().await;
-        });
-    }
-}
-
-/// What the gateway's route for workers does.
-fn upgrade(
-    mut request: Request<Incoming>,
-    hub: &Arc<Hub>,
-    credential: &Credential,
-    peer: SocketAddr,
-    told: mpsc::UnboundedSender<End>,
-) -> Response<Empty<Bytes>> {
-    let refuse = |status| Response::builder().status(status).body(Empty::new()).expect("a response");
-    let bearer =
-        request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let key = bearer.strip_prefix("Bearer ").unwrap_or_default();
-    if !SecretHash::of(key).matches(&credential.secret) {
-        return refuse(StatusCode::UNAUTHORIZED);
-    }
-    let headers = match answer(request.method(), request.version(), request.headers()) {
-        Ok(headers) => headers,
-        Err(refusal) => return refuse(StatusCode::from_u16(refusal.status()).expect("a status")),
-    };
-    let Ok(admission) = hub.admit() else { return refuse(StatusCode::SERVICE_UNAVAILABLE) };
-    let (hub, credential) = (Arc::clone(hub), credential.clone());
-    let upgrading = hyper::upgrade::on(&mut request);
-    #[expect(clippy::disallowed_methods, reason = "a test may")]
-    tokio::spawn(async move {
-        let Ok(upgraded) = upgrading.await else { return };
-        let end = hub.accept(TokioIo::new(upgraded), credential, Some(peer.ip()), admission).await;
-        let _unwanted = told.send(end);
-    });
-    let mut response = refuse(StatusCode::SWITCHING_PROTOCOLS);
-    *response.headers_mut() = headers;
-    response
+/// The usual one, which knows [`KEY`].
+pub(crate) async fn gateway() -> Gateway {
+    Gateway::start(HubOptions::new("replica", "1.2.3"), credential()).await
 }
 
 /// A worker's side; dropped, it dies.

@@ -9,7 +9,7 @@ use synapse_tunnel::{
     protocol::Liveness,
 };
 
-use crate::kit::{Gateway, Worker, credential, echo, options, post, read};
+use crate::kit::{Gateway, Worker, credential, echo, gateway, options, post, read};
 
 /// Impatient enough for a test.
 const IMPATIENT: Liveness =
@@ -26,7 +26,7 @@ async fn through(gateway: &Gateway) -> (Relay, Worker) {
 async fn a_black_hole_is_noticed_and_the_worker_is_back_when_it_ends() {
     let mut options = HubOptions::new("replica", "1.2.3");
     options.liveness = IMPATIENT;
-    let gateway = Gateway::start_with(options, credential()).await;
+    let gateway = Gateway::start(options, credential()).await;
     let (relay, _worker) = through(&gateway).await;
     let session = gateway.session("gpu-1").await;
     // Both sides are idle, and know only by asking.
@@ -43,7 +43,7 @@ async fn a_black_hole_is_noticed_and_the_worker_is_back_when_it_ends() {
 
 #[tokio::test]
 async fn a_cut_connection_breaks_its_calls_and_is_made_again() {
-    let gateway = Gateway::start().await;
+    let gateway = gateway().await;
     let (relay, _worker) = through(&gateway).await;
     let session = gateway.session("gpu-1").await;
     // More than the windows hold, so that the call is under way when the line is cut.
@@ -56,7 +56,7 @@ async fn a_cut_connection_breaks_its_calls_and_is_made_again() {
 
 #[tokio::test]
 async fn bytes_that_come_one_by_one_or_late_are_the_same_bytes() {
-    let gateway = Gateway::start().await;
+    let gateway = gateway().await;
     let (relay, _worker) = through(&gateway).await;
     let session = gateway.session("gpu-1").await;
     for passing in [Passing::Bytes, Passing::After(Duration::from_millis(20))] {

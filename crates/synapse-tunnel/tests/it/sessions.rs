@@ -11,11 +11,11 @@ use synapse_tunnel::{
     protocol::{Close, code},
 };
 
-use crate::kit::{Gateway, Worker, credential, echo, piped, post, read, well};
+use crate::kit::{Gateway, Worker, credential, echo, gateway, piped, post, read, well};
 
 #[tokio::test]
 async fn what_a_worker_reports_is_known_at_the_gateway() {
-    let gateway = Gateway::start().await;
+    let gateway = gateway().await;
     let worker = Worker::start("gpu-1", &[&gateway.url()], echo());
     gateway.session("gpu-1").await;
     worker.status.send_replace(Arc::new(well(&["a", "b"])));
@@ -27,7 +27,7 @@ async fn what_a_worker_reports_is_known_at_the_gateway() {
 
 #[tokio::test]
 async fn an_older_session_gives_way_to_a_newer_one_of_the_same_name() {
-    let gateway = Gateway::start().await;
+    let gateway = gateway().await;
     let older = Worker::start("gpu-1", &[&gateway.url()], echo());
     let first = gateway.session("gpu-1").await;
     let _newer = Worker::start("gpu-1", &[&gateway.url()], echo());
@@ -44,7 +44,7 @@ async fn an_older_session_gives_way_to_a_newer_one_of_the_same_name() {
 
 #[tokio::test]
 async fn workers_of_different_names_are_in_side_by_side() {
-    let gateway = Gateway::start().await;
+    let gateway = gateway().await;
     let _workers = ["b", "a"].map(|name| Worker::start(name, &[&gateway.url()], echo()));
     gateway.session("a").await;
     gateway.session("b").await;
@@ -56,7 +56,7 @@ async fn workers_of_different_names_are_in_side_by_side() {
 async fn a_worker_that_comes_and_goes_is_routable_once_it_holds() {
     let mut options = HubOptions::new("replica", "1.2.3");
     options.settle = std::time::Duration::from_millis(50);
-    let gateway = Gateway::start_with(options, credential()).await;
+    let gateway = Gateway::start(options, credential()).await;
     for _ in 0..2 {
         let worker = Worker::start("gpu-1", &[&gateway.url()], echo());
         gateway.session("gpu-1").await;
@@ -72,7 +72,7 @@ async fn a_worker_that_comes_and_goes_is_routable_once_it_holds() {
 
 #[tokio::test]
 async fn a_revoked_key_ends_the_sessions_that_came_with_it() {
-    let gateway = Gateway::start().await;
+    let gateway = gateway().await;
     let (_reply, service) = piped();
     let _worker = Worker::start("gpu-1", &[&gateway.url()], service);
     let session = gateway.session("gpu-1").await;
@@ -89,7 +89,7 @@ async fn a_revoked_key_ends_the_sessions_that_came_with_it() {
 async fn a_key_that_is_revoked_during_the_handshake_does_not_get_in() {
     let mut options = HubOptions::new("replica", "1.2.3");
     options.is_valid = Box::new(|_| false);
-    let gateway = Gateway::start_with(options, credential()).await;
+    let gateway = Gateway::start(options, credential()).await;
     let _worker = Worker::start("gpu-1", &[&gateway.url()], echo());
     let why = Close::new(code::REVOKED, "the worker's key is not valid any more");
     assert_eq!(gateway.end().await, End::Refused(why));
@@ -98,7 +98,7 @@ async fn a_key_that_is_revoked_during_the_handshake_does_not_get_in() {
 
 #[tokio::test]
 async fn the_death_of_a_worker_breaks_its_calls() {
-    let gateway = Gateway::start().await;
+    let gateway = gateway().await;
     let (reply, service) = piped();
     let worker = Worker::start("gpu-1", &[&gateway.url()], service);
     let session = gateway.session("gpu-1").await;
@@ -124,7 +124,7 @@ async fn the_death_of_a_worker_breaks_its_calls() {
 
 #[tokio::test]
 async fn a_worker_that_stops_finishes_what_it_has_begun_and_takes_nothing_new() {
-    let gateway = Gateway::start().await;
+    let gateway = gateway().await;
     let (reply, service) = piped();
     let worker = Worker::start("gpu-1", &[&gateway.url()], service);
     let session = gateway.session("gpu-1").await;
@@ -144,7 +144,7 @@ async fn a_worker_that_stops_finishes_what_it_has_begun_and_takes_nothing_new() 
 
 #[tokio::test]
 async fn a_gateway_that_drains_lets_calls_end_and_then_closes() {
-    let gateway = Gateway::start().await;
+    let gateway = gateway().await;
     let (reply, service) = piped();
     let _worker = Worker::start("gpu-1", &[&gateway.url()], service);
     let session = gateway.session("gpu-1").await;

@@ -11,7 +11,7 @@ use synapse_testkit::within;
 use synapse_tunnel::gateway::Session;
 use tokio::sync::Semaphore;
 
-use crate::kit::{Gateway, Serves, Worker, echo, post, read};
+use crate::kit::{Serves, Worker, echo, gateway, post, read};
 
 /// Bytes that look random and are the same each time.
 fn noise(seed: u64, len: usize) -> Bytes {
@@ -32,7 +32,7 @@ async fn comes_back_whole(session: &Session, seed: u64, len: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_bodies_at_once_come_through_whole_both_ways() {
-    let gateway = Gateway::start().await;
+    let gateway = gateway().await;
     let _worker = Worker::start("gpu-1", &[&gateway.url()], echo());
     let session = gateway.session("gpu-1").await;
     let len = |n: u64| ((n * 7919) % 400_000) as usize;
@@ -44,7 +44,7 @@ const MEBIBYTE: usize = 1024 * 1024;
 
 #[tokio::test]
 async fn callers_who_do_not_read_stop_nobody_else() {
-    let gateway = Gateway::start().await;
+    let gateway = gateway().await;
     let _worker = Worker::start("gpu-1", &[&gateway.url()], echo());
     let session = gateway.session("gpu-1").await;
     let stalled = join_all((0..64).map(|n| session.send(post("/", noise(n, MEBIBYTE))))).await;
@@ -59,7 +59,7 @@ async fn callers_who_do_not_read_stop_nobody_else() {
 
 #[tokio::test]
 async fn an_engine_that_does_not_read_stops_nobody_else() {
-    let gateway = Gateway::start().await;
+    let gateway = gateway().await;
     let go = Arc::new(Semaphore::new(0));
     let gate = Arc::clone(&go);
     let service = Serves(move |request: http::Request<hyper::body::Incoming>, _| {

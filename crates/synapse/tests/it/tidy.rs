@@ -128,7 +128,7 @@ const MAP: &[(&str, &[&str], &[&str])] = &[
     ("synapse-store", &["core"], &["hyper", "axum", "clap"]),
     ("synapse-gateway", &["core", "dlp", "dialect", "tunnel"], &["axum", "sqlx", "redis", "clap"]),
     ("synapse-simulator", &["dialect"], &["axum", "sqlx", "clap"]),
-    ("synapse-testkit", &["simulator"], &["sqlx", "clap"]),
+    ("synapse-testkit", &["core", "simulator", "tunnel"], &["sqlx", "clap"]),
     ("synapse", &["core", "dlp", "dialect", "tunnel", "store", "gateway", "simulator"], &["sqlx"]),
 ];
 
