@@ -12,6 +12,17 @@ pub use crate::scan::SyntaxError;
 /// Keys of one object. Finding one is a linear search.
 const MAX_KEYS: usize = 256;
 
+/// A list that is looked into while the object is read.
+#[derive(Clone, Copy)]
+pub struct Inside<'n, const N: usize> {
+    /// The list's key.
+    pub list: &'n str,
+    /// The fields of its elements that are asked for.
+    pub names: [&'n str; N],
+    /// How many elements are kept at most; one beyond tells that there are more.
+    pub at_most: usize,
+}
+
 /// Why a body is not a JSON object that can be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
@@ -21,9 +32,6 @@ pub enum ObjectError {
     /// Not JSON that all readers read alike, or not an object.
     #[error("{0}")]
     Syntax(#[from] SyntaxError),
-    /// Too many to search.
-    #[error("it has more than {MAX_KEYS} keys")]
-    TooManyKeys,
 }
 
 /// The top level of a JSON object: keys, and the raw text of their values.
@@ -44,26 +52,33 @@ impl<'a> Object<'a> {
     /// When `body` is not one UTF-8 JSON object, or one that two readers could read as two different
     /// requests.
     pub fn parse(body: &'a [u8]) -> Result<Self, ObjectError> {
-        Ok(Self::parse_into(body, "", [])?.0)
+        Ok(Self::parse_into(body, Inside { list: "", names: [], at_most: 0 })?.0)
     }
 
-    /// The same, and in the same pass these fields of each element of the list `list`, if that is a
-    /// list.
+    /// The same, and in the same pass fields of the elements of one list, if that is a list.
     ///
     /// # Errors
     /// As [`Self::parse`].
     pub fn parse_into<const N: usize>(
         body: &'a [u8],
-        list: &str,
-        names: [&str; N],
+        inside: Inside<'_, N>,
     ) -> Result<(Self, Vec<Element<'a, N>>), ObjectError> {
         let text = std::str::from_utf8(body).map_err(|e| ObjectError::Encoding(e.valid_up_to()))?;
         let mut scanner = Scanner::new(text);
         let (mut fields, mut elements) = (Vec::with_capacity(8), Vec::new());
         scanner.document(|scanner, key| {
-            let value = if N > 0 && key == list {
+            if fields.len() == MAX_KEYS {
+                return scanner.fail("it has more than 256 keys");
+            }
+            let value = if N > 0 && key == inside.list {
                 scanner.capture(|scanner| {
-                    scanner.elements(|s| s.fields(names).map(|found| elements.push(found)))
+                    scanner.elements(|s| {
+                        let found = s.fields(inside.names)?;
+                        if elements.len() <= inside.at_most {
+                            elements.push(found);
+                        }
+                        Ok(())
+                    })
                 })?
             } else {
                 scanner.capture(Scanner::value)?
@@ -71,9 +86,6 @@ impl<'a> Object<'a> {
             fields.push((key, value));
             Ok(())
         })?;
-        if fields.len() > MAX_KEYS {
-            return Err(ObjectError::TooManyKeys);
-        }
         Ok((Self { text, fields }, elements))
     }
 
@@ -101,7 +113,7 @@ impl<'a> Object<'a> {
     }
 
     /// What to cut out for these fields to be gone, with the commas that part them from the others.
-    fn ranges_of<'k>(&'k self, keys: &'k [&str]) -> impl Iterator<Item = Range<usize>> + 'k {
+    pub fn ranges_of<'k>(&'k self, keys: &'k [&str]) -> impl Iterator<Item = Range<usize>> + 'k {
         let range = |at: usize| offset_in(self.text, self.fields[at].1);
         let mut kept_before = false;
         self.fields.iter().enumerate().filter_map(move |(at, (key, _))| {
@@ -114,15 +126,28 @@ impl<'a> Object<'a> {
                 return Some(range(at - 1).end..value.end);
             }
             let comma = self.fields.get(at + 1).and_then(|_| self.text[value.end..].find(','));
-            Some(self.insertion_point().0..comma.map_or(value.end, |comma| value.end + comma + 1))
+            Some(self.begin()..comma.map_or(value.end, |comma| value.end + comma + 1))
         })
     }
 
     /// Where a further field can be put, and whether a comma must follow it.
     pub fn insertion_point(&self) -> (usize, bool) {
-        let brace = self.text.find('{').map_or(0, |at| at + 1);
-        (brace, !self.fields.is_empty())
+        (self.begin(), !self.fields.is_empty())
     }
+
+    /// The place behind the opening brace.
+    pub fn begin(&self) -> usize {
+        self.text.find('{').map_or(0, |at| at + 1)
+    }
+}
+
+/// Checks that `text` is one JSON value, as engines answer with: whether keys stand twice is their business.
+///
+/// # Errors
+/// When it is none.
+pub fn check(text: &[u8]) -> Result<(), ObjectError> {
+    let text = std::str::from_utf8(text).map_err(|e| ObjectError::Encoding(e.valid_up_to()))?;
+    Ok(crate::scan::check(text)?)
 }
 
 /// The range of `part` within `whole`, of which it is a slice.
@@ -149,11 +174,6 @@ impl Edits {
         let (at, comma) = object.insertion_point();
         let comma = if comma { "," } else { "" };
         self.replace(at..at, format!("{}:{value}{comma}", quote(key)));
-    }
-
-    /// Takes top-level fields out of `object`, those that are there.
-    pub fn remove(&mut self, object: &Object<'_>, keys: &[&str]) {
-        object.ranges_of(keys).for_each(|range| self.replace(range, ""));
     }
 
     /// Whether there is nothing to do.
@@ -221,6 +241,16 @@ mod tests {
     }
 
     #[test]
+    fn a_reply_is_one_value_whatever_its_keys() {
+        for good in ["{\"a\":1,\"a\":2}", " [1]\n", "{\"a\":\"tab\\t\"}"] {
+            assert!(check(good.as_bytes()).is_ok(), "{good}");
+        }
+        for bad in ["", "{\"a\":1}{}", "{\"a\":", "{\"a\":\"\t\"}", "[1,]"] {
+            assert!(check(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn what_is_not_one_object_is_refused() {
         for bad in
             ["", "[]", "nul", "{\"a\":1} x", "{\"a\":1", "{\"a\":1,\"a\":2}", "{\"a\":1,\"\\u0061\":2}"]
@@ -234,6 +264,16 @@ mod tests {
     fn an_object_of_very_many_keys_is_refused() {
         let keys: Vec<String> = (0..1000).map(|n| format!("\"k{n}\":0")).collect();
         assert!(Object::parse(format!("{{{}}}", keys.join(",")).as_bytes()).is_err());
+        let inner: Vec<String> = (0..20_000).map(|n| format!("\"k{n}\":0")).collect();
+        assert!(Object::parse(format!("{{\"a\":{{{}}}}}", inner.join(",")).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn of_a_long_list_no_more_is_kept_than_was_asked_for() {
+        let body = format!("{{\"list\":[{}0]}}", "0,".repeat(1000));
+        let inside = Inside { list: "list", names: ["a"], at_most: 10 };
+        let (_, elements) = Object::parse_into(body.as_bytes(), inside).expect("an object");
+        assert_eq!(elements.len(), 11);
     }
 
     #[test]

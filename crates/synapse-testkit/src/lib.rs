@@ -22,6 +22,7 @@ mod reception;
 mod relay;
 mod script;
 mod wait;
+mod worker;
 
 pub use answer::Answer;
 pub use certificate::Authority;
@@ -37,3 +38,4 @@ pub use reception::Reception;
 pub use relay::{Passing, Relay};
 pub use script::Script;
 pub use wait::within;
+pub use worker::Worker;

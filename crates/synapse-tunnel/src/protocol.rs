@@ -13,9 +13,8 @@ pub const CONTROL_PATH: &str = "/synapse.tunnel.v1/control";
 pub const VERSION_HEADER: &str = "x-synapse-version";
 /// On a worker's 502: the engine has not said this, and how far the call got.
 pub const ERROR_HEADER: &str = "x-synapse-tunnel-error";
-/// On a call: the worker may send it to the engine again, where a kept-alive connection turns out to
-/// be dead.
-pub const REPLAY_HEADER: &str = "x-synapse-tunnel-replay";
+/// On a call: it must not go over a connection to the engine that was used before.
+pub const FRESH_HEADER: &str = "x-synapse-tunnel-fresh";
 
 /// The versions of what is said on the control stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,10 +8,10 @@ use serde::Deserialize;
 use synapse_core::error::Fault;
 
 use super::request::{field, invalid};
-use crate::json::{Edits, Object};
+use crate::{bounded::First, json::Object};
 
 /// The fields that no engine gets to see.
-const FIELDS: [&str; 2] = ["models", "provider"];
+pub(super) const FIELDS: [&str; 2] = ["models", "provider"];
 /// Names in one list.
 const MAX_NAMES: usize = 32;
 
@@ -41,12 +41,14 @@ pub enum Sort {
     Throughput,
 }
 
+type Names = First<String, MAX_NAMES>;
+
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Provider {
-    order: Option<Vec<String>>,
-    only: Option<Vec<String>>,
-    ignore: Option<Vec<String>>,
+    order: Option<Names>,
+    only: Option<Names>,
+    ignore: Option<Names>,
     allow_fallbacks: Option<bool>,
     sort: Option<String>,
 }
@@ -59,7 +61,7 @@ pub(super) fn read(object: &Object<'_>) -> Result<Option<Box<Preferences>>, Faul
     if FIELDS.iter().all(|key| object.get(key).is_none()) {
         return Ok(None);
     }
-    let models = field::<Vec<String>>(object, "models", "a list of model names")?.unwrap_or_default();
+    let models = field::<Names>(object, "models", "a list of model names")?.unwrap_or_default().0;
     if object.get("provider").is_some_and(|text| text != "null" && !text.starts_with('{')) {
         return Err(invalid("provider", "must be an object"));
     }
@@ -74,9 +76,9 @@ pub(super) fn read(object: &Object<'_>) -> Result<Option<Box<Preferences>>, Faul
     };
     let preferences = Preferences {
         models,
-        order: provider.order.unwrap_or_default(),
-        only: provider.only.unwrap_or_default(),
-        ignore: provider.ignore.unwrap_or_default(),
+        order: provider.order.unwrap_or_default().0,
+        only: provider.only.unwrap_or_default().0,
+        ignore: provider.ignore.unwrap_or_default().0,
         no_fallbacks: provider.allow_fallbacks == Some(false),
         sort,
     };
@@ -90,11 +92,6 @@ pub(super) fn read(object: &Object<'_>) -> Result<Option<Box<Preferences>>, Faul
         return Err(invalid(name, &format!("must have at most {MAX_NAMES} names")));
     }
     Ok(Some(Box::new(preferences)))
-}
-
-/// Takes the caller's wishes out of a request on its way to an engine.
-pub(super) fn strip(object: &Object<'_>, edits: &mut Edits) {
-    edits.remove(object, &FIELDS);
 }
 
 impl Preferences {
@@ -157,14 +154,16 @@ mod tests {
     }
 
     #[test]
-    fn engines_do_not_see_them() {
-        let strip = |body: &'static str| {
-            let mut edits = Edits::default();
-            super::strip(&Object::parse(body.as_bytes()).expect("an object"), &mut edits);
-            edits.apply(&bytes::Bytes::from_static(body.as_bytes()))
-        };
-        assert_eq!(strip(r#"{"models":["a"],"provider":{},"model":"m"}"#), r#"{"model":"m"}"#);
-        assert_eq!(strip(r#"{"model":"m", "models" : ["a"] , "seed":1}"#), r#"{"model":"m" , "seed":1}"#);
-        assert_eq!(strip(r#"{"model":"m","provider":{}}"#), r#"{"model":"m"}"#);
+    fn a_long_list_is_refused_by_its_name() {
+        for list in ["models", "order"] {
+            let names = format!("\"{list}\":[{}\"a\"]", "\"a\",".repeat(MAX_NAMES));
+            let body = if list == "models" {
+                format!("{{{names}}}")
+            } else {
+                format!("{{\"provider\":{{{names}}}}}")
+            };
+            let fault = preferences(&body).expect_err("a refusal");
+            assert!(fault.param.is_some_and(|param| param.ends_with(list)));
+        }
     }
 }

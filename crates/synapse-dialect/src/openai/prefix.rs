@@ -7,12 +7,15 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::json::Object;
+use crate::{bounded::First, json::Object};
 
 /// The first message counts in blocks of this size, so that questions on the same long text meet.
 const BLOCK: usize = 1024;
 /// More of them tell no more.
 const MAX_BLOCKS: usize = 8;
+
+/// Nobody begins with more system messages than this.
+type Beginning<'a> = First<Message<'a>, 32>;
 
 #[derive(Deserialize)]
 struct Message<'a> {
@@ -29,13 +32,13 @@ pub fn fingerprint(body: &[u8], salt: &str) -> Option<u64> {
     let mut hasher = DefaultHasher::new();
     salt.hash(&mut hasher);
     object.get("model").hash(&mut hasher);
-    if let Some(messages) = object.read::<Vec<Message<'_>>>("messages").ok().flatten() {
-        hash_messages(&messages, &mut hasher)?;
+    if let Some(messages) = object.read::<Beginning<'_>>("messages").ok().flatten() {
+        hash_messages(&messages.0, &mut hasher)?;
     } else {
         object.get("instructions").hash(&mut hasher);
         let text = object.get("prompt").or_else(|| object.get("input"))?;
-        match serde_json::from_str::<Vec<Message<'_>>>(text) {
-            Ok(items) => hash_messages(&items, &mut hasher)?,
+        match serde_json::from_str::<Beginning<'_>>(text) {
+            Ok(items) => hash_messages(&items.0, &mut hasher)?,
             Err(_) => whole_blocks(text).hash(&mut hasher),
         }
     }

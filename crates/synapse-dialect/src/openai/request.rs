@@ -1,15 +1,19 @@
 //! Requests with a JSON body: the fields that decide their way, and the edits on the way out.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use synapse_core::{
     error::{Fault, FaultKind},
     operation::Operation,
 };
 
 use super::preferences::{self, Preferences};
-use crate::json::{Edits, Element, Object, quote};
+use crate::{
+    bounded::Count,
+    json::{Edits, Element, Inside, Object, quote},
+};
 
 /// What the gateway reads of a request. The body itself stays as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +33,35 @@ pub struct Shape {
     /// What the request is expected to cost an engine, in tokens: a rough guess from its length and
     /// from how much it asks for.
     pub tokens: u32,
+    /// Where the body may have to be changed for an engine.
+    pub places: Places,
+}
+
+/// Where a body may have to be changed, so that it need not be read again for that.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// The value of `model`.
+    model: Option<Range<usize>>,
+    /// The value of `stream_options`.
+    stream_options: Option<Range<usize>>,
+    /// Fields that no engine gets to see.
+    private: Vec<Range<usize>>,
+    /// Behind the opening brace.
+    begin: usize,
+    /// Whether any field stays that a new one before it must be parted from.
+    keeps_fields: bool,
+}
+
+impl Places {
+    fn of(object: &Object<'_>) -> Self {
+        Self {
+            model: object.value_range("model"),
+            stream_options: object.value_range("stream_options"),
+            private: object.ranges_of(&preferences::FIELDS).collect(),
+            begin: object.begin(),
+            keeps_fields: object.keys().any(|key| !preferences::FIELDS.contains(&key)),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -42,7 +75,8 @@ struct StreamOptions {
 /// # Errors
 /// `invalid_json`, `missing_field` or `invalid_field`, naming the field.
 pub fn read(operation: Operation, body: &[u8]) -> Result<Shape, Fault> {
-    let (object, messages) = Object::parse_into(body, "messages", ["role", "content"]).map_err(|e| {
+    let inside = Inside { list: "messages", names: ["role", "content"], at_most: MAX_MESSAGES };
+    let (object, messages) = Object::parse_into(body, inside).map_err(|e| {
         Fault::new(FaultKind::InvalidJson, format!("The request body must be one JSON object: {e}."))
     })?;
     let stream = field::<bool>(&object, "stream", "true or false")?.unwrap_or(false);
@@ -77,6 +111,7 @@ pub fn read(operation: Operation, body: &[u8]) -> Result<Shape, Fault> {
         choices: choices(operation, &object)?,
         preferences,
         tokens: tokens(&object, body.len()),
+        places: Places::of(&object),
     })
 }
 
@@ -177,8 +212,8 @@ fn choices(operation: Operation, object: &Object<'_>) -> Result<u32, Fault> {
     if !inner.is_some_and(|first| first.starts_with(['"', '['])) {
         return Ok(n);
     }
-    let batch = object.read::<Vec<&RawValue>>("prompt").ok().flatten().unwrap_or_default();
-    Ok(n.saturating_mul(batch.len().max(1) as u32))
+    let batch = object.read::<Count>("prompt").ok().flatten().unwrap_or_default();
+    Ok(n.saturating_mul(batch.0.max(1)))
 }
 
 /// The Responses API stores by default, and background work goes on after the reply.
@@ -214,17 +249,28 @@ pub fn rewrite(operation: Operation, shape: &Shape, body: &Bytes, upstream_model
     if !ask_usage && shape.model == upstream_model && shape.preferences.is_none() {
         return body.clone();
     }
-    // It was an object when it came in.
-    let Ok(object) = Object::parse(body) else { return body.clone() };
+    let places = &shape.places;
     let mut edits = Edits::default();
-    if shape.model != upstream_model || object.get("model").is_none() {
-        edits.set(&object, "model", &quote(upstream_model));
-    }
-    if shape.preferences.is_some() {
-        preferences::strip(&object, &mut edits);
+    let mut added = Vec::new();
+    match &places.model {
+        Some(range) => edits.replace(range.clone(), quote(upstream_model)),
+        None => added.push(format!("\"model\":{}", quote(upstream_model))),
     }
     if ask_usage {
-        edits.set(&object, "stream_options", &with_usage(object.get("stream_options")));
+        let options = places.stream_options.clone();
+        let present = options.clone().and_then(|range| std::str::from_utf8(&body[range]).ok());
+        let options_text = with_usage(present);
+        match options {
+            Some(range) => edits.replace(range, options_text),
+            None => added.push(format!("\"stream_options\":{options_text}")),
+        }
+    }
+    for range in &places.private {
+        edits.replace(range.clone(), "");
+    }
+    if !added.is_empty() {
+        let comma = if places.keeps_fields { "," } else { "" };
+        edits.replace(places.begin..places.begin, added.join(",") + comma);
     }
     edits.apply(body)
 }
@@ -274,6 +320,19 @@ mod tests {
         assert_eq!((&*shape.model, shape.preferences.map(|p| p.models)), ("m", Some(vec!["n".to_owned()])));
         let sent: serde_json::Value = serde_json::from_str(&rewritten(&body, "m")).expect("JSON");
         assert_eq!((&sent["model"], sent.get("models")), (&"m".into(), None));
+    }
+
+    #[test]
+    fn engines_do_not_see_the_callers_wishes() {
+        let sent = |body: &'static str| {
+            let shape = read(Operation::Responses, body.as_bytes()).expect("a request");
+            rewrite(Operation::Responses, &shape, &Bytes::from_static(body.as_bytes()), "m")
+        };
+        assert_eq!(sent(r#"{"models":["a"],"provider":{},"model":"m"}"#), r#"{"model":"m"}"#);
+        assert_eq!(sent(r#"{"model":"m", "models" : ["a"] , "seed":1}"#), r#"{"model":"m" , "seed":1}"#);
+        assert_eq!(sent(r#"{"model":"m","provider":{}}"#), r#"{"model":"m"}"#);
+        assert_eq!(sent(r#"{"models":["m"]}"#), r#"{"model":"m"}"#);
+        assert_eq!(sent(r#"{"models":["m"],"seed":1,"provider":{}}"#), r#"{"model":"m","seed":1}"#);
     }
 
     #[test]

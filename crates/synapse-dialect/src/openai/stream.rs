@@ -8,94 +8,15 @@ use memchr::memmem::{self, Finder};
 use serde_json::Value;
 use synapse_core::{error::FaultKind, operation::Operation, usage::Usage};
 
-use super::error;
+use super::{
+    error,
+    event::{EventKind, classify, is_known, is_plausible},
+};
 use crate::{peek, sse};
 
 static ERROR_NAME: LazyLock<[Finder<'static>; 2]> =
     LazyLock::new(|| ["event: error", "event:error"].map(Finder::new));
 static DONE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("[DONE]"));
-
-/// What an event is, before anything was released to the caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventKind {
-    /// Nothing a caller would miss: comments, a role, "created".
-    Preamble,
-    /// Content, or the end of a reply without any.
-    Content,
-    /// The mark after the last event.
-    End,
-    /// The engine reports a failure.
-    Error,
-    /// Not what the protocol allows.
-    Malformed,
-}
-
-/// Tells preamble from content, parsing the event.
-pub fn classify(operation: Operation, event: &[u8]) -> EventKind {
-    let parsed = sse::Event::parse(event);
-    let Some(data) = parsed.data else { return EventKind::Preamble };
-    let data = data.trim_ascii();
-    if data == b"[DONE]" {
-        return EventKind::End;
-    }
-    if parsed.name == Some(b"error") {
-        return EventKind::Error;
-    }
-    if data.is_empty() {
-        return EventKind::Preamble;
-    }
-    let Ok(json) = serde_json::from_slice::<Value>(data) else { return EventKind::Malformed };
-    if is_error(&json) {
-        return EventKind::Error;
-    }
-    let content = match operation {
-        Operation::Chat => {
-            any_choice(&json, |choice| choice["delta"].as_object().is_some_and(delta_has_content))
-        }
-        Operation::Completion => {
-            any_choice(&json, |choice| choice["text"].as_str().is_some_and(|t| !t.is_empty()))
-        }
-        Operation::Responses => !is_responses_preamble(&json),
-        _ => true,
-    };
-    if content { EventKind::Content } else { EventKind::Preamble }
-}
-
-fn is_error(json: &Value) -> bool {
-    json.get("error").is_some_and(|e| !e.is_null())
-        || matches!(json["type"].as_str(), Some("error" | "response.failed"))
-        || json["object"] == "error"
-}
-
-fn any_choice(json: &Value, test: impl Fn(&Value) -> bool) -> bool {
-    let choices = json["choices"].as_array().map(Vec::as_slice).unwrap_or_default();
-    choices.iter().any(|choice| !choice["finish_reason"].is_null() || test(choice))
-}
-
-/// Anything but a role and empty fillers is content: engines name reasoning and audio differently.
-fn delta_has_content(delta: &serde_json::Map<String, Value>) -> bool {
-    delta.iter().any(|(key, value)| match value {
-        Value::Null => false,
-        Value::String(text) => key != "role" && !text.is_empty(),
-        Value::Array(items) => !items.is_empty(),
-        Value::Object(fields) => !fields.is_empty(),
-        Value::Bool(_) | Value::Number(_) => false,
-    })
-}
-
-fn is_responses_preamble(json: &Value) -> bool {
-    matches!(
-        json["type"].as_str(),
-        Some(
-            "response.created"
-                | "response.queued"
-                | "response.in_progress"
-                | "response.output_item.added"
-                | "response.content_part.added"
-                | "response.reasoning_summary_part.added"
-        )
-    )
-}
 
 /// How a stream stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -206,7 +127,7 @@ impl Observer {
         self.note_finished(&run);
         let usage = peek::usage(&run);
         self.usage = usage.or(self.usage);
-        if DONE.find_iter(&run).any(|at| is_done(&run[sse::event_at(&run, at)])) {
+        if has_done(&run) {
             self.progress = Progress::Done;
         }
         if self.hide_usage && usage.is_some() { without_usage_chunk(run) } else { run }
@@ -289,22 +210,18 @@ impl Observer {
     }
 }
 
-/// A line that needs no closer look.
-fn is_plausible(line: &[u8]) -> bool {
-    let Some(data) = line.strip_prefix(b"data:") else { return is_known(line) };
-    let data = data.trim_ascii();
-    data.is_empty() || data == b"[DONE]" || (data.starts_with(b"{") && data.ends_with(b"}"))
-}
-
-/// A line that event streams have.
-fn is_known(line: &[u8]) -> bool {
-    line.is_empty()
-        || line[0] == b':'
-        || [&b"data"[..], b"event", b"id", b"retry"].iter().any(|f| line.starts_with(f))
-}
-
-fn is_done(event: &[u8]) -> bool {
-    sse::Event::parse(event).data.is_some_and(|data| data.trim_ascii() == b"[DONE]")
+/// Whether one of the events is the end marker. Content may be full of the word: of each event, only the
+/// first one is looked at.
+fn has_done(run: &[u8]) -> bool {
+    let mut looked = 0;
+    DONE.find_iter(run).any(|at| {
+        if at < looked {
+            return false;
+        }
+        let event = sse::event_at(run, at);
+        looked = event.end;
+        sse::Event::parse(&run[event]).data.is_some_and(|data| data.trim_ascii() == b"[DONE]")
+    })
 }
 
 /// The run without the chunk that has usage and no choices.
@@ -315,10 +232,14 @@ fn without_usage_chunk(run: Bytes) -> Bytes {
             json["usage"].is_object() && json["choices"].as_array().is_some_and(Vec::is_empty)
         })
     };
-    let (mut kept, mut done) = (BytesMut::new(), 0);
+    let (mut kept, mut done, mut looked) = (BytesMut::new(), 0, 0);
     for (at, _) in peek::usages(&run) {
+        if at < looked {
+            continue;
+        }
         let event = sse::event_at(&run, at);
-        if event.start >= done && is_usage_chunk(&run[event.clone()]) {
+        looked = event.end;
+        if is_usage_chunk(&run[event.clone()]) {
             kept.extend_from_slice(&run[done..event.start]);
             done = event.end;
         }
@@ -340,46 +261,8 @@ mod tests {
     const USAGE: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":2,\"completion_tokens\":1}}\n\n";
     const DONE: &str = "data: [DONE]\n\n";
 
-    fn chat(data: &str) -> EventKind {
-        classify(Operation::Chat, format!("data: {data}\n\n").as_bytes())
-    }
-
     fn run(events: &[&str]) -> Bytes {
         events.concat().into()
-    }
-
-    #[test]
-    fn a_role_and_fillers_are_preamble() {
-        assert_eq!(
-            chat(r#"{"choices":[{"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#),
-            EventKind::Preamble
-        );
-        assert_eq!(
-            chat(r#"{"choices":[{"delta":{"role":"assistant","content":null,"tool_calls":[]}}]}"#),
-            EventKind::Preamble
-        );
-        assert_eq!(classify(Operation::Chat, b": ping\n\n"), EventKind::Preamble);
-    }
-
-    #[test]
-    fn text_tools_reasoning_and_an_end_are_content() {
-        for delta in [r#"{"content":"x"}"#, r#"{"reasoning_content":"x"}"#, r#"{"tool_calls":[{"index":0}]}"#]
-        {
-            assert_eq!(
-                chat(&format!(r#"{{"choices":[{{"delta":{delta}}}]}}"#)),
-                EventKind::Content,
-                "{delta}"
-            );
-        }
-        assert_eq!(chat(r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#), EventKind::Content);
-        assert_eq!(chat("[DONE]"), EventKind::End);
-    }
-
-    #[test]
-    fn errors_and_garbage_are_told_apart() {
-        assert_eq!(chat(r#"{"error":{"message":"boom"}}"#), EventKind::Error);
-        assert_eq!(chat(r#"{"object":"error","message":"boom"}"#), EventKind::Error);
-        assert_eq!(chat("{\"choices\":"), EventKind::Malformed);
     }
 
     #[test]
@@ -451,6 +334,16 @@ mod tests {
         let mut observer = Observer::new(Operation::Chat, true, 1);
         let spread = "data: {\"choices\":\ndata: []}\n\n";
         assert_eq!(observer.observe(run(&[spread])), run(&[spread]), "an event may have several lines");
+    }
+
+    #[test]
+    fn an_end_marker_behind_content_full_of_end_markers_is_found() {
+        let full = DELTA.replace("hi", &"[DONE]".repeat(10_000));
+        let mut observer = Observer::new(Operation::Chat, true, 1);
+        assert_eq!(observer.observe(run(&[&full, STOP])), run(&[&full, STOP]));
+        assert_eq!(observer.progress(), &Progress::Finished);
+        observer.observe(run(&[&full, DONE]));
+        assert_eq!(observer.progress(), &Progress::Done);
     }
 
     #[test]

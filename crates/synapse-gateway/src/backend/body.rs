@@ -1,5 +1,5 @@
-//! Bodies on their way to a backend: bytes in memory, or pieces of a spooled upload. Either can be
-//! sent again for a further attempt; a body that is only passing through cannot.
+//! Bodies on their way to a backend: bytes in memory, pieces of a spooled upload, or what only passes
+//! through.
 
 use std::{
     collections::VecDeque,
@@ -59,7 +59,9 @@ enum Source {
 
 /// A body that is at hand.
 struct Pieces {
-    segments: VecDeque<Segment>,
+    /// The next piece; most bodies have one.
+    next: Option<Segment>,
+    rest: VecDeque<Segment>,
     reading: Option<JoinHandle<io::Result<Bytes>>>,
     /// Bytes not yet handed over, those being read included.
     left: u64,
@@ -78,22 +80,16 @@ impl UpstreamBody {
 
     /// A body from pieces.
     pub fn segments(segments: impl IntoIterator<Item = Segment>) -> Self {
-        let segments: VecDeque<_> = segments.into_iter().filter(|s| s.len() > 0).collect();
-        let left = segments.iter().map(Segment::len).sum();
-        Self(Source::Pieces(Pieces { segments, reading: None, left }))
+        let mut segments = segments.into_iter().filter(|s| s.len() > 0);
+        let next = segments.next();
+        let rest: VecDeque<_> = segments.collect();
+        let left = next.iter().chain(&rest).map(Segment::len).sum();
+        Self(Source::Pieces(Pieces { next, rest, reading: None, left }))
     }
 
     /// A body that passes through as it comes.
     pub fn passing(body: impl Body<Data = Bytes, Error = io::Error> + Send + 'static) -> Self {
         Self(Source::Passing(Box::pin(body)))
-    }
-
-    /// The same body again, from its beginning, if it is at hand; only before anything of it was read.
-    pub fn replay(&self) -> Option<Self> {
-        match &self.0 {
-            Source::Pieces(pieces) => Some(Self::segments(pieces.segments.iter().cloned())),
-            Source::Passing(_) => None,
-        }
     }
 }
 
@@ -113,13 +109,13 @@ impl Pieces {
                     Err(error) => Poll::Ready(Some(Err(error))),
                 };
             }
-            match self.segments.pop_front() {
+            match self.next.take().or_else(|| self.rest.pop_front()) {
                 None => return Poll::Ready(None),
                 Some(Segment::Memory(bytes)) => return self.handed(bytes),
                 Some(Segment::File(file, range)) => {
                     let end = range.end.min(range.start + CHUNK);
                     if end < range.end {
-                        self.segments.push_front(Segment::File(Arc::clone(&file), end..range.end));
+                        self.next = Some(Segment::File(Arc::clone(&file), end..range.end));
                     }
                     self.reading = Some(spawn_blocking(move || read_range(&file, range.start..end)));
                 }

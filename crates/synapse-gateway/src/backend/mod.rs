@@ -36,21 +36,8 @@ pub struct UpstreamCall {
     pub body: UpstreamBody,
     /// How long a new connection may take.
     pub connect_timeout: Duration,
-    /// Whether the call may be sent again where a kept-alive connection turns out to be dead.
-    pub replayable: bool,
-}
-
-impl UpstreamCall {
-    /// The same call again, if its body is at hand; only before anything of it was read.
-    pub fn replay(&self) -> Option<Self> {
-        Some(Self {
-            method: self.method.clone(),
-            path: self.path.clone(),
-            headers: self.headers.clone(),
-            body: self.body.replay()?,
-            ..*self
-        })
-    }
+    /// Whether it must not go over a connection that was used before.
+    pub on_fresh_connection: bool,
 }
 
 /// The body of a reply. Its errors tell how the reply broke.
@@ -71,6 +58,9 @@ pub struct UpstreamReply {
 pub enum FailedAt {
     /// Nothing reached the backend: safe to send again, whatever it was.
     Connect,
+    /// A connection that was used before had ended, as it turned out when the request had been sent. Sent
+    /// again on a fresh one, it does no harm, unless the engine keeps something of it.
+    Stale,
     /// The request was at least partly sent; no head came back.
     Head,
     /// The head came, the body broke.
@@ -97,6 +87,7 @@ impl fmt::Display for BackendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stage = match self.at {
             FailedAt::Connect => "connecting",
+            FailedAt::Stale => "using an idle connection",
             FailedAt::Head => "waiting for the reply",
             FailedAt::Body => "reading the reply",
         };

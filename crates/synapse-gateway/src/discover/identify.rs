@@ -89,7 +89,7 @@ pub(super) async fn ask(transport: &dyn Backend, path: String, patience: Duratio
         headers: HeaderMap::new(),
         body: UpstreamBody::empty(),
         connect_timeout: patience,
-        replayable: true,
+        on_fresh_connection: true,
     };
     let asked = async {
         let Ok(reply) = transport.call(call).await else { return Heard::Nothing };

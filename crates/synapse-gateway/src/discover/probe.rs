@@ -9,7 +9,7 @@ use serde_json::Value;
 use synapse_core::config::snapshot::BackendSpec;
 
 use crate::{
-    backend::{Backend, UpstreamBody, UpstreamCall},
+    backend::{Backend, FailedAt, UpstreamBody, UpstreamCall},
     route::fleet::BackendHandle,
 };
 
@@ -56,16 +56,19 @@ impl Probe {
 
     /// The body of a successful answer.
     pub(super) async fn get(&self, path: String) -> Result<Bytes, ProbeError> {
-        let call = UpstreamCall {
+        let call = |on_fresh_connection| UpstreamCall {
             method: Method::GET,
-            path,
+            path: path.clone(),
             headers: HeaderMap::new(),
             body: UpstreamBody::empty(),
             connect_timeout: self.spec.timeouts.connect,
-            replayable: true,
+            on_fresh_connection,
         };
         let asked = async {
-            let mut reply = self.transport.call(call).await?;
+            let mut reply = match self.transport.call(call(false)).await {
+                Err(error) if error.at == FailedAt::Stale => self.transport.call(call(true)).await?,
+                reply => reply?,
+            };
             if !reply.status.is_success() {
                 return Err(ProbeError::Status(reply.status.as_u16()));
             }

@@ -16,7 +16,7 @@ use synapse_core::{
 };
 use synapse_dialect::{
     multipart::{Field, FormError, Scanner},
-    openai::request::{self, Shape},
+    openai::request::{self, Places, Shape},
 };
 use tokio::{task::spawn_blocking, time::Instant};
 
@@ -251,6 +251,7 @@ async fn receive_form(
         choices: 1,
         preferences: None,
         tokens: 0,
+        places: Places::default(),
     };
     let size = spool.size;
     Ok((shape, CallBody::Form { pieces: spool.finish().await?, model: model.range.clone() }, size))

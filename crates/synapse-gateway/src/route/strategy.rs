@@ -275,7 +275,7 @@ mod tests {
         let group = [candidate("a", 1), candidate("b", 1), candidate("c", 1)];
         let place = || {
             let picker = Picker { affinity: Some(7), ..picker(Strategy::LeastLoaded) };
-            picker.choose(group.iter().collect()).expect("one")
+            picker.choose(group.iter().collect(), Instant::now()).expect("one")
         };
         let home = place().endpoint.backend.id().clone();
         let _other = lease(place());

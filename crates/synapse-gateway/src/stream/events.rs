@@ -15,7 +15,8 @@ use synapse_core::error::{Fault, FaultKind};
 use synapse_dialect::{
     openai::{
         error,
-        stream::{EventKind, Observer, Progress, classify},
+        event::{EventKind, classify},
+        stream::{Observer, Progress},
     },
     sse::{self, Framer},
 };

@@ -19,7 +19,7 @@ use synapse_core::{
     operation::Operation,
     usage::Usage,
 };
-use synapse_dialect::{openai, peek};
+use synapse_dialect::{json, openai, peek};
 use tokio::time::Instant;
 
 use crate::{
@@ -104,12 +104,12 @@ pub(crate) async fn begin(
         let flow = EventFlow::begin(context, body, drain, gaps).await?;
         return Ok(Source::Events(Box::new(flow)));
     }
-    let json = kind.starts_with("application/json") || kind.ends_with("+json");
-    if kind.starts_with("text/html") || (!json && expects_json(context.operation)) {
+    let is_json = kind.starts_with("application/json") || kind.ends_with("+json");
+    if kind.starts_with("text/html") || (!is_json && expects_json(context.operation)) {
         return Err(Fault::new(FaultKind::UpstreamInvalidResponse, "The engine's answer is not JSON.")
             .source(format!("content type `{kind}`")));
     }
-    if json {
+    if is_json {
         begin_json(context, body, drain).await
     } else {
         RawFlow::begin(context, body, BytesMut::new(), drain).await
@@ -169,7 +169,7 @@ fn check_json(bytes: &[u8]) -> Result<(), Fault> {
     if !framed {
         return invalid("cut or garbled");
     }
-    if text.len() <= MAX_PARSED && serde_json::from_slice::<serde::de::IgnoredAny>(text).is_err() {
+    if text.len() <= MAX_PARSED && json::check(text).is_err() {
         return invalid("it cannot be parsed");
     }
     if peek::may_have_error(bytes) && openai::error::is_error(bytes) {

@@ -124,6 +124,10 @@ impl fmt::Display for End {
 pub enum FailedAt {
     /// Nothing has reached the engine: safe to send elsewhere, whatever it was.
     Connect,
+    /// The worker's connection to its engine had ended, as it turned out when the call had been sent. Sent
+    /// again with [`crate::protocol::FRESH_HEADER`], it does no harm, unless the engine keeps something of
+    /// it.
+    Stale,
     /// The engine may have got it; there was no reply.
     Head,
 }
@@ -309,6 +313,7 @@ impl Session {
             Some(b"connect") => {
                 Err(CallError::new(FailedAt::Connect, "the worker does not reach its engine"))
             }
+            Some(b"stale") => Err(CallError::new(FailedAt::Stale, "the engine closed an idle connection")),
             Some(b"refused") => Err(CallError::new(FailedAt::Connect, "the worker refuses the call")),
             Some(_) => Err(CallError::new(FailedAt::Head, "the worker's engine gave no proper reply")),
         }

@@ -72,6 +72,8 @@ pub trait Service: Send + Sync + 'static {
 pub enum FailedAt {
     /// Nothing has reached the engine.
     Connect,
+    /// A connection that was used before had ended, as it turned out when the call had been sent.
+    Stale,
     /// The engine may have got it, and gave no proper reply.
     Head,
     /// The worker does not let it through.

@@ -398,6 +398,7 @@ impl Calls {
 fn failed(at: FailedAt) -> Response<BoxBody> {
     let at = match at {
         FailedAt::Connect => "connect",
+        FailedAt::Stale => "stale",
         FailedAt::Head => "head",
         FailedAt::Refused => "refused",
     };

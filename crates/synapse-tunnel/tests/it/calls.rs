@@ -120,6 +120,7 @@ async fn what_the_worker_says_itself_is_told_apart_from_what_the_engine_says() {
     let service = Serves(|request: Request<Incoming>, _| async move {
         let at = match request.uri().path() {
             "/connect" => worker::FailedAt::Connect,
+            "/stale" => worker::FailedAt::Stale,
             "/head" => worker::FailedAt::Head,
             "/refused" => worker::FailedAt::Refused,
             _ => return Ok(Response::builder().status(502).body(body("the engine's own")).expect("a reply")),
@@ -128,9 +129,12 @@ async fn what_the_worker_says_itself_is_told_apart_from_what_the_engine_says() {
     });
     let _worker = Worker::start("gpu-1", &[&gateway.url()], service);
     let session = gateway.session("gpu-1").await;
-    for (path, want) in
-        [("/connect", FailedAt::Connect), ("/head", FailedAt::Head), ("/refused", FailedAt::Connect)]
-    {
+    for (path, want) in [
+        ("/connect", FailedAt::Connect),
+        ("/stale", FailedAt::Stale),
+        ("/head", FailedAt::Head),
+        ("/refused", FailedAt::Connect),
+    ] {
         let error = session.send(post(path, "x")).await.expect_err("no reply");
         assert_eq!(error.at, want, "{path}");
         assert!(!error.to_string().contains("secret"), "{error}");

@@ -25,6 +25,7 @@ use engine::Engine;
 use relay::Relay;
 
 /// What the command line says.
+#[derive(Debug)]
 pub(crate) struct Settings {
     /// Where the engine is.
     pub(crate) url: BaseUrl,

@@ -4,7 +4,7 @@ use std::{io, sync::Arc};
 
 use async_trait::async_trait;
 use http_body_util::BodyExt;
-use hyper::{Request, Response, body::Body, body::Incoming};
+use hyper::{Request, Response, body::Incoming};
 use synapse_core::config::snapshot::{BackendSpec, EngineKind};
 use synapse_gateway::{
     backend::{self, Backend, BackendError, UpstreamBody, UpstreamCall, http::HttpBackend},
@@ -12,14 +12,10 @@ use synapse_gateway::{
 };
 use synapse_tunnel::{
     body::BoxBody,
-    protocol::{REPLAY_HEADER, strip_hop_by_hop},
+    protocol::{FRESH_HEADER, strip_hop_by_hop},
     worker::{FailedAt, Failure, Service, Terms},
 };
 use tokio::sync::watch;
-
-/// Bodies up to this size are read whole before the engine is asked: it could not begin earlier, and
-/// what is at hand can be sent again.
-const SMALL: u64 = 256 * 1024;
 
 /// Passes calls on to the engine.
 pub(super) struct Relay {
@@ -58,14 +54,14 @@ impl Service for Relay {
         let (mut head, body) = request.into_parts();
         let path = self.path(head.uri.path_and_query().map_or("/", |path| path.as_str()))?;
         strip_hop_by_hop(&mut head.headers);
-        let replayable = head.headers.remove(REPLAY_HEADER).is_some();
+        let on_fresh_connection = head.headers.remove(FRESH_HEADER).is_some();
         let call = UpstreamCall {
             method: head.method,
             path,
             headers: head.headers,
-            body: upstream_body(body).await?,
+            body: UpstreamBody::passing(body.map_err(io::Error::other)),
             connect_timeout: self.spec.timeouts.connect,
-            replayable,
+            on_fresh_connection,
         };
         let transport: &dyn Backend = if terms.allows_cloud { &*self.anywhere } else { &self.in_house };
         let reply = transport.call(call).await.map_err(failure)?;
@@ -76,20 +72,10 @@ impl Service for Relay {
     }
 }
 
-async fn upstream_body(body: Incoming) -> Result<UpstreamBody, Failure> {
-    if body.size_hint().exact().is_none_or(|size| size > SMALL) {
-        return Ok(UpstreamBody::passing(body.map_err(io::Error::other)));
-    }
-    match body.collect().await {
-        Ok(whole) => Ok(UpstreamBody::bytes(whole.to_bytes())),
-        // The gateway has given it up.
-        Err(error) => Err(Failure { at: FailedAt::Connect, detail: error.into() }),
-    }
-}
-
 fn failure(error: BackendError) -> Failure {
     let at = match error.at {
         backend::FailedAt::Connect => FailedAt::Connect,
+        backend::FailedAt::Stale => FailedAt::Stale,
         backend::FailedAt::Head | backend::FailedAt::Body => FailedAt::Head,
     };
     Failure { at, detail: error.into() }

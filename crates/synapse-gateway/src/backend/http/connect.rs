@@ -166,11 +166,8 @@ impl Connector {
             None => Box::new(tcp),
             Some((connector, name)) => Box::new(connector.connect(name.clone(), tcp).await?),
         };
-        let (sender, driver) = http1::Builder::new()
-            .max_headers(128)
-            .max_buf_size(128 * 1024)
-            .handshake(TokioIo::new(stream))
-            .await?;
+        let (sender, driver) =
+            http1::Builder::new().max_buf_size(64 * 1024).handshake(TokioIo::new(stream)).await?;
         Ok(Connection { sender, driver: Some(Box::new(driver)) })
     }
 

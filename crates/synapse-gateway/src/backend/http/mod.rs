@@ -6,10 +6,7 @@ mod connect;
 mod exchange;
 mod pool;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use hyper::{
@@ -111,23 +108,23 @@ impl Backend for HttpBackend {
 
     async fn call(&self, call: UpstreamCall) -> Result<UpstreamReply, BackendError> {
         let timeout = call.connect_timeout;
-        let spare = if call.replayable { call.replay() } else { None };
+        let use_idle = !call.on_fresh_connection;
         let mut request = self.request(call)?;
-        // An idle connection may die just as it is taken. What was not sent goes to the next one;
-        // what was sent and lost without an answer is sent once more, if that does no harm.
-        while let Some(connection) = self.pool.checkout() {
-            let sent = Instant::now();
+        // An idle connection may die just as it is taken. What was not sent goes to the next one.
+        while let Some((connection, taken)) = self.pool.checkout().filter(|_| use_idle) {
             match exchange::start(connection, request, &self.pool).await {
                 Ok(reply) => return Ok(reply),
                 Err(Unsent::Request(unsent)) => request = *unsent,
-                Err(Unsent::Lost(error)) => {
-                    let Some(again) = spare.filter(|_| sent.elapsed() < AT_ONCE) else { return Err(error) };
-                    request = self.request(again)?;
-                    break;
+                Err(Unsent::Lost(mut error)) => {
+                    if taken.elapsed() < AT_ONCE {
+                        error.at = FailedAt::Stale;
+                    }
+                    return Err(error);
                 }
             }
         }
-        let connect = tokio::time::timeout(timeout, self.connector.connect());
+        // Boxed, as it is seldom needed and large.
+        let connect = Box::pin(tokio::time::timeout(timeout, self.connector.connect()));
         let connection =
             connect.await.map_err(|_| BackendError::new(FailedAt::Connect, "no connection in time"))??;
         match exchange::start(connection, request, &self.pool).await {

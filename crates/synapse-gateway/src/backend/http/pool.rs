@@ -67,15 +67,17 @@ impl Pool {
         Home { pool: Arc::downgrade(self), shard: self.shard() }
     }
 
-    /// The connection used last, if it still lives.
-    pub(super) fn checkout(&self) -> Option<Connection> {
+    /// The connection used last, if it still lives, and when it was taken.
+    pub(super) fn checkout(&self) -> Option<(Connection, Instant)> {
+        let now = Instant::now();
+        let is_old = |since: Instant| now.saturating_duration_since(since) >= MAX_IDLE_TIME;
         let mut idle = self.shards[self.shard()].lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(Idle { mut connection, since }) = idle.pop() {
-            if since.elapsed() < MAX_IDLE_TIME && connection.settle() {
-                return Some(connection);
+            if !is_old(since) && connection.settle() {
+                return Some((connection, now));
             }
             // The ones below have been idle for longer.
-            if since.elapsed() >= MAX_IDLE_TIME {
+            if is_old(since) {
                 idle.clear();
             }
         }
@@ -91,11 +93,13 @@ impl Home {
             return;
         }
         let mut idle = pool.shards[self.shard].lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
         // The longest idle ones stand first.
-        let expired = idle.iter().take_while(|i| i.since.elapsed() >= MAX_IDLE_TIME).count();
+        let is_old = |idle: &&Idle| now.saturating_duration_since(idle.since) >= MAX_IDLE_TIME;
+        let expired = idle.iter().take_while(is_old).count();
         idle.drain(..expired);
         if idle.len() < MAX_IDLE {
-            idle.push(Idle { connection, since: Instant::now() });
+            idle.push(Idle { connection, since: now });
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use hyper::{
     HeaderMap, Method,
-    header::{CONTENT_TYPE, HeaderName, HeaderValue},
+    header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT},
 };
 use synapse_core::{
     error::{Fault, FaultKind, Retry},
@@ -32,8 +32,14 @@ use crate::{
 };
 
 /// What of a caller's headers an engine may see. Credentials and cookies never do.
-const FORWARDED: [&str; 6] =
-    ["content-type", "accept", "user-agent", "openai-beta", "traceparent", "tracestate"];
+static FORWARDED: [HeaderName; 6] = [
+    CONTENT_TYPE,
+    ACCEPT,
+    USER_AGENT,
+    HeaderName::from_static("openai-beta"),
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+];
 /// Backends that cannot be reached cost little time and no work of an engine: that many may be passed over besides
 /// those that the retries allow.
 const MAX_UNREACHED: u32 = 8;
@@ -300,7 +306,13 @@ impl Attempts {
         deadline: Instant,
     ) -> Result<(Head, Source), Failed> {
         let backend = &choice.candidate.endpoint.backend;
-        let reply = backend.transport.call(self.upstream_call(choice)).await.map_err(failed_call)?;
+        let mut reply = backend.transport.call(self.upstream_call(choice, false)).await;
+        if reply.as_ref().is_err_and(|error| error.at == FailedAt::Stale)
+            && !self.bound.call.shape.has_side_effects
+        {
+            reply = backend.transport.call(self.upstream_call(choice, true)).await;
+        }
+        let reply = reply.map_err(failed_call)?;
         if !reply.status.is_success() {
             return Err(self.refused(reply).await);
         }
@@ -318,17 +330,16 @@ impl Attempts {
         source.map(|source| (head, source)).map_err(|fault| Failed::new(fault, Reached::Unknown))
     }
 
-    fn upstream_call(&self, choice: &Choice) -> UpstreamCall {
+    fn upstream_call(&self, choice: &Choice, on_fresh_connection: bool) -> UpstreamCall {
         let call = &self.bound.call;
         let endpoint = &choice.candidate.endpoint;
-        let mut headers = HeaderMap::with_capacity(8);
-        for name in FORWARDED {
-            if let Some(value) = call.headers.get(name) {
-                headers.insert(HeaderName::from_static(name), value.clone());
+        let mut headers = HeaderMap::with_capacity(12);
+        for (name, value) in &call.headers {
+            if *name == HOP_HEADER {
+                headers.append(HOP_HEADER, value.clone());
+            } else if FORWARDED.contains(name) {
+                headers.entry(name).or_insert_with(|| value.clone());
             }
-        }
-        for hop in call.headers.get_all(HOP_HEADER) {
-            headers.append(HOP_HEADER, hop.clone());
         }
         headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
         headers.insert(crate::respond::REQUEST_ID, self.request_id.clone());
@@ -338,7 +349,7 @@ impl Attempts {
             headers,
             body: call.body.for_upstream(call.operation, &call.shape, &endpoint.model),
             connect_timeout: choice.candidate.timeouts.connect,
-            replayable: !call.shape.has_side_effects,
+            on_fresh_connection,
         }
     }
 
@@ -392,7 +403,7 @@ fn failed_call(error: BackendError) -> Failed {
         FailedAt::Connect => {
             Fault::new(FaultKind::NoBackendAvailable, "No backend of this model can be reached now.")
         }
-        FailedAt::Head | FailedAt::Body => {
+        FailedAt::Stale | FailedAt::Head | FailedAt::Body => {
             Fault::new(FaultKind::Upstream, "The engine closed the connection without an answer.")
         }
     };

@@ -2,6 +2,8 @@
 //! with `SYNAPSE_PROVE=1` they run at full scale, hold the figures to their limits, and write them
 //! to docs/proof.md. `make prove` does that with a release build.
 
+mod balance;
+mod crowds;
 mod deaths;
 mod figures;
 mod leaving;
