@@ -65,14 +65,33 @@ pub(super) async fn attend(hub: &Arc<Hub>, session: &Session, mut said: Said) ->
     }
 }
 
-/// A status with no more and no other models than can be.
+/// A status with nothing in it that cannot be: it is shown to people, and names become labels.
 pub(super) fn sound(mut status: Status) -> Status {
-    let fine = |id: &str| !id.is_empty() && id.len() <= MAX_MODEL && !id.chars().any(char::is_control);
-    status.models.retain(|model| fine(&model.id));
+    let fine = |text: &str, most: usize| text.len() <= most && !text.chars().any(char::is_control);
+    status.models.retain(|model| !model.id.is_empty() && fine(&model.id, MAX_MODEL));
     status.models.truncate(MAX_MODELS);
-    if status.reason.as_ref().is_some_and(|reason| reason.len() > MAX_REASON) {
-        status.reason = None;
-    }
+    status.reason = status.reason.filter(|reason| fine(reason, MAX_REASON));
+    status.engine = status.engine.filter(|engine| fine(engine, MAX_MODEL));
     status.load.kv_usage = status.load.kv_usage.filter(|usage| (0.0..=1.0).contains(usage));
     status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Model;
+
+    #[test]
+    fn what_cannot_be_is_left_out_of_a_status() {
+        let named = |id: String| Model { id, ..Model::default() };
+        let mut models: Vec<_> = ["", "a\nb"].map(|id| named(id.into())).into();
+        models.push(named("x".repeat(MAX_MODEL + 1)));
+        models.extend((0..MAX_MODELS + 1).map(|n| named(n.to_string())));
+        let mut status = Status { models, reason: Some("a\u{1b}[31m".into()), ..Status::default() };
+        status.engine = Some("e".repeat(MAX_MODEL + 1));
+        status.load.kv_usage = Some(7.0);
+        let status = sound(status);
+        assert_eq!((status.models.len(), status.models[0].id.as_str()), (MAX_MODELS, "0"));
+        assert_eq!((status.reason, status.engine, status.load.kv_usage), (None, None, None));
+    }
 }

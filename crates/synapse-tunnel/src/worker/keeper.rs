@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    io,
     net::{IpAddr, SocketAddr},
     pin::pin,
     sync::Arc,
@@ -12,7 +13,7 @@ use futures_util::{FutureExt, StreamExt, future::join_all, stream::FuturesUnorde
 use tokio::{
     net::lookup_host,
     sync::watch,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -26,6 +27,8 @@ use crate::{proof, protocol::code};
 
 /// The time between two looks for a gateway's addresses.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(30);
+/// How long a look may take.
+const LOOK_UP: Duration = Duration::from_secs(5);
 /// The most addresses of one name that are used.
 const MAX_ADDRESSES: usize = 16;
 
@@ -63,7 +66,7 @@ async fn keep_server(worker: Arc<Worker>, server: ServerUrl) {
     let mut backoff = Backoff::default();
     loop {
         let mut next_look = LOOK_UP_EVERY;
-        match lookup_host((server.host.clone(), server.port)).await {
+        match look_up(&server).await {
             Ok(addresses) => {
                 let found: HashSet<_> = addresses.take(MAX_ADDRESSES).collect();
                 // A session with an address that is not named any more lives on, but is not begun again.
@@ -97,6 +100,11 @@ async fn keep_server(worker: Arc<Worker>, server: ServerUrl) {
             }
         }
     }
+}
+
+async fn look_up(server: &ServerUrl) -> io::Result<impl Iterator<Item = SocketAddr>> {
+    let looking = lookup_host((server.host.clone(), server.port));
+    timeout(LOOK_UP, looking).await.unwrap_or_else(|late| Err(late.into()))
 }
 
 fn is_loopback(host: &str) -> bool {

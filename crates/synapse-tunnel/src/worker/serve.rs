@@ -159,6 +159,7 @@ async fn attend(
 ) -> Ended {
     let entered = tokio::select! {
         entered = timeout(protocol::HANDSHAKE, enter(worker, calls, controlled, &lines)) => entered,
+        () = worker.stopped() => return Ended::Left,
         _ = connection.as_mut() => return Ended::Lost,
     };
     let (mut reader, terms, _claimed) = match entered {

@@ -202,3 +202,44 @@ impl Connector {
         Err(last)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use synapse_core::config::snapshot::{BaseUrl, EngineKind, Timeouts};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn connector(host: &str, port: u16) -> Connector {
+        let spec = BackendSpec {
+            id: "b".into(),
+            kind: EngineKind::OpenAi,
+            url: BaseUrl { https: false, host: host.into(), port, path: String::new() },
+            api_key: None,
+            locality: Locality::OnPrem,
+            timeouts: Timeouts::default(),
+            max_in_flight: None,
+            ca_file: None,
+        };
+        let mut connector = Connector::new(&spec, &TlsSetup::default()).expect("a connector");
+        connector.stay_in_house();
+        connector
+    }
+
+    #[tokio::test]
+    async fn what_stays_in_the_house_does_not_even_try_a_public_address() {
+        // An address for documentation, which nobody has.
+        let connector = connector("203.0.113.1", 80);
+        let refused = connector.tcp().await.expect_err("a refusal");
+        assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+        assert_eq!(connector.reached(), None);
+    }
+
+    #[tokio::test]
+    async fn where_a_connection_led_is_known() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let connector = connector("localhost", listener.local_addr().expect("an address").port());
+        connector.tcp().await.expect("a connection");
+        assert_eq!(connector.reached(), Some(Locality::OnPrem));
+    }
+}
