@@ -1,12 +1,16 @@
 //! Networks that misbehave.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use http_body_util::BodyExt;
-use synapse_testkit::{Passing, Relay, within};
+use synapse_testkit::{Authority, Passing, Relay, within};
 use synapse_tunnel::{
     gateway::{End, HubOptions},
     protocol::Liveness,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
 };
 
 use crate::kit::{Gateway, Worker, credential, echo, gateway, options, post, read};
@@ -65,4 +69,40 @@ async fn bytes_that_come_one_by_one_or_late_are_the_same_bytes() {
         let reply = session.send(post("/", body.clone())).await.expect("a reply");
         assert!(read(reply).await == body, "{passing:?}");
     }
+}
+
+/// A proxy that takes off TLS, as one in front of a gateway does.
+async fn tls_proxy(authority: &Authority, target: SocketAddr) -> (SocketAddr, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let acceptor = authority.acceptor();
+    let mut proxying = JoinSet::new();
+    proxying.spawn(async move {
+        let mut connections = JoinSet::new();
+        while let Ok((near, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            connections.spawn(async move {
+                let Ok(mut near) = acceptor.accept(near).await else { return };
+                let mut far = TcpStream::connect(target).await.expect("the gateway");
+                let _ended = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            });
+        }
+    });
+    (address, proxying)
+}
+
+#[tokio::test]
+async fn a_worker_comes_by_tls_to_a_gateway_whose_certificate_it_trusts_and_to_no_other() {
+    let gateway = gateway().await;
+    let authority = Authority::new();
+    let (address, _proxying) = tls_proxy(&authority, gateway.address).await;
+    let url = format!("wss://localhost:{}/ws", address.port());
+    // It trusts nobody.
+    let _distrusting = Worker::start("distrusting", &[&url], echo());
+    let mut trusting = options("trusting", &[&url]);
+    trusting.tls = authority.client_config(&[b"http/1.1"]);
+    let _trusting = Worker::start_with(trusting, echo());
+    let session = gateway.session("trusting").await;
+    assert_eq!(read(session.send(post("/", "x")).await.expect("a reply")).await, "x");
+    assert_eq!(gateway.hub.sessions().len(), 1);
 }
