@@ -132,13 +132,13 @@ impl Desk {
             Err(refusal) => return refuse(StatusCode::from_u16(refusal.status()).expect("a status")),
         };
         let Ok(admission) = self.hub.admit() else { return refuse(StatusCode::SERVICE_UNAVAILABLE) };
-        let desk = self.clone();
+        let Self { hub, credential, told, sessions } = self.clone();
         let upgrading = hyper::upgrade::on(&mut request);
-        self.sessions.lock().expect("unpoisoned").spawn(async move {
+        sessions.lock().expect("unpoisoned").spawn(async move {
             let Ok(upgraded) = upgrading.await else { return };
             let io = TokioIo::new(upgraded);
-            let end = desk.hub.accept(io, desk.credential, Some(peer.ip()), admission).await;
-            let _unwanted = desk.told.send(end);
+            let end = hub.accept(io, credential, Some(peer.ip()), admission).await;
+            let _unwanted = told.send(end);
         });
         let mut response = refuse(StatusCode::SWITCHING_PROTOCOLS);
         *response.headers_mut() = headers;

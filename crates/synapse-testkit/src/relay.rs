@@ -1,10 +1,6 @@
 //! A relay between two ends of a connection that can be told to misbehave as networks do.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -15,6 +11,8 @@ use tokio::{
     sync::watch,
     task::JoinSet,
 };
+
+use crate::wait::within;
 
 /// What the relay does with what it gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +32,7 @@ pub struct Relay {
     address: SocketAddr,
     passing: watch::Sender<Passing>,
     cuts: watch::Sender<u64>,
-    sent: Arc<Mutex<Vec<u8>>>,
+    sent: Arc<watch::Sender<Vec<u8>>>,
     _serving: JoinSet<()>,
 }
 
@@ -48,7 +46,7 @@ impl Relay {
         let address = listener.local_addr().expect("an address");
         let (passing, passed) = watch::channel(Passing::On);
         let (cuts, cut) = watch::channel(0);
-        let sent = Arc::<Mutex<Vec<u8>>>::default();
+        let sent = Arc::new(watch::Sender::new(Vec::new()));
         let mut serving = JoinSet::new();
         let record = Arc::clone(&sent);
         serving.spawn(async move {
@@ -78,7 +76,17 @@ impl Relay {
 
     /// What all that connected have sent so far.
     pub fn sent(&self) -> Vec<u8> {
-        self.sent.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.sent.borrow().clone()
+    }
+
+    /// Waits until what they have sent satisfies `condition`, whether it was passed on or not.
+    ///
+    /// # Panics
+    /// When it never does.
+    pub async fn until_sent(&self, what: &str, mut condition: impl FnMut(&[u8]) -> bool) {
+        let mut sent = self.sent.subscribe();
+        let met = within(what, sent.wait_for(|sent| condition(sent))).await;
+        assert!(met.is_ok(), "{what}");
     }
 }
 
@@ -87,7 +95,7 @@ async fn relay(
     target: SocketAddr,
     passing: watch::Receiver<Passing>,
     mut cut: watch::Receiver<u64>,
-    record: Arc<Mutex<Vec<u8>>>,
+    record: Arc<watch::Sender<Vec<u8>>>,
 ) {
     cut.mark_unchanged();
     let Ok(far) = TcpStream::connect(target).await else { return };
@@ -96,7 +104,7 @@ async fn relay(
     let (near_read, near_write) = near.into_split();
     let (far_read, far_write) = far.into_split();
     let note = move |bytes: &[u8]| {
-        record.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        record.send_modify(|record| record.extend_from_slice(bytes));
     };
     let there = pump(near_read, far_write, passing.clone(), note);
     let back = pump(far_read, near_write, passing, |_| ());

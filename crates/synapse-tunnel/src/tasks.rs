@@ -2,19 +2,31 @@
 
 use std::{
     future::Future,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use tokio::task::JoinSet;
 
-/// Tasks that end together: with [`Tasks::stop`], or when the last clone is dropped.
-#[derive(Clone, Default)]
+/// Tasks that end when this is dropped.
+#[derive(Default)]
 pub(crate) struct Tasks(Arc<Mutex<JoinSet<()>>>);
 
+/// Starts tasks for as long as their owner lives. The tasks themselves may hold it.
+#[derive(Clone)]
+pub(crate) struct Starter(Weak<Mutex<JoinSet<()>>>);
+
 impl Tasks {
+    /// A way to start tasks.
+    pub(crate) fn starter(&self) -> Starter {
+        Starter(Arc::downgrade(&self.0))
+    }
+}
+
+impl Starter {
     /// Starts `work` on the current runtime.
     pub(crate) fn start(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(tasks) = self.0.upgrade() else { return };
+        let mut tasks = tasks.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(ended) = tasks.try_join_next() {
             if ended.is_err_and(|error| error.is_panic()) {
                 tracing::error!("a task of the tunnel panicked");
@@ -22,14 +34,9 @@ impl Tasks {
         }
         tasks.spawn(work);
     }
-
-    /// Ends all of them.
-    pub(crate) fn stop(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
-    }
 }
 
-impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Tasks {
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Starter {
     fn execute(&self, work: F) {
         self.start(work);
     }

@@ -14,8 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{
     admission::Admission,
     control,
-    hub::Hub,
-    session::{Credential, End, Identity, Opening, Profile, Session},
+    hub::{Hub, Seated},
+    session::{Credential, End, Identity, Opening, Profile},
 };
 use crate::{
     body::BoxBody,
@@ -24,7 +24,7 @@ use crate::{
     message::{FromGateway, FromWorker, Greeting, Hello, Welcome, is_name, read},
     proof::{self, Claim},
     protocol::{self, Close, Liveness, VERSIONS, code},
-    tasks::Tasks,
+    tasks::{Starter, Tasks},
 };
 
 /// [`protocol::CONTROL_PATH`] as HTTP/2 wants it.
@@ -51,7 +51,7 @@ where
         Err(_) => End::Lost,
         Ok((sender, connection)) => {
             // It ends when nothing new can be sent any more; what was sent goes on.
-            tasks.start(async { drop(connection.await) });
+            tasks.starter().start(async { drop(connection.await) });
             let entering = tokio::time::timeout(hub.options.handshake, enter(hub, sender, credential, peer));
             let entered = tokio::select! {
                 entered = entering => entered.unwrap_or_else(|_| Err(Failed::slow())),
@@ -59,32 +59,36 @@ where
             };
             drop(admission);
             match entered {
+                Ok((seated, said)) => stay(hub, seated, said, &mut remains).await,
                 Err(failed) => failed.end(&remains),
-                Ok((session, said)) => {
-                    let end = tokio::select! {
-                        // What was said last tells more than that nothing more is said.
-                        biased;
-                        end = control::attend(hub, &session, said) => end,
-                        () = remains.gone() => End::Lost,
-                        close = session.closing() => End::Closed(close),
-                    };
-                    let end = told(end, &remains);
-                    tracing::info!(worker = %session.identity(), session = session.epoch(), %end, "a worker is gone");
-                    hub.unseat(&session, end.clone());
-                    end
-                }
             }
         }
     };
     hub.note_end(&end);
     // This breaks all calls, and hands back the socket.
-    tasks.stop();
+    drop(tasks);
     remains.close(&farewell(&end)).await;
     end
 }
 
-fn builder(tasks: &Tasks, liveness: Liveness) -> http2::Builder<Tasks> {
-    let mut builder = http2::Builder::new(tasks.clone());
+/// Serves a worker that is in.
+async fn stay<S>(hub: &Arc<Hub>, seated: Seated, said: Said, remains: &mut Remains<S>) -> End {
+    let session = seated.session();
+    let end = tokio::select! {
+        // What was said last tells more than that nothing more is said.
+        biased;
+        end = control::attend(hub, session, said) => end,
+        () = remains.gone() => End::Lost,
+        close = session.closing() => End::Closed(close),
+    };
+    let end = told(end, remains);
+    tracing::info!(worker = %session.identity(), session = session.epoch(), %end, "a worker is gone");
+    seated.leave(end.clone());
+    end
+}
+
+fn builder(tasks: &Tasks, liveness: Liveness) -> http2::Builder<Starter> {
+    let mut builder = http2::Builder::new(tasks.starter());
     builder
         .timer(TokioTimer::new())
         .initial_stream_window_size(protocol::STREAM_WINDOW)
@@ -157,7 +161,7 @@ async fn enter(
     mut sender: SendRequest<BoxBody>,
     credential: Credential,
     peer: Option<IpAddr>,
-) -> Result<(Session, Said), Failed> {
+) -> Result<(Seated, Said), Failed> {
     let nonce = proof::random::<32>().map_err(|_| Failed::Broken)?;
     let (lines, mut said) = open_control(&mut sender, hub, &nonce).await?;
     let hello = match said.next().await {
@@ -175,15 +179,15 @@ async fn enter(
     }
     let notices = (hub.options.notices)(&hello);
     let (group, allows_cloud) = (credential.group.to_string(), credential.allows_cloud);
-    let session = take_in(hub, *hello, credential, peer, sender, lines);
+    let seated = take_in(hub, *hello, credential, peer, sender, lines);
+    let session = seated.session();
     let welcome =
         Welcome { protocol, session: session.epoch(), epoch: session.epoch(), group, allows_cloud, notices };
     tracing::info!(worker = %session.identity(), session = session.epoch(), version = session.version(), "a worker is in");
     if session.lines().send(&FromGateway::Welcome(welcome)).await.is_err() {
-        hub.unseat(&session, End::Lost);
         return Err(Failed::Broken);
     }
-    Ok((session, said))
+    Ok((seated, said))
 }
 
 async fn open_control(
@@ -248,13 +252,13 @@ fn check(hello: &Hello, nonce: &str, credential: &Credential) -> Result<u32, Fai
 }
 
 fn take_in(
-    hub: &Hub,
+    hub: &Arc<Hub>,
     hello: Hello,
     credential: Credential,
     peer: Option<IpAddr>,
     sender: SendRequest<BoxBody>,
     lines: LineSender,
-) -> Session {
+) -> Seated {
     let identity = Identity { group: Arc::clone(&credential.group), name: hello.name.into() };
     let profile = Profile {
         identity: identity.clone(),

@@ -188,7 +188,11 @@ impl Hub {
     }
 
     /// Lets a worker in; an older session of it goes.
-    pub(super) fn seat(&self, opening: impl FnOnce(u64, bool) -> Opening, identity: &Identity) -> Session {
+    pub(super) fn seat(
+        self: &Arc<Self>,
+        opening: impl FnOnce(u64, bool) -> Opening,
+        identity: &Identity,
+    ) -> Seated {
         let mut seats = self.seats();
         seats.epoch += 1;
         let flaps = seats.comings.note(identity, Instant::now());
@@ -211,11 +215,11 @@ impl Hub {
             older.close(Close::new(code, reason));
         }
         self.changed();
-        session
+        Seated { hub: Arc::clone(self), session, end: End::Lost }
     }
 
     /// A session has ended; a newer one of the same worker stays.
-    pub(super) fn unseat(&self, session: &Session, end: End) {
+    fn unseat(&self, session: &Session, end: End) {
         let mut seats = self.seats();
         if seats.sessions.get(session.identity()).is_some_and(|seated| seated.epoch() == session.epoch()) {
             seats.sessions.remove(session.identity());
@@ -232,5 +236,30 @@ impl Hub {
 
     fn seats(&self) -> MutexGuard<'_, Seats> {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The place of a session in the hub; dropped, it is free.
+pub(super) struct Seated {
+    hub: Arc<Hub>,
+    session: Session,
+    end: End,
+}
+
+impl Seated {
+    /// The session.
+    pub(super) fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Gives up the place, and says why.
+    pub(super) fn leave(mut self, end: End) {
+        self.end = end;
+    }
+}
+
+impl Drop for Seated {
+    fn drop(&mut self) {
+        self.hub.unseat(&self.session, self.end.clone());
     }
 }

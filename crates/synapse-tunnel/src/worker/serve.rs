@@ -28,7 +28,7 @@ use crate::{
     message::{FromGateway, FromWorker, Health, Hello, Status, Welcome, read},
     proof::{self, Claim},
     protocol::{self, CONTROL_PATH, Close, ERROR_HEADER, Liveness, VERSIONS, code},
-    tasks::Tasks,
+    tasks::{Starter, Tasks},
 };
 
 /// The time between two reports.
@@ -96,7 +96,7 @@ pub(super) async fn serve(worker: &Worker, socket: Socket) -> Ended {
         (ended, ..) => ended,
     };
     drop(connection);
-    tasks.stop();
+    drop(tasks);
     let close = match (&ended, remains.fault()) {
         (Ended::Left | Ended::Closed(_), _) => Close::new(code::DONE, "the worker is done"),
         (Ended::Duplicate, _) => Close::new(code::DUPLICATE, "the worker has a session here already"),
@@ -107,8 +107,8 @@ pub(super) async fn serve(worker: &Worker, socket: Socket) -> Ended {
     ended
 }
 
-fn builder(tasks: &Tasks, liveness: Liveness) -> http2::Builder<Tasks> {
-    let mut builder = http2::Builder::new(tasks.clone());
+fn builder(tasks: &Tasks, liveness: Liveness) -> http2::Builder<Starter> {
+    let mut builder = http2::Builder::new(tasks.starter());
     builder
         .timer(TokioTimer::new())
         .initial_stream_window_size(protocol::STREAM_WINDOW)

@@ -46,6 +46,16 @@ async fn a_black_hole_is_noticed_and_the_worker_is_back_when_it_ends() {
 }
 
 #[tokio::test]
+async fn a_worker_gives_up_a_gateway_that_falls_silent_by_itself() {
+    let gateway = gateway().await;
+    let (relay, _worker) = through(&gateway).await;
+    gateway.session("gpu-1").await;
+    relay.pass(Passing::Nothing);
+    let dials = |sent: &[u8]| String::from_utf8_lossy(sent).matches("GET /ws ").count();
+    relay.until_sent("a second dial into the black hole", |sent| dials(sent) == 2).await;
+}
+
+#[tokio::test]
 async fn a_cut_connection_breaks_its_calls_and_is_made_again() {
     let gateway = gateway().await;
     let (relay, _worker) = through(&gateway).await;

@@ -159,3 +159,17 @@ async fn a_gateway_that_drains_lets_calls_end_and_then_closes() {
     assert!(!session.is_routable());
     assert_eq!(gateway.end().await, End::Closed(Close::new(code::GOING_AWAY, "the gateway is going down")));
 }
+
+#[tokio::test]
+async fn a_session_ends_with_whoever_serves_it() {
+    let gateway = gateway().await;
+    let (_reply, service) = piped();
+    let _worker = Worker::start("gpu-1", &[&gateway.url()], service);
+    let session = gateway.session("gpu-1").await;
+    let reply = session.send(post("/", "x")).await.expect("a head");
+    let hub = Arc::clone(&gateway.hub);
+    drop(gateway);
+    within("the session to end", session.ended()).await;
+    assert!(within("the body to break", reply.into_body().collect()).await.is_err());
+    assert!(hub.sessions().is_empty());
+}
