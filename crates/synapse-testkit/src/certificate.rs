@@ -3,8 +3,9 @@
 use std::{fs, path::Path, sync::Arc};
 
 use rcgen::CertifiedKey;
-use rustls::{ClientConfig, RootCertStore};
-use tokio_rustls::TlsConnector;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_pki_types::PrivatePkcs8KeyDer;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// A self-signed certificate with its key.
 pub struct Authority {
@@ -30,16 +31,32 @@ impl Authority {
         fs::write(folder.join("tls.crt"), self.certificate.cert.pem()).expect("a certificate");
     }
 
-    /// A connector that trusts this certificate alone and offers these protocols.
+    /// What a client knows that trusts this certificate alone and offers these protocols.
     ///
     /// # Panics
     /// When the certificate cannot be trusted.
-    pub(crate) fn connector(&self, protocols: &[&[u8]]) -> TlsConnector {
+    pub fn client_config(&self, protocols: &[&[u8]]) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.cert.der().clone()).expect("a certificate to trust");
         let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-        TlsConnector::from(Arc::new(config))
+        Arc::new(config)
+    }
+
+    /// A connector of such a client.
+    pub(crate) fn connector(&self, protocols: &[&[u8]]) -> TlsConnector {
+        TlsConnector::from(self.client_config(protocols))
+    }
+
+    /// What takes TLS off connections with this certificate.
+    ///
+    /// # Panics
+    /// When the certificate does not fit its key.
+    pub fn acceptor(&self) -> TlsAcceptor {
+        let key = PrivatePkcs8KeyDer::from(self.certificate.signing_key.serialize_der());
+        let chain = vec![self.certificate.cert.der().clone()];
+        let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key.into());
+        TlsAcceptor::from(Arc::new(config.expect("a certificate with its key")))
     }
 }
 

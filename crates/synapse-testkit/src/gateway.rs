@@ -102,7 +102,7 @@ const CONFIG: &str = "synapse.yaml";
 const LAST_LINES: usize = 100;
 
 /// The process, with nothing of ours in its environment and everything it prints caught.
-fn command(binary: &Path, folder: &Path) -> Command {
+pub(crate) fn command(binary: &Path, folder: &Path) -> Command {
     let mut command = Command::new(binary);
     command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SYNAPSE_")) {

@@ -15,18 +15,15 @@ use synapse_store::{
     lock::DataDir,
     sqlite::{self, SqliteStore},
 };
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
-};
+use tokio::net::TcpListener;
 
 use crate::{
     banner,
     keys::KeyKeeper,
-    logs::LogWriter,
     reload::Reloader,
     server::{self, Server, tls::Certificates},
     settings::Settings,
+    signals,
     telemetry::{self, Telemetry},
 };
 
@@ -103,7 +100,8 @@ async fn run(
     tasks.push(tasks::spawn("reloader", reloader.watch()));
 
     banner::print(&gateway, server.addresses(), metrics_address, key_to_show.as_deref()).await?;
-    wait_for_signal(telemetry.writer.clone()).await?;
+    signals::wait(telemetry.writer.clone(), "changed files are read by themselves; the gateway runs on")
+        .await?;
     take_down(&gateway, &mut server).await;
     drop((tasks, folder));
     Ok(ExitCode::SUCCESS)
@@ -187,31 +185,6 @@ async fn look_for_local_engines(gateway: &Arc<Gateway>, own: Vec<u16>) -> anyhow
         }
     };
     Ok(tasks::spawn("local engines", watch))
-}
-
-async fn wait_for_signal(logs: LogWriter) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            // Asked to reload, as other servers are; or a terminal has closed.
-            _ = hang_up.recv() => tracing::info!("changed files are read by themselves; the gateway runs on"),
-        }
-    }
-    // A second signal ends the process at once.
-    tasks::detach("second signal", async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::warn!("a second signal ends the process at once");
-        logs.flush();
-        std::process::exit(1);
-    });
-    Ok(())
 }
 
 /// Not ready → no new connections → open requests finish, or are ended at the deadline.

@@ -9,8 +9,10 @@ mod logs;
 mod reload;
 mod server;
 mod settings;
+mod signals;
 mod surroundings;
 mod telemetry;
+mod worker;
 
 use std::{
     io::{self, Write},

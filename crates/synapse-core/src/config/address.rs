@@ -91,11 +91,16 @@ impl Locality {
     /// What is assumed of `host` where nobody says: addresses and names that only exist in the house
     /// are on premises.
     pub fn of_host(host: &str) -> Self {
-        let in_house = match host.parse::<IpAddr>() {
-            Ok(ip) => is_private(ip),
-            Err(_) => is_local_name(host),
-        };
-        if in_house { Self::OnPrem } else { Self::Cloud }
+        match host.parse::<IpAddr>() {
+            Ok(ip) => Self::of_address(ip),
+            Err(_) if is_local_name(host) => Self::OnPrem,
+            Err(_) => Self::Cloud,
+        }
+    }
+
+    /// Where an address is: private ones are on premises.
+    pub fn of_address(ip: IpAddr) -> Self {
+        if is_private(ip) { Self::OnPrem } else { Self::Cloud }
     }
 }
 

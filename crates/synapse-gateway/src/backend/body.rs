@@ -1,5 +1,5 @@
-//! Bodies on their way to a backend: bytes in memory, or pieces of a spooled upload. Either can be
-//! sent again for a further attempt.
+//! Bodies on their way to a backend: bytes in memory, pieces of a spooled upload, or what only passes
+//! through.
 
 use std::{
     collections::VecDeque,
@@ -46,8 +46,19 @@ impl Segment {
     }
 }
 
+/// A body that comes from elsewhere.
+type Passing = Pin<Box<dyn Body<Data = Bytes, Error = io::Error> + Send>>;
+
 /// A request's body as hyper sends it.
-pub struct UpstreamBody {
+pub struct UpstreamBody(Source);
+
+enum Source {
+    Pieces(Pieces),
+    Passing(Passing),
+}
+
+/// A body that is at hand.
+struct Pieces {
     /// The next piece; most bodies have one.
     next: Option<Segment>,
     rest: VecDeque<Segment>,
@@ -73,20 +84,22 @@ impl UpstreamBody {
         let next = segments.next();
         let rest: VecDeque<_> = segments.collect();
         let left = next.iter().chain(&rest).map(Segment::len).sum();
-        Self { next, rest, reading: None, left }
+        Self(Source::Pieces(Pieces { next, rest, reading: None, left }))
     }
 
+    /// A body that passes through as it comes.
+    pub fn passing(body: impl Body<Data = Bytes, Error = io::Error> + Send + 'static) -> Self {
+        Self(Source::Passing(Box::pin(body)))
+    }
+}
+
+impl Pieces {
     fn handed(&mut self, bytes: Bytes) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         self.left -= bytes.len() as u64;
         Poll::Ready(Some(Ok(Frame::data(bytes))))
     }
-}
 
-impl Body for UpstreamBody {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         loop {
             if let Some(reading) = &mut self.reading {
                 let read = ready!(Pin::new(reading).poll(cx));
@@ -96,8 +109,7 @@ impl Body for UpstreamBody {
                     Err(error) => Poll::Ready(Some(Err(error))),
                 };
             }
-            let this = &mut *self;
-            match this.next.take().or_else(|| this.rest.pop_front()) {
+            match self.next.take().or_else(|| self.rest.pop_front()) {
                 None => return Poll::Ready(None),
                 Some(Segment::Memory(bytes)) => return self.handed(bytes),
                 Some(Segment::File(file, range)) => {
@@ -110,13 +122,31 @@ impl Body for UpstreamBody {
             }
         }
     }
+}
+
+impl Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match &mut self.0 {
+            Source::Pieces(pieces) => pieces.poll_frame(cx),
+            Source::Passing(body) => body.as_mut().poll_frame(cx),
+        }
+    }
 
     fn is_end_stream(&self) -> bool {
-        self.left == 0
+        match &self.0 {
+            Source::Pieces(pieces) => pieces.left == 0,
+            Source::Passing(body) => body.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
+        match &self.0 {
+            Source::Pieces(pieces) => SizeHint::with_exact(pieces.left),
+            Source::Passing(body) => body.size_hint(),
+        }
     }
 }
 

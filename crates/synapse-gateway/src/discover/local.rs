@@ -3,25 +3,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use hyper::{HeaderMap, Method, header::HeaderName};
-use serde_json::Value;
 use synapse_core::config::snapshot::{BackendSpec, BaseUrl, EngineKind, Locality, Timeouts};
 
-use crate::{
-    backend::{
-        Backend, UpstreamBody, UpstreamCall,
-        http::{HttpBackend, TlsSetup},
-    },
-    stream::read_at_most,
-};
-
-/// A gateway's answer to whoever sends the hop header.
-pub const INSTANCE_HEADER: HeaderName = HeaderName::from_static("x-synapse-instance");
+use super::identify::{Heard, ask, signature};
+use crate::backend::http::{HttpBackend, TlsSetup};
 
 /// How long a neighbour may take to answer.
 const PATIENCE: Duration = Duration::from_millis(500);
-const MAX_ANSWER: usize = 1024 * 1024;
 
 /// The usual ports, with what usually listens there.
 pub const USUAL: [(u16, EngineKind, &str); 6] = [
@@ -44,23 +32,13 @@ async fn identify(port: u16, usual: EngineKind, name: &str, instance: &str) -> O
     let mut spec = spec(port, usual, name);
     let transport = HttpBackend::new(&spec, &TlsSetup::default(), instance).ok()?;
     let path = if usual == EngineKind::Ollama { "/api/version" } else { "/v1/models" };
-    let answer: Value = serde_json::from_slice(&ask(&transport, path).await?).ok()?;
+    let Heard::Answer(answer) = ask(&transport, path.to_owned(), PATIENCE).await else { return None };
     spec.kind = if usual == EngineKind::Ollama {
         answer["version"].as_str().map(|_| EngineKind::Ollama)?
     } else {
-        kind_of(answer["data"].as_array()?)
+        signature(answer["data"].as_array()?).unwrap_or(EngineKind::OpenAi)
     };
     Some(spec)
-}
-
-/// Engines sign their models.
-fn kind_of(models: &[Value]) -> EngineKind {
-    match models.first().and_then(|model| model["owned_by"].as_str()) {
-        Some("vllm") => EngineKind::Vllm,
-        Some("sglang") => EngineKind::Sglang,
-        Some("llamacpp") => EngineKind::LlamaCpp,
-        _ => EngineKind::OpenAi,
-    }
 }
 
 fn spec(port: u16, kind: EngineKind, name: &str) -> BackendSpec {
@@ -74,24 +52,4 @@ fn spec(port: u16, kind: EngineKind, name: &str) -> BackendSpec {
         max_in_flight: None,
         ca_file: None,
     }
-}
-
-/// The body of a successful answer of something that is no gateway.
-async fn ask(transport: &HttpBackend, path: &str) -> Option<Bytes> {
-    let call = UpstreamCall {
-        method: Method::GET,
-        path: path.to_owned(),
-        headers: HeaderMap::new(),
-        body: UpstreamBody::empty(),
-        connect_timeout: PATIENCE,
-        on_fresh_connection: true,
-    };
-    let asked = async {
-        let reply = transport.call(call).await.ok()?;
-        if !reply.status.is_success() || reply.headers.contains_key(INSTANCE_HEADER) {
-            return None;
-        }
-        read_at_most(reply.body, MAX_ANSWER).await.ok()
-    };
-    tokio::time::timeout(PATIENCE, asked).await.ok().flatten()
 }

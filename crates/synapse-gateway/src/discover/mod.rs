@@ -2,6 +2,7 @@
 //! a model survives one failed poll, and nothing here is ever waited for by a request.
 
 mod engines;
+pub mod identify;
 pub mod local;
 mod probe;
 mod signals;
@@ -85,6 +86,7 @@ impl Watcher {
             self.list_models(handle).await;
         }
         self.publish(handle);
+        handle.note_look();
     }
 
     /// Whether the backend has just come up.

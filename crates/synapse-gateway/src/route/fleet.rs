@@ -17,6 +17,7 @@ use synapse_core::{
     config::snapshot::{BackendSpec, Discovery},
     id::BackendId,
 };
+use tokio::sync::watch;
 
 use super::{
     admission::Line,
@@ -120,6 +121,7 @@ pub struct BackendHandle {
     listing_lost: AtomicBool,
     endpoints: Mutex<HashMap<String, Arc<Endpoint>>>,
     prober: Mutex<Option<TaskGuard>>,
+    looks: watch::Sender<()>,
     pace: Mutex<Discovery>,
 }
 
@@ -156,6 +158,7 @@ impl BackendHandle {
             listing_lost: AtomicBool::new(false),
             endpoints: Mutex::default(),
             prober: Mutex::default(),
+            looks: watch::Sender::new(()),
             pace: Mutex::new(pace),
             spec,
         })
@@ -406,6 +409,16 @@ impl BackendHandle {
     /// Sets how often it is looked at.
     pub fn set_pace(&self, pace: Discovery) {
         *self.pace.lock().unwrap_or_else(PoisonError::into_inner) = pace;
+    }
+
+    /// Tells of every look that is taken at it.
+    pub fn looks(&self) -> watch::Receiver<()> {
+        self.looks.subscribe()
+    }
+
+    /// A look has been taken at it.
+    pub fn note_look(&self) {
+        self.looks.send_replace(());
     }
 
     /// Hands over the task that watches it; it stops when the backend leaves the fleet.

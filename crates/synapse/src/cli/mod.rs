@@ -11,8 +11,11 @@ mod serve;
 mod simulate;
 mod team;
 mod time;
+mod worker;
 
 use std::{
+    env,
+    ffi::OsString,
     io::{self, Write},
     path::Path,
     process::ExitCode,
@@ -43,6 +46,9 @@ pub(crate) struct Cli {
 enum Command {
     /// Run the gateway
     Serve(serve::ServeArgs),
+    /// Connect an engine to a gateway from anywhere: it dials out, and needs no public address
+    #[command(visible_alias = "client")]
+    Worker(worker::WorkerArgs),
     /// Run a simulated inference engine that speaks the real wire formats
     Simulate(simulate::SimulateArgs),
     /// Check a configuration: every mistake at once, with its line and a hint
@@ -60,7 +66,7 @@ impl Cli {
     /// Reads the arguments and the environment of this process. Prints help, the version or the
     /// mistake, and exits, where these leave nothing to run.
     pub(crate) fn from_process() -> Self {
-        let matches = environment::extend(Self::command()).get_matches();
+        let matches = environment::extend(Self::command()).get_matches_from(arguments(env::args_os()));
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
     }
 
@@ -69,6 +75,7 @@ impl Cli {
         match self.command {
             // Its cores have runtimes of their own; this one watches.
             Command::Serve(args) => one_core()?.block_on(serve::run(args)),
+            Command::Worker(args) => one_core()?.block_on(worker::run(args)),
             Command::Simulate(args) => all_cores()?.block_on(simulate::run(args)),
             Command::Check(check) => Ok(check.run(&Process, &mut io::stdout().lock())?),
             Command::Config(config) => {
@@ -86,6 +93,18 @@ impl Cli {
             }
         }
     }
+}
+
+/// A binary named `synapse-client…` is a worker without being told.
+fn arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<_> = given.collect();
+    let named = |path: &OsString| Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned());
+    let is_client = arguments.first().and_then(named).is_some_and(|name| name.starts_with("synapse-client"));
+    let says_so = |first: &OsString| ["worker", "client", "--version", "-V"].iter().any(|word| first == word);
+    if is_client && !arguments.get(1).is_some_and(says_so) {
+        arguments.insert(1, "worker".into());
+    }
+    arguments
 }
 
 /// Prints `problems` as compilers do, so that editors can jump to them.
@@ -111,6 +130,20 @@ fn one_core() -> anyhow::Result<Runtime> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_binary_named_synapse_client_is_a_worker() {
+        let read = |line: &str| arguments(line.split(' ').map(OsString::from)).join(" ".as_ref());
+        for (line, want) in [
+            ("/usr/bin/synapse serve", "/usr/bin/synapse serve"),
+            ("synapse-client --name a", "synapse-client worker --name a"),
+            ("/home/me/.local/bin/synapse-client-v2", "/home/me/.local/bin/synapse-client-v2 worker"),
+            ("synapse-client worker --name a", "synapse-client worker --name a"),
+            ("synapse-client --version", "synapse-client --version"),
+        ] {
+            assert_eq!(read(line), want);
+        }
+    }
 
     #[test]
     fn the_tree_of_commands_is_sound() {

@@ -27,7 +27,7 @@ use synapse_core::{
 };
 use synapse_gateway::{
     backend::http::HOP_HEADER,
-    discover::local::INSTANCE_HEADER,
+    discover::identify::INSTANCE_HEADER,
     gateway::Gateway,
     health, models,
     pipeline::{self, Inbound},

@@ -27,3 +27,4 @@ mod start;
 mod streams;
 mod tidy;
 mod transport;
+mod worker;

@@ -7,7 +7,10 @@ use std::{
     net::SocketAddr,
     path::Path,
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU8, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -16,7 +19,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
-use synapse_core::config::snapshot::BackendSpec;
+use synapse_core::config::snapshot::{BackendSpec, Locality};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, lookup_host},
@@ -65,7 +68,11 @@ pub struct TlsSetup {
 }
 
 impl TlsSetup {
-    fn config(&self, ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, Failure> {
+    /// How to speak TLS when the authorities in `ca_file` are trusted besides the system's.
+    ///
+    /// # Errors
+    /// When the file cannot be used.
+    pub fn config(&self, ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, Failure> {
         match ca_file {
             None => Ok(Arc::clone(self.system.get_or_init(|| client_config(system_roots())))),
             Some(path) => {
@@ -109,7 +116,14 @@ pub(super) struct Connector {
     host: String,
     port: u16,
     tls: Option<(TlsConnector, ServerName<'static>)>,
+    stays_in_house: bool,
+    /// Where the latest connection led to.
+    reached: AtomicU8,
 }
+
+const NOWHERE: u8 = 0;
+const IN_HOUSE: u8 = 1;
+const OUTSIDE: u8 = 2;
 
 impl Connector {
     pub(super) fn new(spec: &BackendSpec, setup: &TlsSetup) -> Result<Self, Failure> {
@@ -119,7 +133,27 @@ impl Connector {
         } else {
             None
         };
-        Ok(Self { host: spec.url.host.clone(), port: spec.url.port, tls })
+        Ok(Self {
+            host: spec.url.host.clone(),
+            port: spec.url.port,
+            tls,
+            stays_in_house: false,
+            reached: AtomicU8::new(NOWHERE),
+        })
+    }
+
+    /// Connects to no public address from now on.
+    pub(super) fn stay_in_house(&mut self) {
+        self.stays_in_house = true;
+    }
+
+    /// Where the latest connection led to.
+    pub(super) fn reached(&self) -> Option<Locality> {
+        match self.reached.load(Ordering::Relaxed) {
+            IN_HOUSE => Some(Locality::OnPrem),
+            OUTSIDE => Some(Locality::Cloud),
+            _ => None,
+        }
     }
 
     /// A new connection. Until it stands, nothing of a request has left the house.
@@ -141,8 +175,16 @@ impl Connector {
 
     /// Tries the name's addresses in turn; one that swallows packets must not hide the others.
     async fn tcp(&self) -> io::Result<TcpStream> {
-        let addresses: Vec<SocketAddr> = lookup_host((self.host.as_str(), self.port)).await?.collect();
+        let mut addresses: Vec<SocketAddr> = lookup_host((self.host.as_str(), self.port)).await?.collect();
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        if self.stays_in_house {
+            // Here and not before: a name may lead elsewhere at any time.
+            let found = addresses.len();
+            addresses.retain(|address| Locality::of_address(address.ip()) == Locality::OnPrem);
+            if addresses.len() < found {
+                last = io::Error::new(io::ErrorKind::PermissionDenied, "the name leads to a public address");
+            }
+        }
         for (at, address) in addresses.iter().enumerate() {
             let connecting = TcpStream::connect(address);
             let connected = if at + 1 < addresses.len() {
@@ -151,10 +193,55 @@ impl Connector {
                 connecting.await
             };
             match connected {
-                Ok(stream) => return Ok(stream),
+                Ok(stream) => {
+                    let outside = Locality::of_address(address.ip()) == Locality::Cloud;
+                    self.reached.store(if outside { OUTSIDE } else { IN_HOUSE }, Ordering::Relaxed);
+                    return Ok(stream);
+                }
                 Err(error) => last = error,
             }
         }
         Err(last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use synapse_core::config::snapshot::{BaseUrl, EngineKind, Timeouts};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn connector(host: &str, port: u16) -> Connector {
+        let spec = BackendSpec {
+            id: "b".into(),
+            kind: EngineKind::OpenAi,
+            url: BaseUrl { https: false, host: host.into(), port, path: String::new() },
+            api_key: None,
+            locality: Locality::OnPrem,
+            timeouts: Timeouts::default(),
+            max_in_flight: None,
+            ca_file: None,
+        };
+        let mut connector = Connector::new(&spec, &TlsSetup::default()).expect("a connector");
+        connector.stay_in_house();
+        connector
+    }
+
+    #[tokio::test]
+    async fn what_stays_in_the_house_does_not_even_try_a_public_address() {
+        // An address for documentation, which nobody has.
+        let connector = connector("203.0.113.1", 80);
+        let refused = connector.tcp().await.expect_err("a refusal");
+        assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+        assert_eq!(connector.reached(), None);
+    }
+
+    #[tokio::test]
+    async fn where_a_connection_led_is_known() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let connector = connector("localhost", listener.local_addr().expect("an address").port());
+        connector.tcp().await.expect("a connection");
+        assert_eq!(connector.reached(), Some(Locality::OnPrem));
     }
 }

@@ -15,7 +15,10 @@ use hyper::{
     header::{AUTHORIZATION, HOST, HeaderName, HeaderValue},
 };
 use secrecy::ExposeSecret;
-use synapse_core::{config::snapshot::BackendSpec, id::BackendId};
+use synapse_core::{
+    config::snapshot::{BackendSpec, Locality},
+    id::BackendId,
+};
 
 pub use connect::TlsSetup;
 pub use pool::{pin_shard, set_shards};
@@ -66,6 +69,18 @@ impl HttpBackend {
             authorization: authorization.transpose()?,
             hop: HeaderValue::from_str(hop)?,
         })
+    }
+
+    /// The same, but it connects to no address outside the house, whatever the host's name leads to.
+    #[must_use]
+    pub fn within_house(mut self) -> Self {
+        self.connector.stay_in_house();
+        self
+    }
+
+    /// Where the latest connection led to; `None` before the first.
+    pub fn reached(&self) -> Option<Locality> {
+        self.connector.reached()
     }
 
     fn request(&self, call: UpstreamCall) -> Result<Request<UpstreamBody>, BackendError> {
