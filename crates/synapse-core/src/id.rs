@@ -79,9 +79,24 @@ text_id!(
     TeamName
 );
 text_id!(
+    /// The name of a group: the keys, workers and backends that belong together.
+    GroupName
+);
+text_id!(
     /// Correlates one request across the response, logs and records.
     RequestId
 );
+
+impl GroupName {
+    /// The group of whatever names none.
+    pub const DEFAULT: &str = "default";
+}
+
+impl Default for GroupName {
+    fn default() -> Self {
+        Self::DEFAULT.into()
+    }
+}
 
 /// A sequence of scattered numbers (SplitMix64) from a random start: identifiers have to differ, not
 /// to be secret, and asking the system for randomness costs more than the rest of making one.

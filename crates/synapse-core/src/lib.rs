@@ -11,3 +11,4 @@ pub mod operation;
 pub mod principal;
 pub mod store;
 pub mod usage;
+pub mod worker;

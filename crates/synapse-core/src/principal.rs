@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::{
     error::{Fault, FaultKind},
     glob::Glob,
-    id::{KeyId, TeamName},
+    id::{GroupName, KeyId, TeamName},
     key::{ApiKey, SecretHash},
 };
 
@@ -18,6 +18,8 @@ pub struct Principal {
     pub key: KeyId,
     /// The team that the key belongs to.
     pub team: TeamName,
+    /// The group whose backends and workers it reaches, and no others.
+    pub group: GroupName,
     /// The models it may use.
     pub models: Vec<Glob>,
     /// When it stops working.
@@ -130,6 +132,7 @@ mod tests {
         Principal {
             key: id.clone(),
             team: "lab".into(),
+            group: GroupName::default(),
             models: vec![Glob::new("llama*")],
             expires_at: None,
             state,

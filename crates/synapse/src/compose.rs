@@ -4,8 +4,9 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Du
 
 use anyhow::Context;
 use secrecy::ExposeSecret;
-use synapse_core::config::snapshot::{
-    AuthMode, BackendSpec, BaseUrl, EngineKind, Locality, Snapshot, Timeouts,
+use synapse_core::{
+    config::snapshot::{AuthMode, BackendSpec, BaseUrl, EngineKind, Locality, Snapshot, Timeouts},
+    id::GroupName,
 };
 use synapse_gateway::{
     backend::http::set_shards, discover::local, gateway::Gateway, tasks, tasks::TaskGuard,
@@ -143,6 +144,7 @@ async fn start_demo() -> anyhow::Result<(Option<TaskGuard>, Extension)> {
     let address = simulator.addr();
     let spec = Arc::new(BackendSpec {
         id: "demo".into(),
+        groups: vec![GroupName::default()],
         kind: EngineKind::OpenAi,
         url: BaseUrl {
             https: false,

@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use synapse_core::{
     config::snapshot::StaticKey,
     glob::Glob,
-    id::TeamName,
+    id::{GroupName, TeamName},
     key::{ApiKey, SecretHash},
     principal::{KeyState, Principal},
     store::{
@@ -96,6 +96,7 @@ impl KeyKeeper {
             let principal = Principal {
                 key: key.id().clone(),
                 team: TeamName::from(DEFAULT_TEAM),
+                group: GroupName::default(),
                 models: vec![Glob::new("*")],
                 expires_at: None,
                 state: KeyState::Active,
@@ -136,6 +137,7 @@ fn principal_of(key: &StaticKey) -> Principal {
     Principal {
         key: key.id.clone(),
         team: TeamName::from(DEFAULT_TEAM),
+        group: GroupName::default(),
         models: key.models.clone(),
         expires_at: None,
         state: KeyState::Active,

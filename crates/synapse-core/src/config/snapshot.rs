@@ -6,7 +6,7 @@ use secrecy::SecretString;
 
 use crate::{
     glob::Glob,
-    id::{BackendId, KeyId},
+    id::{BackendId, GroupName, KeyId},
 };
 
 /// Everything that a configuration file says, checked and with defaults filled in.
@@ -183,6 +183,8 @@ pub enum Locality {
 pub struct BackendSpec {
     /// Its name, unique.
     pub id: BackendId,
+    /// The groups whose keys reach it.
+    pub groups: Vec<GroupName>,
     /// What speaks there.
     pub kind: EngineKind,
     /// Where it listens.

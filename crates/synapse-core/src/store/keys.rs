@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{StoreError, check_name};
 use crate::{
     glob::Glob,
-    id::{KeyId, TeamName},
+    id::{GroupName, KeyId, TeamName},
     key::ApiKey,
     principal::{KeyState, KeyTable, Principal},
 };
@@ -61,6 +61,7 @@ impl KeyInfo {
         Principal {
             key: self.id.clone(),
             team: self.team.clone(),
+            group: GroupName::default(),
             models: self.models.clone(),
             expires_at: self.expires_at,
             state,

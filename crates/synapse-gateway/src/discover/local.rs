@@ -3,7 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use synapse_core::config::snapshot::{BackendSpec, BaseUrl, EngineKind, Locality, Timeouts};
+use synapse_core::{
+    config::snapshot::{BackendSpec, BaseUrl, EngineKind, Locality, Timeouts},
+    id::GroupName,
+};
 
 use super::identify::{Heard, ask, signature};
 use crate::backend::http::{HttpBackend, TlsSetup};
@@ -44,6 +47,7 @@ async fn identify(port: u16, usual: EngineKind, name: &str, instance: &str) -> O
 fn spec(port: u16, kind: EngineKind, name: &str) -> BackendSpec {
     BackendSpec {
         id: name.into(),
+        groups: vec![GroupName::default()],
         kind,
         url: BaseUrl { https: false, host: "localhost".to_owned(), port, path: String::new() },
         api_key: None,

@@ -11,7 +11,7 @@ use synapse_core::{
     config::snapshot::{Auth, AuthMode},
     error::{Fault, FaultKind},
     glob::Glob,
-    id::KeyId,
+    id::{GroupName, KeyId},
     principal::{KeyState, KeyTable, Principal},
 };
 
@@ -96,6 +96,7 @@ fn anyone() -> Arc<Principal> {
         Arc::new(Principal {
             key: KeyId::from("anonymous"),
             team: "default".into(),
+            group: GroupName::default(),
             models: vec![Glob::new("*")],
             expires_at: None,
             state: KeyState::Active,

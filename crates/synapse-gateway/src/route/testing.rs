@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use synapse_core::{
     config::snapshot::{BackendSpec, BaseUrl, Breaker, Discovery, EngineKind, Locality, Timeouts},
-    id::BackendId,
+    id::{BackendId, GroupName},
 };
 
 use super::{catalog::Candidate, fleet::BackendHandle};
@@ -35,6 +35,7 @@ pub(super) fn backend(name: &str, max_in_flight: Option<u32>) -> Arc<BackendHand
     let url = BaseUrl { https: false, host: "localhost".to_owned(), port: 1, path: String::new() };
     let spec = BackendSpec {
         id: name.into(),
+        groups: vec![GroupName::default()],
         kind: EngineKind::OpenAi,
         url,
         api_key: None,

@@ -106,6 +106,7 @@ async fn work(settings: Settings, telemetry: &telemetry::Telemetry) -> anyhow::R
 fn spec(settings: &Settings) -> BackendSpec {
     BackendSpec {
         id: settings.name.as_str().into(),
+        groups: Vec::new(),
         kind: settings.engine.unwrap_or(EngineKind::OpenAi),
         url: settings.url.clone(),
         api_key: settings.api_key.clone(),

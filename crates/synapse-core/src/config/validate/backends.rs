@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use super::{Check, Unique, access::header_safe, raw, seconds};
-use crate::config::snapshot::{BackendSpec, BaseUrl, EngineKind, Locality, Timeouts};
+use crate::{
+    config::snapshot::{BackendSpec, BaseUrl, EngineKind, Locality, Timeouts},
+    id::GroupName,
+};
 
 /// Names that others may refer to.
 pub(super) struct Names {
@@ -52,6 +55,7 @@ fn spec(raw: raw::Backend, at: &str, check: &mut Check<'_>) -> Option<BackendSpe
     }
     Some(BackendSpec {
         id: raw.name?.into(),
+        groups: vec![GroupName::default()],
         kind: kind(raw.kind),
         url,
         api_key: raw.api_key.map(|key| key.0),

@@ -215,6 +215,7 @@ mod tests {
     fn connector(host: &str, port: u16) -> Connector {
         let spec = BackendSpec {
             id: "b".into(),
+            groups: Vec::new(),
             kind: EngineKind::OpenAi,
             url: BaseUrl { https: false, host: host.into(), port, path: String::new() },
             api_key: None,
