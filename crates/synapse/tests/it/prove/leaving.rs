@@ -154,7 +154,7 @@ async fn the_engine_learns_at_once_of_a_caller_who_leaves() {
     assert_eq!(delays.len() as u64, 4 * callers, "the engine learns of all that reached it");
     gateway.metric("synapse_requests_in_flight", &[], |open| open == 0.0).await;
     Figure {
-        key: "2-disconnects",
+        key: "2b-disconnects",
         test: "the_engine_learns_at_once_of_a_caller_who_leaves",
         promise: "Callers leave while they send, before the head, during the prompt, in mid-stream or waiting for a plain reply: the engine learns of all that reached it",
         measured: percentile(delays.iter().copied(), 0.99).as_secs_f64() * 1000.0,
@@ -164,7 +164,7 @@ async fn the_engine_learns_at_once_of_a_caller_who_leaves() {
     .hold();
     if let Some((before, after)) = memory.zip(resident_mib(gateway.pid())) {
         Figure {
-            key: "2-disconnects-memory",
+            key: "2c-disconnects-memory",
             test: "the_engine_learns_at_once_of_a_caller_who_leaves",
             promise: "… and nothing of them stays in memory",
             measured: (after - before).max(0.0),
