@@ -10,10 +10,13 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use hyper::header::HeaderValue;
 use synapse_core::{
     config::snapshot::{BackendSpec, BaseUrl, Discovery, Snapshot},
     principal::KeyTable,
+    worker::WorkerKeyTable,
 };
+use synapse_tunnel::gateway::{Credential, Hub, HubOptions};
 use tokio::sync::Notify;
 
 use crate::{
@@ -25,19 +28,20 @@ use crate::{
     route::{
         admission::WaitingRoom,
         budget::RetryBudget,
-        catalog::Catalog,
         fleet::{BackendHandle, Fleet, Health},
+        realm::Realms,
     },
+    workers::Workers,
 };
 
 /// What requests see; immutable.
 pub struct Live {
     /// The configuration.
     pub snapshot: Arc<Snapshot>,
-    /// The backends.
+    /// The backends of all groups.
     pub fleet: Arc<Fleet>,
-    /// The models.
-    pub catalog: Catalog,
+    /// What each group reaches of them.
+    pub realms: Realms,
 }
 
 /// The gateway.
@@ -46,12 +50,16 @@ pub struct Gateway {
     keys: ArcSwap<KeyTable>,
     /// Engines found on this machine.
     local: Mutex<Vec<Arc<BackendSpec>>>,
+    worker_keys: Arc<ArcSwap<WorkerKeyTable>>,
+    hub: Arc<Hub>,
+    workers: Mutex<Workers>,
     /// Serialises changes of `live`; requests never touch it.
     changing: Mutex<()>,
     listing_changed: Arc<Notify>,
     stores_reachable: AtomicBool,
     tls: TlsSetup,
     instance: Arc<str>,
+    hop: HeaderValue,
     /// Retries as a share of traffic.
     pub budget: RetryBudget,
     /// What the requests that wait for a backend share.
@@ -78,16 +86,21 @@ impl Gateway {
     ) -> Result<Arc<Self>, BackendFault> {
         let metrics = Arc::new(Metrics::new());
         let empty =
-            Live { snapshot: Arc::clone(&snapshot), fleet: Arc::default(), catalog: Catalog::default() };
+            Live { snapshot: Arc::clone(&snapshot), fleet: Arc::default(), realms: Realms::default() };
+        let worker_keys = Arc::<ArcSwap<WorkerKeyTable>>::default();
         let gateway = Arc::new(Self {
             live: ArcSwap::from_pointee(empty),
             keys: ArcSwap::default(),
             local: Mutex::default(),
+            hub: Hub::new(hub_options(instance, &worker_keys)),
+            worker_keys,
+            workers: Mutex::default(),
             changing: Mutex::default(),
             listing_changed: Arc::default(),
             stores_reachable: AtomicBool::new(false),
             tls: TlsSetup::default(),
             instance: instance.into(),
+            hop: HeaderValue::from_str(instance).unwrap_or(HeaderValue::from_static("-")),
             budget: RetryBudget::new(Instant::now()),
             waiting: Arc::default(),
             journal: Journal::new(Arc::clone(&metrics), sink),
@@ -106,6 +119,48 @@ impl Gateway {
     /// The keys that are current.
     pub fn keys(&self) -> Arc<KeyTable> {
         self.keys.load_full()
+    }
+
+    /// The workers' keys that are current.
+    pub fn worker_keys(&self) -> Arc<WorkerKeyTable> {
+        self.worker_keys.load_full()
+    }
+
+    /// Replaces the workers' keys. Sessions whose key is gone, or means something else now, end at once.
+    pub fn set_worker_keys(&self, keys: WorkerKeyTable) {
+        self.worker_keys.store(Arc::new(keys));
+        let keys = self.worker_keys();
+        let ended = self.hub.revoke(|credential| !holds(&keys, credential));
+        if ended > 0 {
+            tracing::info!(sessions = ended, "workers' keys have changed; their sessions were ended");
+        }
+    }
+
+    /// Where workers come in.
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// Looks at the workers that are in the fleet.
+    pub fn with_workers<R>(&self, look: impl FnOnce(&Workers) -> R) -> R {
+        look(&self.workers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes in what has changed with the workers.
+    pub(crate) fn take_in_workers(&self) {
+        let _change = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let sessions = self.hub.sessions();
+        let changes = {
+            let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+            workers.take_in(&sessions, &self.hop, &self.metrics)
+        };
+        let live = self.live();
+        if changes.fleet {
+            let others = live.fleet.iter().filter(|backend| !is_worker(backend)).cloned().collect();
+            self.set_fleet(&live, Arc::clone(&live.snapshot), others);
+        } else if changes.models {
+            self.rebuild_realms();
+        }
     }
 
     /// Marks requests that have passed this gateway.
@@ -207,6 +262,16 @@ impl Gateway {
             };
             kept.push(handle);
         }
+        self.set_fleet(&old, snapshot, kept);
+        for handle in fresh {
+            discover::watch(&handle, Arc::clone(&self.metrics), Arc::clone(&self.listing_changed));
+        }
+        Ok(())
+    }
+
+    /// Makes these backends and the workers the fleet.
+    fn set_fleet(&self, old: &Live, snapshot: Arc<Snapshot>, mut kept: Vec<Arc<BackendHandle>>) {
+        self.with_workers(|workers| kept.extend(workers.handles().cloned()));
         for gone in old.fleet.iter().filter(|b| !kept.iter().any(|k| Arc::ptr_eq(k, b))) {
             gone.retire();
             if kept.iter().all(|k| k.id() != gone.id()) {
@@ -214,12 +279,8 @@ impl Gateway {
             }
         }
         let fleet = Arc::new(Fleet::new(kept));
-        let catalog = Catalog::build(&snapshot, &fleet, &old.catalog);
-        self.live.store(Arc::new(Live { snapshot, fleet, catalog }));
-        for handle in fresh {
-            discover::watch(&handle, Arc::clone(&self.metrics), Arc::clone(&self.listing_changed));
-        }
-        Ok(())
+        let realms = Realms::build(&snapshot, &fleet, &old.realms);
+        self.live.store(Arc::new(Live { snapshot, fleet, realms }));
     }
 
     fn open_backend(
@@ -237,11 +298,16 @@ impl Gateway {
         loop {
             self.listing_changed.notified().await;
             let _change = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-            let live = self.live();
-            let (snapshot, fleet) = (Arc::clone(&live.snapshot), Arc::clone(&live.fleet));
-            let catalog = Catalog::build(&snapshot, &fleet, &live.catalog);
-            self.live.store(Arc::new(Live { snapshot, fleet, catalog }));
+            self.rebuild_realms();
         }
+    }
+
+    /// Looks anew at what backends list; to be called by whoever holds `changing`.
+    fn rebuild_realms(&self) {
+        let live = self.live();
+        let (snapshot, fleet) = (Arc::clone(&live.snapshot), Arc::clone(&live.fleet));
+        let realms = Realms::build(&snapshot, &fleet, &live.realms);
+        self.live.store(Arc::new(Live { snapshot, fleet, realms }));
     }
 }
 
@@ -251,6 +317,26 @@ impl Gateway {
 pub struct BackendFault {
     backend: String,
     source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+fn hub_options(instance: &str, keys: &Arc<ArcSwap<WorkerKeyTable>>) -> HubOptions {
+    let keys = Arc::clone(keys);
+    HubOptions {
+        is_valid: Box::new(move |credential| holds(&keys.load(), credential)),
+        ..HubOptions::new(instance, env!("CARGO_PKG_VERSION"))
+    }
+}
+
+/// Whether a worker's key is still what it was when the worker came.
+fn holds(keys: &WorkerKeyTable, credential: &Credential) -> bool {
+    keys.find(&credential.secret).is_some_and(|key| {
+        key.group.as_str() == &*credential.group && key.allows_cloud == credential.allows_cloud
+    })
+}
+
+/// Whether a backend is a worker: their names have a slash, and no configured name has.
+fn is_worker(backend: &BackendHandle) -> bool {
+    backend.id().as_str().contains('/')
 }
 
 /// Whether an address is this machine's own.
@@ -263,6 +349,7 @@ fn same_backend(a: &BackendSpec, b: &BackendSpec) -> bool {
     use secrecy::ExposeSecret;
     let key = |spec: &BackendSpec| spec.api_key.as_ref().map(|k| k.expose_secret().to_owned());
     a.kind == b.kind
+        && a.groups == b.groups
         && a.url == b.url
         && a.locality == b.locality
         && a.timeouts == b.timeouts

@@ -15,3 +15,4 @@ pub mod respond;
 pub mod route;
 pub mod stream;
 pub mod tasks;
+pub mod workers;

@@ -48,14 +48,16 @@ fn run(
 }
 
 fn list(live: &Live, caller: &Principal) -> Value {
-    let allowed = live.catalog.allowed(caller);
+    let allowed = live.realms.of(&caller.group).catalog.allowed(caller);
     let data: Vec<Value> = allowed.map(|(id, fields)| object(id, fields)).collect();
     json!({ "object": "list", "data": data })
 }
 
 fn one(live: &Live, caller: &Principal, id: &str) -> Result<Value, Fault> {
     let route = find(live, caller, id)?;
-    if let Some((id, fields)) = live.catalog.listing().iter().find(|(known, _)| known == id) {
+    if let Some((id, fields)) =
+        live.realms.of(&caller.group).catalog.listing().iter().find(|(known, _)| known == id)
+    {
         return Ok(object(id, fields));
     }
     // A name that only a pattern knows.

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use synapse_core::config::snapshot::AuthMode;
+use synapse_core::{config::snapshot::AuthMode, id::GroupName};
 use synapse_gateway::{
     gateway::Gateway,
     route::fleet::{BackendHandle, Health},
@@ -39,8 +39,8 @@ async fn wait_for_models(gateway: &Gateway) {
     let unknown = || {
         let live = gateway.live();
         // The catalogue follows a moment after the last backend's list.
-        let unlisted =
-            live.catalog.listing().is_empty() && live.fleet.iter().any(|b| b.health() == Health::Up);
+        let unlisted = live.realms.of(&GroupName::default()).catalog.listing().is_empty()
+            && live.fleet.iter().any(|b| b.health() == Health::Up);
         unlisted || live.fleet.iter().any(|b| b.health() == Health::Unknown)
     };
     let known = async {
@@ -76,7 +76,8 @@ fn text(
     } else {
         engines.join(", ")
     };
-    let models: Vec<&str> = live.catalog.listing().iter().map(|(id, _)| id.as_str()).collect();
+    let models: Vec<&str> =
+        live.realms.of(&GroupName::default()).catalog.listing().iter().map(|(id, _)| id.as_str()).collect();
     let shown = match (key, live.snapshot.auth.mode) {
         (Some(key), _) => format!("{key}   (shown this once)"),
         (None, AuthMode::Open) => "none needed: auth.mode is `open`".to_owned(),
@@ -85,8 +86,9 @@ fn text(
         }
     };
     let metrics = metrics.map_or_else(|| "off".to_owned(), |address| format!("http://{address}/metrics"));
-    let answers =
-        |name: &&str| live.catalog.resolve(name, &live.fleet).is_some_and(|route| route.has_live_backend());
+    let answers = |name: &&str| {
+        live.realms.of(&GroupName::default()).resolve(name).is_some_and(|route| route.has_live_backend())
+    };
     let model = models.iter().copied().find(answers).or(models.first().copied()).unwrap_or("MODEL");
     let authorization = match (key, live.snapshot.auth.mode) {
         (_, AuthMode::Open) => String::new(),

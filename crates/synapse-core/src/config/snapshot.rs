@@ -167,6 +167,11 @@ impl EngineKind {
             Self::TensorRtLlm => "tensorrt-llm",
         }
     }
+
+    /// The kind that is spelled so.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
 }
 
 /// Whether traffic to a backend leaves the house.

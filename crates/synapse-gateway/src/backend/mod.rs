@@ -3,6 +3,7 @@
 
 pub mod body;
 pub mod http;
+pub mod tunnel;
 
 use std::{fmt, pin::Pin, time::Duration};
 

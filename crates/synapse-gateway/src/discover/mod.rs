@@ -85,7 +85,7 @@ impl Watcher {
         if came_up || due || self.failed_listings > 0 {
             self.list_models(handle).await;
         }
-        self.publish(handle);
+        publish(handle, &self.metrics);
         handle.note_look();
     }
 
@@ -101,9 +101,7 @@ impl Watcher {
                 }
                 handle.set_health(Health::Up);
                 if before == Health::Down {
-                    let now = Instant::now();
-                    handle.endpoints().iter().for_each(|endpoint| endpoint.breaker.allow_probe(now));
-                    tracing::info!(backend = %handle.id(), "the backend is back");
+                    handle.take_up_work(Instant::now());
                 }
                 before != Health::Up
             }
@@ -138,33 +136,33 @@ impl Watcher {
             }
         }
     }
+}
 
-    fn publish(&self, handle: &Arc<BackendHandle>) {
-        let backend = || Label::from(handle.id().as_str());
-        let m = &self.metrics;
-        m.backend_up
-            .get_or_create(&BackendLabel { backend: backend() })
-            .set((handle.health() == Health::Up).into());
-        let load = handle.load();
-        m.queue_depth.get_or_create(&BackendLabel { backend: backend() }).set(load.waiting.into());
-        if let Some(usage) = load.kv_usage {
-            m.kv_usage.get_or_create(&BackendLabel { backend: backend() }).set(usage);
-        }
-        let now = Instant::now();
-        let endpoints = handle.endpoints();
-        let worst = endpoints.iter().map(|e| e.breaker.state(now)).map(|state| match state {
-            State::Closed => 0,
-            State::HalfOpen => 1,
-            State::Shaky | State::Open => 2,
-        });
-        m.breaker.get_or_create(&BackendLabel { backend: backend() }).set(worst.max().unwrap_or(0));
-        for model in handle.models.load().iter() {
-            let Some(loaded) = model.loaded else { continue };
-            for (state, holds) in [("loaded", loaded), ("unloaded", !loaded)] {
-                let labels =
-                    ModelStateLabels { backend: backend(), model: Label::from(model.id.as_str()), state };
-                m.model_state.get_or_create(&labels).set(holds.into());
-            }
+/// Brings the metrics of a backend up to date.
+pub(crate) fn publish(handle: &BackendHandle, m: &Metrics) {
+    let backend = || Label::from(handle.id().as_str());
+    m.backend_up
+        .get_or_create(&BackendLabel { backend: backend() })
+        .set((handle.health() == Health::Up).into());
+    let load = handle.load();
+    m.queue_depth.get_or_create(&BackendLabel { backend: backend() }).set(load.waiting.into());
+    if let Some(usage) = load.kv_usage {
+        m.kv_usage.get_or_create(&BackendLabel { backend: backend() }).set(usage);
+    }
+    let now = Instant::now();
+    let endpoints = handle.endpoints();
+    let worst = endpoints.iter().map(|e| e.breaker.state(now)).map(|state| match state {
+        State::Closed => 0,
+        State::HalfOpen => 1,
+        State::Shaky | State::Open => 2,
+    });
+    m.breaker.get_or_create(&BackendLabel { backend: backend() }).set(worst.max().unwrap_or(0));
+    for model in handle.models.load().iter() {
+        let Some(loaded) = model.loaded else { continue };
+        for (state, holds) in [("loaded", loaded), ("unloaded", !loaded)] {
+            let labels =
+                ModelStateLabels { backend: backend(), model: Label::from(model.id.as_str()), state };
+            m.model_state.get_or_create(&labels).set(holds.into());
         }
     }
 }

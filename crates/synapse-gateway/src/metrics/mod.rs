@@ -1,6 +1,7 @@
 //! Prometheus metrics: base units, route templates, key teams but never people.
 
 mod count;
+mod workers;
 
 use std::sync::{Arc, atomic::AtomicU64};
 
@@ -11,6 +12,7 @@ use prometheus_client::{
 };
 
 use crate::route::fleet::ListedModel;
+pub(crate) use workers::Seen;
 
 /// A label's value that is cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -53,6 +55,12 @@ labels! {
     AttemptLabels { backend: Label, outcome: &'static str }
         /// Of a step from one backend to the next.
     FallbackLabels { model: Label, from: Label, to: Label }
+    /// Of a group.
+    GroupLabel { group: Label }
+    /// Of a worker, by group and name.
+    WorkerLabel { worker: Label }
+    /// Of what becomes of a worker's session.
+    EventLabel { event: &'static str }
     /// Of a model at a backend.
     ModelStateLabels { backend: Label, model: Label, state: &'static str }
     /// Of a request or connection that was refused, or had to give way.
@@ -106,6 +114,13 @@ pub struct Metrics {
     pub model_state: Family<ModelStateLabels, Gauge>,
     /// `synapse_audit_records_total`
     pub records: Family<StatusLabel, Counter>,
+    /// `synapse_workers_connected`
+    pub workers_connected: Family<GroupLabel, Gauge>,
+    /// `synapse_tunnel_streams`
+    pub tunnel_streams: Family<WorkerLabel, Gauge>,
+    /// `synapse_worker_sessions_total`: `welcomed`, `refused`, `turned_away`, `superseded`, `revoked`, `lost`,
+    /// `flapping`
+    pub worker_sessions: Family<EventLabel, Counter>,
     /// `synapse_connections_open`
     pub connections: Gauge,
     /// `synapse_connections_refused_total`: `full`, `source` or `descriptors`; or `idle`, where one
@@ -167,6 +182,9 @@ impl Metrics {
             breaker: Family::default(),
             model_state: Family::default(),
             records: Family::default(),
+            workers_connected: Family::default(),
+            tunnel_streams: Family::default(),
+            worker_sessions: Family::default(),
             connections: Gauge::default(),
             connections_refused: Family::default(),
             reloads: Family::default(),
@@ -216,6 +234,9 @@ impl Metrics {
         r.register("breaker_state", "0 closed, 1 half-open, 2 open", self.breaker.clone());
         r.register("model_state", "1 for the state a model is in", self.model_state.clone());
         r.register("audit_records", "Records closed, by outcome", self.records.clone());
+        r.register("workers_connected", "Workers that have dialled in", self.workers_connected.clone());
+        r.register("tunnel_streams", "Calls open through a worker's tunnel", self.tunnel_streams.clone());
+        r.register("worker_sessions", "What became of workers' sessions", self.worker_sessions.clone());
         r.register("connections_open", "Connections of callers", self.connections.clone());
         r.register(
             "connections_refused",

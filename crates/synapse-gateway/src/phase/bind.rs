@@ -29,7 +29,7 @@ impl Bound {
 /// # Errors
 /// `model_not_allowed` or `model_not_found`.
 pub fn find(live: &Live, caller: &Principal, model: &str) -> Result<Arc<Route>, Fault> {
-    let route = live.catalog.resolve(model, &live.fleet);
+    let route = live.realms.of(&caller.group).resolve(model);
     let allowed = route.as_ref().map_or_else(|| caller.allows_model(model), |route| route.is_allowed(caller));
     if !allowed {
         let message = format!("This API key may not use the model `{model}`.");

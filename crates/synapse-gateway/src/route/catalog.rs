@@ -97,6 +97,10 @@ impl Catalog {
         let listed = merge_listings(fleet);
         for spec in &snapshot.models {
             for name in std::iter::once(&spec.name).chain(&spec.aliases) {
+                // Its deployments may all be another group's.
+                if !spec.deployments.iter().any(|place| fleet.get(&place.backend).is_some()) {
+                    continue;
+                }
                 if name.is_literal() {
                     let route = Arc::new(route_of(spec, name.as_str(), "", fleet));
                     catalog.list(name.as_str(), configured_fields(&route));

@@ -185,6 +185,12 @@ impl BackendHandle {
         before
     }
 
+    /// It answers again after it had not: each of its models may be probed at once.
+    pub fn take_up_work(&self, now: Instant) {
+        self.endpoints().iter().for_each(|endpoint| endpoint.breaker.allow_probe(now));
+        tracing::info!(backend = %self.id(), "the backend is back");
+    }
+
     /// Whether it has not told for a while what it serves.
     pub fn is_listing_lost(&self) -> bool {
         self.listing_lost.load(Ordering::Relaxed)

@@ -11,6 +11,7 @@ pub mod endpoint;
 pub mod fleet;
 pub mod paths;
 pub mod plan;
+pub mod realm;
 mod standing;
 mod strategy;
 #[cfg(test)]

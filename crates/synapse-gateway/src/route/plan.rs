@@ -135,7 +135,7 @@ impl Plan {
     /// From now on, the model asked for is looked for among the backends of `live`, which has the same
     /// configuration.
     pub fn adopt(&mut self, live: Arc<Live>) {
-        let anew = live.catalog.resolve(self.routes[0].model.as_str(), &live.fleet);
+        let anew = live.realms.of(&self.caller.group).resolve(self.routes[0].model.as_str());
         if let Some(route) = anew.filter(|route| route.is_allowed(&self.caller)) {
             self.routes[0] = route;
         }
@@ -203,7 +203,8 @@ impl Plan {
 
     /// The routes of these names that the caller may use.
     fn resolve(&self, names: &[String]) -> Vec<Arc<Route>> {
-        let find = |name: &String| self.live.catalog.resolve(name, &self.live.fleet);
+        let realm = self.live.realms.of(&self.caller.group);
+        let find = |name: &String| realm.resolve(name);
         names.iter().filter_map(find).filter(|route| route.is_allowed(&self.caller)).collect()
     }
 

@@ -3,12 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use serde_json::Map;
 use synapse_core::{
     config::snapshot::{BackendSpec, BaseUrl, Breaker, Discovery, EngineKind, Locality, Timeouts},
     id::{BackendId, GroupName},
 };
 
-use super::{catalog::Candidate, fleet::BackendHandle};
+use super::{
+    catalog::Candidate,
+    fleet::{BackendHandle, ListedModel},
+};
 use crate::{
     backend::{Backend, BackendError, FailedAt, UpstreamCall, UpstreamReply},
     metrics::Metrics,
@@ -46,6 +50,17 @@ pub(super) fn backend(name: &str, max_in_flight: Option<u32>) -> Arc<BackendHand
     };
     let pace = Discovery { local: false, models_every: Duration::MAX, health_every: Duration::MAX };
     BackendHandle::new(Arc::new(spec), Arc::new(Nowhere(name.into())), pace, &Metrics::new())
+}
+
+/// A backend of these groups that lists these models.
+pub(super) fn backend_of(name: &str, groups: Vec<GroupName>, models: &[String]) -> Arc<BackendHandle> {
+    let plain = backend(name, None);
+    let spec = BackendSpec { groups, ..(*plain.spec).clone() };
+    let handle =
+        BackendHandle::new(Arc::new(spec), Arc::clone(&plain.transport), plain.pace(), &Metrics::new());
+    let listed = |id: &String| ListedModel { id: id.clone(), fields: Map::new(), loaded: None };
+    handle.set_models(models.iter().map(listed).collect());
+    handle
 }
 
 /// A deployment of the model `m` there.

@@ -256,15 +256,19 @@ impl Session {
             && !self.0.sender.is_closed()
     }
 
-    /// Whether it should get requests: it is open, neither side drains it, it does not flap, its engine
-    /// answers, and is where its key allows it to be.
-    pub fn is_routable(&self) -> bool {
+    /// Whether it may get requests, if its engine answers: it is open, neither side drains it, it does not
+    /// flap, and its engine is where its key allows it to be.
+    pub fn may_serve(&self) -> bool {
         let status = self.0.status.load();
         self.is_open()
             && !status.draining
             && self.0.settled.load(Ordering::Relaxed)
-            && status.health == Health::Up
             && (!status.cloud || self.credential().allows_cloud)
+    }
+
+    /// Whether it should get requests: it may, and its engine answers.
+    pub fn is_routable(&self) -> bool {
+        self.may_serve() && self.0.status.load().health == Health::Up
     }
 
     /// How it has ended, once it has.

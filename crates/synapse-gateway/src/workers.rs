@@ -1,0 +1,194 @@
+//! Workers as backends: each session that may serve stands in the fleet, as what its worker last said of
+//! its engine. Nobody is asked through the tunnel how it goes; the worker watches its engine itself.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use hyper::header::HeaderValue;
+use synapse_core::{
+    config::snapshot::{BackendSpec, BaseUrl, EngineKind, Locality, Timeouts},
+    id::{BackendId, GroupName},
+};
+use synapse_tunnel::{
+    gateway::{Identity, Session},
+    message::{self, Status},
+};
+
+use crate::{
+    backend::tunnel::TunnelBackend,
+    discover,
+    gateway::Gateway,
+    metrics::{Metrics, Seen},
+    route::fleet::{BackendHandle, Health, ListedModel, Load},
+};
+
+/// Changes that follow each other within this time are taken in together.
+const GATHER: Duration = Duration::from_millis(20);
+/// What is counted is brought up to date this often.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
+
+/// A worker in the fleet.
+pub struct Worker {
+    /// Its session.
+    pub session: Session,
+    /// Its place in the fleet.
+    pub handle: Arc<BackendHandle>,
+}
+
+impl Worker {
+    /// Whether this is how the session is to be called still.
+    fn is_as_before(&self, session: &Session) -> bool {
+        self.session.epoch() == session.epoch()
+            && self.handle.spec.kind == kind_of(session)
+            && self.handle.spec.locality == locality_of(&session.status())
+    }
+}
+
+/// All workers in the fleet.
+#[derive(Default)]
+pub struct Workers(HashMap<Identity, Worker>);
+
+/// What has come of a look at the sessions.
+#[derive(Default)]
+pub(crate) struct Changes {
+    /// Whether workers have come or gone.
+    pub(crate) fleet: bool,
+    /// Whether what they serve has changed.
+    pub(crate) models: bool,
+}
+
+impl Workers {
+    /// Their places in the fleet.
+    pub(crate) fn handles(&self) -> impl Iterator<Item = &Arc<BackendHandle>> {
+        self.0.values().map(|worker| &worker.handle)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Worker> {
+        self.0.values()
+    }
+
+    /// Takes in what the sessions say now.
+    pub(crate) fn take_in(&mut self, sessions: &[Session], hop: &HeaderValue, metrics: &Metrics) -> Changes {
+        let mut changes = Changes::default();
+        let mut before = std::mem::take(&mut self.0);
+        for session in sessions.iter().filter(|session| session.may_serve()) {
+            let identity = session.identity().clone();
+            let known = before.remove(&identity);
+            let worker = match known {
+                Some(worker) if worker.is_as_before(session) => worker,
+                earlier => {
+                    changes.fleet = true;
+                    Worker { session: session.clone(), handle: join(session, hop, earlier, metrics) }
+                }
+            };
+            changes.models |= update(&worker.handle, &session.status());
+            discover::publish(&worker.handle, metrics);
+            self.0.insert(identity, worker);
+        }
+        changes.fleet |= !before.is_empty();
+        changes
+    }
+}
+
+/// The name of a worker among the backends. Configured ones have no slash in theirs.
+fn name_of(identity: &Identity) -> BackendId {
+    BackendId::from(identity.to_string())
+}
+
+/// Puts a session into the fleet.
+fn join(
+    session: &Session,
+    hop: &HeaderValue,
+    earlier: Option<Worker>,
+    metrics: &Metrics,
+) -> Arc<BackendHandle> {
+    let id = name_of(session.identity());
+    let spec = BackendSpec {
+        id: id.clone(),
+        groups: vec![GroupName::new(Arc::clone(&session.identity().group))],
+        kind: kind_of(session),
+        // Only its path counts: the worker knows where its engine is.
+        url: BaseUrl { https: false, host: "worker".to_owned(), port: 80, path: String::new() },
+        api_key: None,
+        locality: locality_of(&session.status()),
+        timeouts: Timeouts::default(),
+        max_in_flight: session.capacity(),
+        ca_file: None,
+    };
+    let transport = TunnelBackend::new(id, session.clone(), hop.clone());
+    let pace = synapse_core::config::snapshot::Discovery {
+        local: false,
+        models_every: Duration::MAX,
+        health_every: Duration::MAX,
+    };
+    let handle = BackendHandle::new(Arc::new(spec), Arc::new(transport), pace, metrics);
+    if let Some(earlier) = earlier {
+        handle.inherit(&earlier.handle);
+    }
+    handle
+}
+
+fn kind_of(session: &Session) -> EngineKind {
+    EngineKind::from_name(&session.engine()).unwrap_or(EngineKind::OpenAi)
+}
+
+/// Decided by the address that the worker has really connected to, and by its key's record.
+fn locality_of(status: &Status) -> Locality {
+    if status.cloud { Locality::Cloud } else { Locality::OnPrem }
+}
+
+/// Notes what a worker says of its engine; whether what it serves has changed.
+fn update(handle: &BackendHandle, status: &Status) -> bool {
+    let health = match status.health {
+        message::Health::Up => Health::Up,
+        message::Health::Down => Health::Down,
+        message::Health::Unknown => Health::Unknown,
+    };
+    if handle.set_health(health) == Health::Down && health == Health::Up {
+        handle.take_up_work(Instant::now());
+    }
+    let load = &status.load;
+    let load = Load {
+        running: load.running,
+        waiting: load.waiting,
+        kv_usage: load.kv_usage,
+        slots: load.slots.filter(|slots| *slots > 0),
+    };
+    handle.set_load(load, handle.in_flight());
+    let listed = |model: &message::Model| ListedModel {
+        id: model.id.clone(),
+        fields: model.fields.clone(),
+        loaded: model.loaded,
+    };
+    handle.set_models(status.models.iter().map(listed).collect())
+}
+
+impl Gateway {
+    /// Keeps the fleet in step with the workers that come and go; runs for as long as the gateway.
+    pub async fn keep_workers(self: Arc<Self>) {
+        let mut changes = self.hub().changes();
+        let mut seen = Seen::default();
+        let mut counted = tokio::time::interval(COUNT_EVERY);
+        counted.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                changed = changes.changed() => match changed {
+                    Ok(()) => {
+                        tokio::time::sleep(GATHER).await;
+                        changes.mark_unchanged();
+                        self.take_in_workers();
+                    }
+                    // The hub lives as long as the gateway.
+                    Err(_) => return,
+                },
+                _ = counted.tick() => {}
+            }
+            let hub = self.hub();
+            self.metrics.count_workers(&mut seen, &hub.sessions(), hub.counters());
+        }
+    }
+}
