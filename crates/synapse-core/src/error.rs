@@ -75,6 +75,8 @@ fault_kinds! {
     ConflictingCredentials = "conflicting_credentials", "authentication_error", Caller, Never;
     /// No such key, or a wrong secret.
     InvalidApiKey = "invalid_api_key", "permission_error", Policy, Never;
+    /// No such key of a worker.
+    InvalidWorkerKey = "invalid_worker_key", "authentication_error", Policy, Never;
     /// The key was revoked.
     KeyRevoked = "key_revoked", "permission_error", Policy, Never;
     /// The key's time is over.
@@ -91,6 +93,8 @@ fault_kinds! {
     NotFound = "not_found", "invalid_request_error", Caller, Never;
     /// The route exists, with other methods.
     MethodNotAllowed = "method_not_allowed", "invalid_request_error", Caller, Never;
+    /// The route speaks another protocol.
+    UpgradeRequired = "upgrade_required", "invalid_request_error", Caller, Never;
     /// The body is above its limit.
     BodyTooLarge = "body_too_large", "invalid_request_error", Caller, Never;
     /// The content type or coding is not one this route reads.

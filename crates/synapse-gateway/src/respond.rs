@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::{
     HeaderMap, Response, StatusCode,
-    header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
+    header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE},
 };
 use synapse_core::{
     error::{Fault, FaultKind},
@@ -28,7 +28,7 @@ pub const fn status(kind: FaultKind) -> StatusCode {
         | K::UpstreamRejected
         | K::ContextExceeded
         | K::MalformedRequest => StatusCode::BAD_REQUEST,
-        K::MissingApiKey | K::ConflictingCredentials => StatusCode::UNAUTHORIZED,
+        K::MissingApiKey | K::ConflictingCredentials | K::InvalidWorkerKey => StatusCode::UNAUTHORIZED,
         K::InvalidApiKey
         | K::KeyRevoked
         | K::KeyExpired
@@ -37,6 +37,7 @@ pub const fn status(kind: FaultKind) -> StatusCode {
         | K::OperationNotAllowed => StatusCode::FORBIDDEN,
         K::ModelNotFound | K::NotFound => StatusCode::NOT_FOUND,
         K::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        K::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
         K::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
         K::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         K::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -68,8 +69,12 @@ pub fn fault(fault: &Fault) -> Response<Bytes> {
     *response.status_mut() = code;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if matches!(fault.kind, FaultKind::MissingApiKey | FaultKind::ConflictingCredentials) {
+    if code == StatusCode::UNAUTHORIZED {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if code == StatusCode::UPGRADE_REQUIRED {
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     }
     // Where the request ends is not known: nothing may follow it.
     if matches!(fault.kind, FaultKind::MalformedRequest | FaultKind::RequestTimeout) {

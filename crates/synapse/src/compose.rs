@@ -81,6 +81,7 @@ async fn run(
     let mut server = Server::start(&gateway, sockets, certificates.clone())?;
     let mut tasks = vec![
         tasks::spawn("catalogue keeper", Arc::clone(&gateway).keep_catalog()),
+        tasks::spawn("worker keeper", Arc::clone(&gateway).keep_workers()),
         tasks::spawn("key watcher", Arc::clone(&keys).watch()),
     ];
     tasks.extend(demo_engine);
@@ -198,12 +199,17 @@ async fn take_down(gateway: &Gateway, server: &mut Server) {
     server.stop_accepting();
     let finish = async {
         gateway.drain.idle().await;
+        gateway.hub().drain().await;
         server.closed().await;
     };
     if tokio::time::timeout(grace, finish).await.is_err() {
         tracing::warn!(open = gateway.drain.open(), "the grace period is over");
         gateway.drain.expire();
-        let _all_said = tokio::time::timeout(LAST_WORDS, server.closed()).await;
+        let say = async {
+            gateway.hub().drain().await;
+            server.closed().await;
+        };
+        let _all_said = tokio::time::timeout(LAST_WORDS, say).await;
     }
     server.stop();
     tracing::info!("down");

@@ -15,7 +15,7 @@ use tokio::{
 use super::{
     gate::Gate,
     seats::Seat,
-    shell::Shell,
+    shell::{Answer, Shell},
     stalls::Streams,
     turnstile::{Ask, ServedBody},
 };
@@ -60,11 +60,14 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         // Before the first wait: the gate has to know at once.
         let (serving, refusal) = turnstile.begin();
         async move {
-            let reply = shell.answer(request, peer.ip(), refusal).await;
+            let Answer { reply, join } = shell.answer(request, peer.ip(), refusal).await;
+            if let Some(join) = join {
+                serving.hand_over(join);
+            }
             Ok::<_, Infallible>(reply.map(|body| ServedBody::new(body, serving)))
         }
     });
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
     let ended = tokio::select! {
         biased;
         ended = connection.as_mut() => ended,
@@ -83,6 +86,8 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     };
     if let Err(error) = ended {
         tracing::debug!(%error, %peer, "a connection ended with an error");
+    } else if let Some(join) = turnstile.take_over() {
+        join.serve().await;
     }
 }
 

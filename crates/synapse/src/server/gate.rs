@@ -223,6 +223,16 @@ impl<S: AsyncRead + Unpin> Gate<S> {
         }
     }
 
+    /// Reads what belongs to somebody else: first what was read ahead.
+    fn poll_bare(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.held.is_empty() {
+            return Pin::new(self.stream.bare()).poll_read(cx, buffer);
+        }
+        self.checked = self.held.len();
+        self.pass(buffer);
+        Poll::Ready(Ok(()))
+    }
+
     /// Reads into what is held; nothing is the end.
     fn poll_hold(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut piece = [MaybeUninit::uninit(); PIECE];
@@ -288,6 +298,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.turnstile.is_handed_over() {
+            return self.poll_bare(cx, buffer);
+        }
         let before = buffer.filled().len();
         loop {
             self.turn();
@@ -314,14 +327,23 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.turnstile.is_handed_over() {
+            return Pin::new(self.stream.bare()).poll_write(cx, bytes);
+        }
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.turnstile.is_handed_over() {
+            return Pin::new(self.stream.bare()).poll_flush(cx);
+        }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.turnstile.is_handed_over() {
+            return Pin::new(self.stream.bare()).poll_shutdown(cx);
+        }
         // Whether something is still on its way.
         self.turn();
         Pin::new(&mut self.stream).poll_shutdown(cx)
@@ -332,6 +354,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.turnstile.is_handed_over() {
+            return Pin::new(self.stream.bare()).poll_write_vectored(cx, slices);
+        }
         Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
     }
 

@@ -11,6 +11,7 @@ mod frames;
 mod framing;
 mod gate;
 mod head;
+mod join;
 pub(crate) mod metrics;
 mod patience;
 mod routes;

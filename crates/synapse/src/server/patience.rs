@@ -58,6 +58,11 @@ impl<S> Patience<S> {
         Self { stream, wait: Wait::Head, timer, watched_by: None, stalled: None, closed: false }
     }
 
+    /// The stream itself, which knows no limits.
+    pub(super) fn bare(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
     /// What it waits for.
     pub(super) fn waits_for(&self) -> Wait {
         self.wait

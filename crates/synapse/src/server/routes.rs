@@ -11,6 +11,8 @@ pub(super) enum Route<'p> {
     Models,
     /// One model; the id as it stands in the path.
     Model(&'p str),
+    /// Where workers come in.
+    Workers,
     /// The state of all backends.
     Health,
     /// Is the process alive?
@@ -49,6 +51,7 @@ pub(super) fn find(path: &str) -> Option<Route<'_>> {
         "/v1/audio/transcriptions" => operation(O::Transcription, "POST /v1/audio/transcriptions"),
         "/v1/audio/translations" => operation(O::Translation, "POST /v1/audio/translations"),
         "/v1/models" => Some(Route::Models),
+        "/ws" => Some(Route::Workers),
         "/health" => Some(Route::Health),
         "/livez" => Some(Route::Live),
         "/readyz" => Some(Route::Ready),

@@ -39,11 +39,26 @@ use super::{
     caller, cors,
     framing::MAX_HEAD,
     head::{HEAD_TOO_LARGE, MAX_FIELDS, MAX_TARGET, Refusal, TARGET_TOO_LONG, TOO_MANY_FIELDS, malformed},
+    join::{Join, join},
     routes::{self, Route},
     tls::Certificates,
 };
 
 type Reply = Response<ReplyBody>;
+
+/// What becomes of a request.
+pub(super) struct Answer {
+    /// The reply.
+    pub(super) reply: Reply,
+    /// Who takes the connection over when it has gone out.
+    pub(super) join: Option<Join>,
+}
+
+impl From<Reply> for Answer {
+    fn from(reply: Reply) -> Self {
+        Self { reply, join: None }
+    }
+}
 
 /// Answers requests.
 pub(super) struct Shell {
@@ -71,28 +86,28 @@ impl Shell {
         request: Request<Incoming>,
         peer: IpAddr,
         refusal: Option<Refusal>,
-    ) -> Reply {
+    ) -> Answer {
         let id = request.headers().get(REQUEST_ID).and_then(|value| RequestId::accept(value.as_bytes()));
         let id = id.unwrap_or_else(RequestId::generate);
         let answered = match refusal {
             None => caught(pin!(self.answer_caught(request, id.clone(), peer))).await,
             // The request is none that the caller has made.
-            Some(refusal) => Some(self.refuse_head(refusal, id.clone(), peer)),
+            Some(refusal) => Some(self.refuse_head(refusal, id.clone(), peer).into()),
         };
-        let mut reply = answered.unwrap_or_else(|| {
+        let mut answer = answered.unwrap_or_else(|| {
             tracing::error!(request_id = id.as_str(), "a request panicked");
             let fault = Fault::new(FaultKind::Internal, "The gateway failed. The failure has been logged.");
-            respond::fault(&fault).map(ReplyBody::whole)
+            respond::fault(&fault).map(ReplyBody::whole).into()
         });
-        respond::tag(reply.headers_mut(), &id);
-        reply
+        respond::tag(answer.reply.headers_mut(), &id);
+        answer
     }
 
     fn refuse_head(&self, refusal: Refusal, id: RequestId, peer: IpAddr) -> Reply {
         self.refuse(&Fault::new(refusal.kind, refusal.message), id, peer.to_canonical())
     }
 
-    async fn answer_caught(&self, request: Request<Incoming>, id: RequestId, peer: IpAddr) -> Reply {
+    async fn answer_caught(&self, request: Request<Incoming>, id: RequestId, peer: IpAddr) -> Answer {
         let live = self.gateway.live();
         let server = &live.snapshot.server;
         let address = caller::address(peer, request.headers(), &server.trusted_proxies);
@@ -107,11 +122,11 @@ impl Shell {
                 origin,
                 request.headers().get(ACCESS_CONTROL_REQUEST_HEADERS),
             );
-            return reply;
+            return reply.into();
         }
         let head_only = request.method() == Method::HEAD;
         let asked_by_gateway = request.headers().contains_key(HOP_HEADER);
-        let mut reply = self.route(request, id, address).await;
+        let Answer { mut reply, join } = self.route(request, id, address).await;
         if let Some(origin) = origin {
             cors::allow(reply.headers_mut(), origin);
         }
@@ -126,17 +141,18 @@ impl Shell {
         if self.gateway.drain.is_draining() {
             reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        reply
+        Answer { reply, join }
     }
 
-    async fn route(&self, request: Request<Incoming>, id: RequestId, address: IpAddr) -> Reply {
-        if let Err(fault) = check_head(&request) {
-            return self.refuse(&fault, id, address);
-        }
+    async fn route(&self, request: Request<Incoming>, id: RequestId, address: IpAddr) -> Answer {
         let uri = request.uri();
-        let Some(route) = routes::find(uri.path()) else {
+        let found = routes::find(uri.path());
+        if let Err(fault) = check_head(&request, found.as_ref()) {
+            return self.refuse(&fault, id, address).into();
+        }
+        let Some(route) = found else {
             let fault = Fault::new(FaultKind::NotFound, nothing_here(uri.path()));
-            return self.refuse(&fault, id, address);
+            return self.refuse(&fault, id, address).into();
         };
         let method = request.method();
         let fits = match route {
@@ -148,9 +164,10 @@ impl Shell {
                 Fault::new(FaultKind::MethodNotAllowed, format!("This path takes {}.", route.methods()));
             let mut reply = self.refuse(&fault, id, address);
             reply.headers_mut().insert(ALLOW, HeaderValue::from_static(route.methods()));
-            return reply;
+            return reply.into();
         }
-        match route {
+        let reply = match route {
+            Route::Workers => return self.join(request, id, address),
             Route::Operation(operation, route) => {
                 let inbound = Inbound { request, id, address: Some(address), operation, route };
                 pipeline::handle(&self.gateway, inbound).await
@@ -162,7 +179,7 @@ impl Shell {
                         FaultKind::NotFound,
                         "The model's name in the path is not proper UTF-8 text.",
                     );
-                    return self.refuse(&fault, id, address);
+                    return self.refuse(&fault, id, address).into();
                 };
                 models::handle(&self.gateway, request.headers(), id, Some(address), Some(&wanted))
             }
@@ -173,7 +190,21 @@ impl Shell {
                 let version = env!("CARGO_PKG_VERSION");
                 json_reply(StatusCode::OK, &json!({ "name": "synapse", "version": version }))
             }
-        }
+        };
+        reply.into()
+    }
+
+    /// A worker comes in, or is told why not; either leaves a record.
+    fn join(&self, request: Request<Incoming>, id: RequestId, address: IpAddr) -> Answer {
+        let actor = Actor { address: Some(address), ..Actor::default() };
+        let mut record = self.gateway.journal.open(id, "GET /ws", actor);
+        let (reply, join) = match join(&self.gateway, request, address) {
+            Ok((reply, join)) => (reply, Some(join)),
+            Err(fault) => (pipeline::refuse(&fault, &mut record), None),
+        };
+        let status = reply.status().as_u16();
+        record.end(|end| end.status = status);
+        Answer { reply: reply.map(|body| body.attach(record, None)), join }
     }
 
     fn ready(&self) -> Reply {
@@ -215,13 +246,13 @@ fn nothing_here(path: &str) -> String {
 }
 
 /// What HTTP/2 leaves unchecked; in HTTP/1 the gate has refused it before. And what HTTP/2 does not know.
-fn check_head(request: &Request<Incoming>) -> Result<(), Fault> {
+fn check_head(request: &Request<Incoming>, route: Option<&Route<'_>>) -> Result<(), Fault> {
     let headers = request.headers();
     if request.version() == Version::HTTP_2 {
         return wrong_head(request).map_or(Ok(()), |wrong| Err(Fault::new(wrong.kind, wrong.message)));
     }
     let upgrades = headers.get_all(UPGRADE).iter().any(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    if upgrades {
+    if upgrades && route != Some(&Route::Workers) {
         let message = "There is no WebSocket at this path. Leave out the `Upgrade` header.";
         return Err(Fault::new(FaultKind::UnsupportedField, message).param("upgrade"));
     }

@@ -21,6 +21,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::{
     head::{Refusal, malformed},
+    join::Join,
     stalls::{Pulse, now},
 };
 
@@ -49,6 +50,10 @@ pub(super) struct Turnstile {
     idle_since: AtomicU64,
     /// HTTP/2 frames its requests itself.
     multiplexed: AtomicBool,
+    /// The connection speaks HTTP no more.
+    handed_over: AtomicBool,
+    /// Who has it then.
+    joining: Mutex<Option<Box<Join>>>,
     /// What the request that was admitted last is to be told.
     refusal: Mutex<Option<Refusal>>,
     /// Waits for the turn.
@@ -76,6 +81,16 @@ impl Turnstile {
     /// Lets in whatever HTTP/2 makes of the frames.
     pub(super) fn open(&self) {
         self.multiplexed.store(true, Relaxed);
+    }
+
+    /// Who takes the connection over, when its HTTP has ended.
+    pub(super) fn take_over(&self) -> Option<Box<Join>> {
+        self.joining.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether the connection speaks HTTP no more.
+    pub(super) fn is_handed_over(&self) -> bool {
+        self.handed_over.load(Acquire)
     }
 
     /// A request begins; whether it is to be refused.
@@ -157,6 +172,14 @@ impl Future for Asked<'_> {
 /// A request that is being served, until dropped.
 #[derive(Debug)]
 pub(super) struct Serving(Arc<Turnstile>);
+
+impl Serving {
+    /// After this request, the connection is somebody else's: nothing of it is looked at any more.
+    pub(super) fn hand_over(&self, to: Join) {
+        *self.0.joining.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(to));
+        self.0.handed_over.store(true, Release);
+    }
+}
 
 impl Drop for Serving {
     fn drop(&mut self) {
