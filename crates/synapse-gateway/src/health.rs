@@ -25,6 +25,7 @@ pub fn report(live: &Live) -> Value {
                 "running": load.running,
                 "queue_depth": load.waiting,
                 "slots": load.slots,
+                "waiting": backend.waiting(),
             }),
         );
     }

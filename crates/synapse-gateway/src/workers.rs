@@ -8,6 +8,7 @@ use std::{
 };
 
 use hyper::header::HeaderValue;
+use serde_json::{Value, json};
 use synapse_core::{
     config::snapshot::{BackendSpec, BaseUrl, EngineKind, Locality, Timeouts},
     id::{BackendId, GroupName},
@@ -165,6 +166,52 @@ fn update(handle: &BackendHandle, status: &Status) -> bool {
         loaded: model.loaded,
     };
     handle.set_models(status.models.iter().map(listed).collect())
+}
+
+/// A worker as operators see it.
+fn describe(session: &Session, handle: Option<&BackendHandle>) -> Value {
+    let status = session.status();
+    let state = match () {
+        () if status.draining || !session.is_open() => "draining",
+        () if status.cloud && !session.credential().allows_cloud => {
+            "refused: its engine is outside the house"
+        }
+        () if !session.may_serve() => "settling",
+        () => handle.map_or(Health::Unknown, BackendHandle::health).name(),
+    };
+    let models: Vec<&str> = status.models.iter().map(|model| model.id.as_str()).collect();
+    let load = &status.load;
+    json!({
+        "id": session.identity().to_string(),
+        "name": &*session.identity().name,
+        "group": &*session.identity().group,
+        "state": state,
+        "reason": status.reason,
+        "address": session.peer().map(|peer| peer.to_string()),
+        "version": session.version(),
+        "key": session.credential().key.as_str(),
+        "engine": session.engine(),
+        "locality": if status.cloud { "cloud" } else { "on_prem" },
+        "labels": session.labels(),
+        "models": models,
+        "max_in_flight": session.capacity(),
+        "in_flight": session.in_flight(),
+        "running": load.running,
+        "queue_depth": load.waiting,
+        "latency_ms": session.round_trip().map(|took| took.as_secs_f64() * 1000.0),
+        "uptime_s": session.since().elapsed().as_secs(),
+        "session": session.epoch(),
+    })
+}
+
+/// All workers that are in, whether they serve or not, by group and name.
+pub fn report(gateway: &Gateway) -> Value {
+    let sessions = gateway.hub().sessions();
+    let data: Vec<Value> = gateway.with_workers(|workers| {
+        let handle = |session: &Session| workers.0.get(session.identity()).map(|worker| &*worker.handle);
+        sessions.iter().map(|session| describe(session, handle(session))).collect()
+    });
+    json!({ "object": "list", "data": data })
 }
 
 impl Gateway {
