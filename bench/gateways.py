@@ -94,9 +94,13 @@ def bare_command(stand, layout, address):
     return [*program, "--listen", address, "--upstream", stand.upstream]
 
 
-def synapse(stand, name="Synapse", binary=SYNAPSE, prefix=(), **logs):
+WORKER = "Synapse, by a worker"
+
+
+def synapse(stand, name="Synapse", binary=SYNAPSE, prefix=(), worker=False, **logs):
     """Synapse with a new data folder, a team and a key in it, and a configuration that names nothing but
-    the upstream and addresses, unless `logs` says otherwise. `prefix` stands before the command."""
+    the upstream and addresses, unless `logs` says otherwise. `prefix` stands before the command. With
+    `worker`, the upstream is reached through a worker alone, and what that costs counts too."""
     folder = stand.scratch / name.replace(" ", "-")
     folder.mkdir()
     # A file of its own: Pss halves what two processes of one file share.
@@ -114,6 +118,10 @@ def synapse(stand, name="Synapse", binary=SYNAPSE, prefix=(), **logs):
         "server": {"host": "127.0.0.1", "port": port(address), "metrics": {"port": port(metrics)}},
         "backends": [{"name": "upstream", "url": f"http://{stand.upstream}"}],
     }
+    if worker:
+        settings["backends"] = []
+        settings["discovery"] = {"local": False}
+        settings["groups"] = [{"name": "default", "ws_auth_keys": ["bench-worker"]}]
     if logs:
         settings["logs"] = logs
     # YAML includes JSON.
@@ -123,7 +131,14 @@ def synapse(stand, name="Synapse", binary=SYNAPSE, prefix=(), **logs):
         command = [*prefix, binary, "serve", "--config", "synapse.yaml"]
         options = {"cwd": folder, "env": env, "stdout": subprocess.DEVNULL, "stderr": stderr}
         child = stand.start(command, address, patience=120, **options)
-    row = Row(name, address, family(child.pid), key=key, log=log, metrics=metrics)
+        pids = family(child.pid)
+        if worker:
+            command = [binary, "worker", "--server-url", f"ws://{address}/ws", "--name", "bench"]
+            keys = {"SYNAPSE_WS_AUTH_KEY": "bench-worker"}
+            command += ["--upstream", f"http://{stand.upstream}"]
+            helper = stand.start(command, address, **options | {"env": env | keys})
+            pids += family(helper.pid)
+    row = Row(name, address, pids, key=key, log=log, metrics=metrics)
     stand.add(row, patience=120)
     return child
 

@@ -129,10 +129,12 @@ def limits(figures):
         ("CPU a request, 1 KB", 0, BASE, 1.6),
         ("CPU an event, 64 at once", 1, BASE, 1.6),
         ("CPU an event, 10 ms apart", 2, BARE, 1.25),
+        ("CPU a request by a worker, both processes, 1 KB", 0, "Synapse", 2.5),
     ]:
         scenario, figure, _ = list(CPU.values())[column]
         if figures.has(scenario):
-            ratios = figures.cpu_ratios("Synapse", scenario, figure, to)
+            row = gateways.WORKER if to == "Synapse" else "Synapse"
+            ratios = figures.cpu_ratios(row, scenario, figure, to)
             low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
             line = [f"{what} ÷ {to}", *verdict(statistics.median(ratios), limit)]
             rows.append([*line, f"{low:.2f}–{high:.2f}"])

@@ -38,6 +38,7 @@ def start_all(stand, args):
     gateways.bare(stand)
     gateways.synapse(stand)
     gateways.synapse(stand, "Synapse, no access log", access=False)
+    gateways.synapse(stand, gateways.WORKER, worker=True)
     for name, binary in args.build:
         gateways.synapse(stand, name, binary)
 
