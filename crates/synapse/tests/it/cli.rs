@@ -311,6 +311,17 @@ fn a_flag_beats_its_variable_and_an_empty_variable_is_none() {
 }
 
 #[test]
+fn an_empty_key_is_no_key_and_lets_nobody_in() {
+    let cli = Cli::new();
+    for args in [&["serve", "--api-auth-key", ""][..], &["worker", "--ws-auth-key", ""]] {
+        let message = cli.fail(1, args);
+        assert!(message.contains(&format!("{} must not be empty", args[1])), "{message}");
+    }
+    let message = cli.fail(1, &["serve", "--api-auth-key", "file:nowhere"]);
+    assert!(message.starts_with("error: --api-auth-key: the file nowhere cannot be read"), "{message}");
+}
+
+#[test]
 fn the_port_that_kubernetes_announces_is_not_taken_for_ours() {
     let cli = Cli::new();
     for (value, code) in [("tcp://10.0.0.1:8080", 1), ("eighty", 2)] {
