@@ -71,7 +71,7 @@ text_id!(
     ModelName
 );
 text_id!(
-    /// The public half of a key: `syn_<id>_…`, or the name of a static key.
+    /// The public half of a key (`syn_<id>_…`, `synw_<id>_…`), or the name of a static key.
     KeyId
 );
 text_id!(
@@ -90,6 +90,18 @@ text_id!(
 impl GroupName {
     /// The group of whatever names none.
     pub const DEFAULT: &str = "default";
+    /// The longest name, in characters.
+    pub const MAX_LEN: usize = 128;
+
+    /// Whether a group can have this name.
+    pub fn is_well_formed(&self) -> bool {
+        (1..=Self::MAX_LEN).contains(&self.0.len()) && fits_header(&self.0)
+    }
+}
+
+/// Whether a name can stand in a header as it is: printable ASCII without spaces at its ends.
+pub(crate) fn fits_header(name: &str) -> bool {
+    name.bytes().all(|b| (b' '..=b'~').contains(&b)) && name.trim() == name
 }
 
 impl Default for GroupName {
@@ -152,6 +164,16 @@ mod tests {
     #[test]
     fn a_well_formed_request_id_is_taken_over() {
         assert_eq!(RequestId::accept(b"req-1:a.b_C").map(|id| id.to_string()), Some("req-1:a.b_C".into()));
+    }
+
+    #[test]
+    fn a_groups_name_is_short_and_fits_a_header() {
+        for good in ["lab", "Team R&D", &"g".repeat(128)] {
+            assert!(GroupName::from(good).is_well_formed(), "{good}");
+        }
+        for bad in ["", " lab", "lab ", "l\nab", "lä", &"g".repeat(129)] {
+            assert!(!GroupName::from(bad).is_well_formed(), "{bad:?}");
+        }
     }
 
     #[test]

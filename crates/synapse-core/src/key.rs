@@ -1,27 +1,53 @@
-//! API keys: `syn_<id>_<secret><checksum>`. The checksum refuses a mistyped key without a look-up;
-//! only a hash of the whole key is ever stored.
+//! Issued keys: `<prefix>_<id>_<secret><checksum>`, where the prefix tells what a key is for. The checksum
+//! refuses a mistyped key without a look-up; only a hash of the whole key is ever stored.
 
-use std::fmt;
+use std::{fmt, marker::PhantomData};
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::id::KeyId;
 
-const PREFIX: &str = "syn_";
 const ID_LEN: usize = 8;
 const SECRET_LEN: usize = 30;
 const CHECKSUM_LEN: usize = 6;
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// A complete key. It exists only between its making and its first showing, and while a caller's
-/// credential is being checked.
-pub struct ApiKey {
-    text: String,
-    id: KeyId,
+/// What a key is issued for. A key for one purpose is never read as one for another.
+pub trait Purpose {
+    /// How its keys begin, underscore included.
+    const PREFIX: &'static str;
 }
 
-impl ApiKey {
+/// To call models.
+pub enum Calling {}
+
+impl Purpose for Calling {
+    const PREFIX: &'static str = "syn_";
+}
+
+/// To connect a worker.
+pub enum Connecting {}
+
+impl Purpose for Connecting {
+    const PREFIX: &'static str = "synw_";
+}
+
+/// A caller's complete key.
+pub type ApiKey = IssuedKey<Calling>;
+
+/// A worker's complete key.
+pub type WorkerSecret = IssuedKey<Connecting>;
+
+/// A complete key. It exists only between its making and its first showing, and while a credential is
+/// being checked.
+pub struct IssuedKey<P> {
+    text: String,
+    id: KeyId,
+    purpose: PhantomData<P>,
+}
+
+impl<P: Purpose> IssuedKey<P> {
     /// A new random key: 8 characters of id, 30 of secret (178 bits), 6 of checksum.
     ///
     /// # Errors
@@ -35,20 +61,20 @@ impl ApiKey {
     /// # Errors
     /// When the operating system has no randomness to give.
     pub fn generate_for(id: &KeyId) -> Result<Self, getrandom::Error> {
-        let body = format!("{PREFIX}{id}_{}", random_base62(SECRET_LEN)?);
-        Ok(Self { text: format!("{body}{}", checksum(&body)), id: id.clone() })
+        let body = format!("{}{id}_{}", P::PREFIX, random_base62(SECRET_LEN)?);
+        Ok(Self { text: format!("{body}{}", checksum(&body)), id: id.clone(), purpose: PhantomData })
     }
 
     /// Reads a key of this shape whose checksum fits; `None` for anything else.
     pub fn parse(text: &str) -> Option<Self> {
-        let rest = text.strip_prefix(PREFIX)?;
+        let rest = text.strip_prefix(P::PREFIX)?;
         let (id, tail) = rest.split_once('_')?;
         let base62 = |s: &str| s.bytes().all(|b| b.is_ascii_alphanumeric());
         if id.len() != ID_LEN || tail.len() != SECRET_LEN + CHECKSUM_LEN || !base62(id) || !base62(tail) {
             return None;
         }
         let (body, sum) = text.split_at(text.len() - CHECKSUM_LEN);
-        (checksum(body) == sum).then(|| Self { text: text.to_owned(), id: id.into() })
+        (checksum(body) == sum).then(|| Self { text: text.to_owned(), id: id.into(), purpose: PhantomData })
     }
 
     /// The public half.
@@ -67,10 +93,15 @@ impl ApiKey {
     }
 }
 
-impl fmt::Debug for ApiKey {
+impl<P: Purpose> fmt::Debug for IssuedKey<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ApiKey({PREFIX}{}_…)", self.id)
+        write!(f, "IssuedKey({}{}_…)", P::PREFIX, self.id)
     }
+}
+
+/// Whether `text` has the shape of an issued key, whatever its purpose.
+pub fn is_issued(text: &str) -> bool {
+    ApiKey::parse(text).is_some() || WorkerSecret::parse(text).is_some()
 }
 
 /// SHA-256 of a key. A fast hash is right here: an issued secret has 178 random bits.
@@ -176,7 +207,17 @@ mod tests {
     #[test]
     fn a_key_never_prints_its_secret() {
         let key = ApiKey::parse(KNOWN).expect("a well-formed key");
-        assert_eq!(format!("{key:?} {:?}", key.hash()), "ApiKey(syn_AbCd1234_…) SecretHash(…)");
+        assert_eq!(format!("{key:?} {:?}", key.hash()), "IssuedKey(syn_AbCd1234_…) SecretHash(…)");
+    }
+
+    #[test]
+    fn a_key_for_one_purpose_is_not_read_as_one_for_another() {
+        let (caller, worker) =
+            (ApiKey::generate().expect("randomness"), WorkerSecret::generate().expect("randomness"));
+        assert!(worker.reveal().starts_with(&format!("synw_{}_", worker.id())), "{worker:?}");
+        assert!(WorkerSecret::parse(worker.reveal()).is_some() && ApiKey::parse(caller.reveal()).is_some());
+        assert!(ApiKey::parse(worker.reveal()).is_none() && WorkerSecret::parse(caller.reveal()).is_none());
+        assert!(is_issued(worker.reveal()) && is_issued(caller.reveal()) && !is_issued("synw_my-own"));
     }
 
     proptest! {

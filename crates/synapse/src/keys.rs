@@ -1,5 +1,5 @@
-//! Keys in memory, kept in step with the store: requests never wait for a database, and a change
-//! there, by this process or another, is in force within half a second.
+//! Callers' and workers' keys in memory, kept in step with the store: requests never wait for a database,
+//! and a change there, by this process or another, is in force within half a second.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,6 +14,7 @@ use synapse_core::{
     store::{
         keys::{KeyStore, NewKey},
         teams::TeamStore,
+        worker_keys::WorkerKeyStore,
     },
 };
 use synapse_gateway::gateway::Gateway;
@@ -60,6 +61,7 @@ impl KeyKeeper {
         let key = ApiKey::generate().context("no randomness for a key")?;
         let new = NewKey {
             team,
+            group: GroupName::default(),
             name: Some("first key".to_owned()),
             models: vec![Glob::new("*")],
             expires_at: None,
@@ -89,6 +91,7 @@ impl KeyKeeper {
 
     async fn read(&self) -> anyhow::Result<()> {
         let mut table = self.store.load_key_table().await?;
+        let workers = self.store.load_worker_key_table().await?;
         for key in &self.gateway.live().snapshot.auth.static_keys {
             table.insert_fixed(principal_of(key), SecretHash::of(key.secret.expose_secret()));
         }
@@ -103,6 +106,7 @@ impl KeyKeeper {
             };
             table.insert_issued(principal, vec![(key.hash(), None)]);
         }
+        self.gateway.set_worker_keys(workers);
         self.gateway.set_keys(table);
         Ok(())
     }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{StoreError, check_name};
+use super::{StoreError, check_group, check_name};
 use crate::{
     glob::Glob,
     id::{GroupName, KeyId, TeamName},
@@ -21,6 +21,8 @@ pub struct KeyInfo {
     pub id: KeyId,
     /// The team that it belongs to.
     pub team: TeamName,
+    /// The group whose backends and workers it reaches.
+    pub group: GroupName,
     /// What it is for, in the operator's words.
     pub name: Option<String>,
     /// The models it may use.
@@ -61,7 +63,7 @@ impl KeyInfo {
         Principal {
             key: self.id.clone(),
             team: self.team.clone(),
-            group: GroupName::default(),
+            group: self.group.clone(),
             models: self.models.clone(),
             expires_at: self.expires_at,
             state,
@@ -74,6 +76,8 @@ impl KeyInfo {
 pub struct NewKey {
     /// The team that it belongs to; it must exist.
     pub team: TeamName,
+    /// The group whose backends and workers it reaches.
+    pub group: GroupName,
     /// What it is for.
     pub name: Option<String>,
     /// The models it may use; at least one pattern.
@@ -88,6 +92,7 @@ impl NewKey {
     /// # Errors
     /// [`StoreError::Invalid`].
     pub fn check(&self) -> Result<(), StoreError> {
+        check_group(&self.group)?;
         self.name.as_deref().map_or(Ok(()), |name| check_name("key", name))?;
         check_models(&self.models)
     }

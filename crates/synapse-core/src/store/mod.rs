@@ -2,8 +2,11 @@
 
 pub mod keys;
 pub mod teams;
+pub mod worker_keys;
 
 use std::error::Error;
+
+use crate::id::GroupName;
 
 /// A failure of a store.
 #[derive(Debug, thiserror::Error)]
@@ -11,7 +14,7 @@ pub enum StoreError {
     /// Nothing has this identifier.
     #[error("no such {kind}: {name}")]
     NotFound {
-        /// `team` or `key`.
+        /// Such as `team` or `key`.
         kind: &'static str,
         /// What was asked for.
         name: String,
@@ -19,7 +22,7 @@ pub enum StoreError {
     /// The name is taken.
     #[error("there is already a {kind} named {name}")]
     AlreadyExists {
-        /// `team` or `key`.
+        /// Such as `team` or `key`.
         kind: &'static str,
         /// The taken name.
         name: String,
@@ -50,16 +53,31 @@ pub const MAX_NAME_LEN: usize = 128;
 
 /// Names end up in terminals, logs and metrics, so they are short and printable; any script will do.
 fn check_name(kind: &str, name: &str) -> Result<(), StoreError> {
-    let fine = (1..=MAX_NAME_LEN).contains(&name.chars().count())
-        && !name.chars().any(char::is_control)
-        && name.trim() == name;
+    check_text(&format!("the name of a {kind}"), name)
+}
+
+/// The same for any text that an operator gives to something; `what` says which.
+fn check_text(what: &str, text: &str) -> Result<(), StoreError> {
+    let fine = (1..=MAX_NAME_LEN).contains(&text.chars().count())
+        && !text.chars().any(char::is_control)
+        && text.trim() == text;
     let rule = || {
         format!(
-            "the name of a {kind} has 1 to {MAX_NAME_LEN} printable characters, \
-             and no space at either end; got {name:?}"
+            "{what} has 1 to {MAX_NAME_LEN} printable characters, and no space at either end; got {text:?}"
         )
     };
     if fine { Ok(()) } else { Err(StoreError::Invalid(rule())) }
+}
+
+fn check_group(group: &GroupName) -> Result<(), StoreError> {
+    if group.is_well_formed() {
+        return Ok(());
+    }
+    let rule = format!(
+        "the name of a group has 1 to {} printable ASCII characters, and no space at either end; got {group:?}",
+        GroupName::MAX_LEN
+    );
+    Err(StoreError::Invalid(rule))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use sqlx::{Executor, Row, Sqlite, SqliteConnection, sqlite::SqliteRow};
 use synapse_core::{
     id::{KeyId, TeamName},
-    key::{ApiKey, SecretHash},
+    key::ApiKey,
     principal::KeyTable,
     store::{
         StoreError,
@@ -15,7 +15,7 @@ use synapse_core::{
     },
 };
 
-use super::{SqliteStore, backend, not_found, now, timestamp};
+use super::{SqliteStore, backend, hash, moment, not_found, now, timestamp};
 
 const KIND: &str = "key";
 
@@ -23,7 +23,8 @@ const KIND: &str = "key";
 macro_rules! select_keys {
     ($rest:literal) => {
         concat!(
-            "SELECT id, team, name, models, created_at, expires_at, revoked_at, disabled, previous_until ",
+            "SELECT id, team, group_name, name, models, created_at, expires_at, revoked_at, disabled,
+             previous_until ",
             $rest
         )
     };
@@ -35,11 +36,12 @@ impl KeyStore for SqliteStore {
         new.check()?;
         let mut tx = self.write().await?;
         sqlx::query(
-            "INSERT INTO keys (id, team, name, models, created_at, expires_at, hash)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO keys (id, team, group_name, name, models, created_at, expires_at, hash)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )
         .bind(key.id().as_str())
         .bind(new.team.as_str())
+        .bind(new.group.as_str())
         .bind(&new.name)
         .bind(serde_json::to_string(&new.models).map_err(backend)?)
         .bind(now().as_microsecond())
@@ -129,8 +131,8 @@ impl KeyStore for SqliteStore {
 
     async fn load_key_table(&self) -> Result<KeyTable, StoreError> {
         let rows = sqlx::query(
-            "SELECT k.id, k.team, k.name, k.models, k.created_at, k.expires_at, k.revoked_at, k.disabled,
-                    k.previous_until, k.hash, k.previous_hash, t.disabled AS team_disabled
+            "SELECT k.id, k.team, k.group_name, k.name, k.models, k.created_at, k.expires_at, k.revoked_at,
+                    k.disabled, k.previous_until, k.hash, k.previous_hash, t.disabled AS team_disabled
              FROM keys AS k JOIN teams AS t ON t.name = k.team",
         )
         .fetch_all(&self.readers)
@@ -140,9 +142,8 @@ impl KeyStore for SqliteStore {
         for row in &rows {
             let info = key_from_row(row)?;
             let mut secrets = Vec::with_capacity(2);
-            secrets.extend(hash_from_row(row, "hash")?.map(|hash| (hash, None)));
-            secrets
-                .extend(hash_from_row(row, "previous_hash")?.map(|hash| (hash, info.previous_secret_until)));
+            secrets.extend(hash(row, "hash")?.map(|hash| (hash, None)));
+            secrets.extend(hash(row, "previous_hash")?.map(|hash| (hash, info.previous_secret_until)));
             table.insert_issued(info.principal(row.try_get("team_disabled").map_err(backend)?), secrets);
         }
         Ok(table)
@@ -165,25 +166,16 @@ async fn read_key<'c>(from: impl Executor<'c, Database = Sqlite>, id: &KeyId) ->
 }
 
 fn key_from_row(row: &SqliteRow) -> Result<KeyInfo, StoreError> {
-    let moment =
-        |column: &str| row.try_get::<Option<i64>, _>(column).map_err(backend)?.map(timestamp).transpose();
     Ok(KeyInfo {
         id: row.try_get::<&str, _>("id").map_err(backend)?.into(),
         team: row.try_get::<&str, _>("team").map_err(backend)?.into(),
+        group: row.try_get::<&str, _>("group_name").map_err(backend)?.into(),
         name: row.try_get("name").map_err(backend)?,
         models: serde_json::from_str(row.try_get("models").map_err(backend)?).map_err(backend)?,
         created_at: timestamp(row.try_get("created_at").map_err(backend)?)?,
-        expires_at: moment("expires_at")?,
-        revoked_at: moment("revoked_at")?,
+        expires_at: moment(row, "expires_at")?,
+        revoked_at: moment(row, "revoked_at")?,
         disabled: row.try_get("disabled").map_err(backend)?,
-        previous_secret_until: moment("previous_until")?,
+        previous_secret_until: moment(row, "previous_until")?,
     })
-}
-
-fn hash_from_row(row: &SqliteRow, column: &str) -> Result<Option<SecretHash>, StoreError> {
-    let bytes: Option<Vec<u8>> = row.try_get(column).map_err(backend)?;
-    bytes
-        .map(|bytes| <[u8; 32]>::try_from(bytes).map(SecretHash::from_bytes))
-        .transpose()
-        .map_err(|_| backend("a stored hash does not have 32 bytes"))
 }

@@ -6,6 +6,7 @@ mod open;
 mod teams;
 #[cfg(test)]
 mod tests;
+mod worker_keys;
 
 use std::{
     error::Error,
@@ -13,8 +14,8 @@ use std::{
 };
 
 use jiff::Timestamp;
-use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
-use synapse_core::store::StoreError;
+use sqlx::{Row, Sqlite, SqliteConnection, SqlitePool, Transaction, sqlite::SqliteRow};
+use synapse_core::{key::SecretHash, store::StoreError};
 use tokio::sync::Mutex;
 
 pub use open::path_from_url;
@@ -78,6 +79,18 @@ fn now() -> Timestamp {
 
 fn timestamp(micros: i64) -> Result<Timestamp, StoreError> {
     Timestamp::from_microsecond(micros).map_err(backend)
+}
+
+fn moment(row: &SqliteRow, column: &str) -> Result<Option<Timestamp>, StoreError> {
+    row.try_get::<Option<i64>, _>(column).map_err(backend)?.map(timestamp).transpose()
+}
+
+fn hash(row: &SqliteRow, column: &str) -> Result<Option<SecretHash>, StoreError> {
+    let bytes: Option<Vec<u8>> = row.try_get(column).map_err(backend)?;
+    bytes
+        .map(|bytes| <[u8; 32]>::try_from(bytes).map(SecretHash::from_bytes))
+        .transpose()
+        .map_err(|_| backend("a stored hash does not have 32 bytes"))
 }
 
 fn backend(error: impl Into<Box<dyn Error + Send + Sync>>) -> StoreError {

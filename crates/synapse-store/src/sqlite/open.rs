@@ -26,15 +26,18 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(15);
 const READERS: u32 = 4;
 
 /// The schema, step by step. A step that was released never changes; a new one is added.
-fn migrations() -> Migrator {
+pub(super) fn migrations() -> Migrator {
     let step = |version, name: &'static str, sql: &'static str| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
     };
-    Migrator::with_migrations(vec![step(
-        1,
-        "teams and keys",
-        include_str!("../../migrations/sqlite/0001_teams_and_keys.sql"),
-    )])
+    Migrator::with_migrations(vec![
+        step(1, "teams and keys", include_str!("../../migrations/sqlite/0001_teams_and_keys.sql")),
+        step(
+            2,
+            "groups and worker keys",
+            include_str!("../../migrations/sqlite/0002_groups_and_worker_keys.sql"),
+        ),
+    ])
 }
 
 /// The file that a `sqlite:` URL names: `sqlite://data/synapse.db` is relative, `sqlite:///srv/synapse.db`

@@ -2,13 +2,23 @@
 
 use std::path::Path;
 
+use sqlx::{ConnectOptions, Connection, migrate::Migrator, sqlite::SqliteConnectOptions};
 use synapse_core::{
-    key::ApiKey,
-    store::{StoreError, keys::KeyStore, teams::TeamStore},
+    id::GroupName,
+    key::{ApiKey, WorkerSecret},
+    store::{
+        StoreError,
+        keys::KeyStore,
+        teams::TeamStore,
+        worker_keys::{NewWorkerKey, WorkerKeyStore},
+    },
 };
 use tempfile::TempDir;
 
-use super::{SqliteStore, open::path_from_url};
+use super::{
+    SqliteStore,
+    open::{migrations, path_from_url},
+};
 use crate::contract::{Database, store_contract};
 
 struct TempFile(TempDir);
@@ -100,17 +110,22 @@ async fn no_file_holds_a_secret() {
     let key = ApiKey::generate().expect("randomness");
     let new = synapse_core::store::keys::NewKey {
         team: "lab".into(),
+        group: GroupName::default(),
         name: None,
         models: vec![synapse_core::glob::Glob::new("*")],
         expires_at: None,
     };
     store.create_key(&key, &new).await.expect("a key");
+    let worker = WorkerSecret::generate().expect("randomness");
+    store.create_worker_key(&worker, &NewWorkerKey::default()).await.expect("a key");
     let contains =
         |bytes: &[u8], text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
     let mut id_seen = false;
     for entry in temp.path().read_dir().expect("the folder") {
         let bytes = std::fs::read(entry.expect("a file").path()).expect("its content");
-        assert!(!contains(&bytes, &key.reveal()[13..]));
+        for secret in [&key.reveal()[13..], &worker.reveal()[14..]] {
+            assert!(!contains(&bytes, secret));
+        }
         id_seen |= contains(&bytes, key.id().as_str());
     }
     assert!(id_seen, "the search would find the id");
@@ -162,6 +177,36 @@ async fn a_damaged_file_is_refused_with_a_remedy() {
     std::fs::write(&path, bytes).expect("damage");
     let refusal = refusal(&path).await;
     assert!(refusal.contains("damaged; restore a backup"), "{refusal}");
+}
+
+#[tokio::test]
+async fn keys_from_before_there_were_groups_are_in_the_default_one() {
+    let temp = tempfile::tempdir().expect("a temporary folder");
+    let path = temp.path().join("synapse.db");
+    let mut before = SqliteConnectOptions::new()
+        .filename(&path)
+        .create_if_missing(true)
+        .connect()
+        .await
+        .expect("a connection");
+    let steps: Vec<_> = migrations().iter().filter(|step| step.version == 1).cloned().collect();
+    Migrator::with_migrations(steps).run_direct(None, &mut before, false).await.expect("the first schema");
+    let key = ApiKey::generate().expect("randomness");
+    sqlx::raw_sql("INSERT INTO teams (name, created_at) VALUES ('lab', 0)")
+        .execute(&mut before)
+        .await
+        .expect("a team");
+    sqlx::query("INSERT INTO keys (id, team, models, created_at, hash) VALUES (?1, 'lab', '[\"*\"]', 0, ?2)")
+        .bind(key.id().as_str())
+        .bind(&key.hash().as_bytes()[..])
+        .execute(&mut before)
+        .await
+        .expect("a key");
+    before.close().await.expect("closed");
+    let store = SqliteStore::open(&path).await.expect("a store");
+    assert_eq!(store.get_key(key.id()).await.expect("the key").group, GroupName::default());
+    let table = store.load_key_table().await.expect("a table");
+    assert!(table.authenticate(key.reveal(), jiff::Timestamp::now()).is_ok());
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use synapse_core::{
     glob::Glob,
-    id::{KeyId, TeamName},
+    id::{GroupName, KeyId, TeamName},
     key::ApiKey,
     store::{
         keys::{KeyChange, KeyInfo, KeyStore, NewKey},
@@ -70,6 +70,9 @@ struct CreateArgs {
     /// The team that the key belongs to
     #[arg(long)]
     team: TeamName,
+    /// The group whose backends and workers the key reaches
+    #[arg(long, default_value = GroupName::DEFAULT)]
+    group: GroupName,
     /// A model that the key may use: a name, or a pattern with `*`; repeat it for more, '*' allows all
     #[arg(long = "model", value_name = "GLOB", required = true, value_delimiter = ',', value_parser = parse_glob)]
     models: Vec<Glob>,
@@ -149,7 +152,13 @@ async fn act(store: &SqliteStore, verb: KeyVerb, output: Output) -> anyhow::Resu
         KeyVerb::Create(args) => {
             let key = ApiKey::generate().context("the system has no randomness to give")?;
             let expires_at = args.expires.map(|expiry| expiry.resolve(now)).transpose()?;
-            let new = NewKey { team: args.team, name: args.name, models: args.models, expires_at };
+            let new = NewKey {
+                team: args.team,
+                group: args.group,
+                name: args.name,
+                models: args.models,
+                expires_at,
+            };
             let info = store.create_key(&key, &new).await?;
             return reveal(&key, &info, output);
         }
@@ -205,6 +214,7 @@ async fn list(store: &SqliteStore, team: Option<&TeamName>, output: Output) -> a
         [
             key.id.to_string(),
             key.team.to_string(),
+            key.group.to_string(),
             key.name.clone().unwrap_or_default(),
             joined(&key.models),
             if disabled.contains(&key.team) { "team disabled" } else { status(key, now) }.into(),
@@ -215,7 +225,7 @@ async fn list(store: &SqliteStore, team: Option<&TeamName>, output: Output) -> a
         [] => String::new(),
         _ => {
             let rows: Vec<_> = keys.iter().map(row).collect();
-            table(["ID", "TEAM", "NAME", "MODELS", "STATUS", "EXPIRES"], &rows)
+            table(["ID", "TEAM", "GROUP", "NAME", "MODELS", "STATUS", "EXPIRES"], &rows)
         }
     })?)
 }
@@ -224,7 +234,8 @@ fn describe(key: &KeyInfo) -> Vec<(&'static str, String)> {
     let now = Timestamp::now();
     let moment = |at: Timestamp| format!("{at:.0} ({})", relative(at, now));
     let overlap_end = key.previous_secret_until.filter(|&end| end > now);
-    let mut lines = vec![("id", key.id.to_string()), ("team", key.team.to_string())];
+    let mut lines =
+        vec![("id", key.id.to_string()), ("team", key.team.to_string()), ("group", key.group.to_string())];
     lines.extend(key.name.clone().map(|name| ("name", name)));
     lines.extend([
         ("models", joined(&key.models)),

@@ -7,6 +7,7 @@ mod environment;
 mod key;
 mod location;
 mod output;
+mod secret;
 mod serve;
 mod simulate;
 mod team;

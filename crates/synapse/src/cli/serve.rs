@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::Args;
 use secrecy::SecretString;
 
-use super::location::StoreLocation;
-use crate::{compose, settings::Settings};
+use super::{location::StoreLocation, secret};
+use crate::{compose, settings::Settings, surroundings::Process};
 
 /// Flags of `synapse serve`. What is not given is left to the configuration and its defaults.
 #[derive(Args, Debug)]
@@ -22,7 +22,7 @@ pub(super) struct ServeArgs {
     /// Port for Prometheus' metrics; 0 picks a free one [default: 9464]
     #[arg(long, value_name = "PORT")]
     pub(super) metrics_port: Option<u16>,
-    /// An API key of your own spelling, for team `default`
+    /// An API key of your own spelling, for team `default`, or file:/path of it
     #[arg(long, value_name = "KEY")]
     pub(super) api_auth_key: Option<SecretString>,
     /// Add a simulated engine, so that the first request works with no model at all
@@ -42,7 +42,7 @@ pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         metrics_port: args.metrics_port,
         data_dir,
         database_url,
-        api_auth_key: args.api_auth_key,
+        api_auth_key: secret::read("--api-auth-key", args.api_auth_key, &Process)?,
         log_level: args.log_level,
     };
     compose::serve(settings, args.demo).await

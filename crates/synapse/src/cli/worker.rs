@@ -2,15 +2,16 @@
 
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, time::Duration};
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{anyhow, ensure};
 use clap::{Args, builder::PossibleValuesParser};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use synapse_core::config::{
     Surroundings,
     snapshot::{BaseUrl, EngineKind, LogFormat, Logs},
 };
 use synapse_tunnel::{message::is_name, worker::ServerUrl};
 
+use super::secret;
 use crate::{surroundings::Process, worker};
 
 const DEFAULT_UPSTREAM: &str = "http://localhost:8081";
@@ -95,10 +96,11 @@ impl WorkerArgs {
             .server_urls
             .iter()
             .map(|text| ServerUrl::parse(text).map_err(|error| anyhow!("--server-url {error}")));
+        let secret = |flag, given| secret::read(flag, given, world);
         Ok(worker::Settings {
             servers: servers.collect::<Result<_, _>>()?,
-            key: secret("--ws-auth-key", self.ws_auth_key.unwrap_or_default(), world)?,
-            api_key: key.map(|key| secret("--upstream-api-key", key, world)).transpose()?,
+            key: secret("--ws-auth-key", self.ws_auth_key)?.unwrap_or_default(),
+            api_key: secret("--upstream-api-key", key)?,
             engine: self.engine.and_then(|name| EngineKind::ALL.into_iter().find(|kind| kind.name() == name)),
             labels: labels(&self.labels)?,
             capacity: self.max_in_flight,
@@ -110,21 +112,6 @@ impl WorkerArgs {
             name,
         })
     }
-}
-
-/// A secret as given, or out of the file that it names; it must be able to stand in a header.
-fn secret(flag: &str, given: SecretString, world: &dyn Surroundings) -> anyhow::Result<SecretString> {
-    let secret = match given.expose_secret().strip_prefix("file:") {
-        None => given,
-        Some(path) => {
-            let text = world.read_file(path.as_ref());
-            let text = text.with_context(|| format!("{flag}: the file {path} cannot be read"))?;
-            text.strip_suffix('\n').unwrap_or(&text).trim_end_matches('\r').to_owned().into()
-        }
-    };
-    let fits = |b: u8| b.is_ascii_graphic() || b == b' ';
-    ensure!(secret.expose_secret().bytes().all(fits), "{flag} must be of plain ASCII characters");
-    Ok(secret)
 }
 
 fn labels(given: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
@@ -154,6 +141,7 @@ mod tests {
     use std::{collections::HashMap, io, path::Path};
 
     use clap::Parser;
+    use secrecy::ExposeSecret;
 
     use super::*;
 

@@ -193,9 +193,21 @@ fn a_list_of_keys_is_an_aligned_table() {
     assert_eq!(
         cli.succeed(&["key", "list"]),
         format!(
-            "ID        TEAM  NAME  MODELS  STATUS  EXPIRES\n{id}  lab   研究    a, b*   active  in 1 hour\n"
+            "ID        TEAM  GROUP    NAME  MODELS  STATUS  EXPIRES\n\
+             {id}  lab   default  研究    a, b*   active  in 1 hour\n"
         )
     );
+}
+
+#[test]
+fn a_key_is_made_for_a_group() {
+    let cli = Cli::with_team();
+    assert_eq!(text(&cli.new_key(), "group"), "default");
+    let made = cli.json(&["key", "create", "--team", "lab", "--model", "*", "--group", "gpu"]);
+    assert_eq!(text(&made, "group"), "gpu");
+    assert!(cli.succeed(&["key", "show", text(&made, "id")]).contains("group    gpu\n"));
+    let message = cli.fail(1, &["key", "create", "--team", "lab", "--model", "*", "--group", " gpu"]);
+    assert!(message.starts_with("error: the name of a group has 1 to 128"), "{message}");
 }
 
 #[test]
@@ -296,6 +308,17 @@ fn a_flag_beats_its_variable_and_an_empty_variable_is_none() {
     assert!(list(&["team", "list", "--data-dir", "there"], &[here]).contains("there"));
     assert!(list(&["team", "list"], &[here, ("SYNAPSE_DATABASE_URL", "")]).contains("here"));
     assert!(list(&["team", "list"], &[here, ("SYNAPSE_JSON", "1")]).starts_with("[{"));
+}
+
+#[test]
+fn an_empty_key_is_no_key_and_lets_nobody_in() {
+    let cli = Cli::new();
+    for args in [&["serve", "--api-auth-key", ""][..], &["worker", "--ws-auth-key", ""]] {
+        let message = cli.fail(1, args);
+        assert!(message.contains(&format!("{} must not be empty", args[1])), "{message}");
+    }
+    let message = cli.fail(1, &["serve", "--api-auth-key", "file:nowhere"]);
+    assert!(message.starts_with("error: --api-auth-key: the file nowhere cannot be read"), "{message}");
 }
 
 #[test]

@@ -1,24 +1,28 @@
-//! What every implementation of the team and key stores promises, as one suite of tests that runs
-//! against each of them.
+//! What every implementation of the stores promises, as one suite of tests that runs against each of them.
+
+mod worker_keys;
 
 use std::{collections::HashSet, time::Duration};
 
 use jiff::Timestamp;
 use synapse_core::{
     glob::Glob,
-    id::{KeyId, TeamName},
+    id::{GroupName, KeyId, TeamName},
     key::ApiKey,
     principal::KeyTable,
     store::{
         StoreError,
         keys::{KeyChange, KeyInfo, KeyStore, NewKey},
         teams::TeamStore,
+        worker_keys::WorkerKeyStore,
     },
 };
 
+pub(crate) use worker_keys::*;
+
 /// An empty database that can be opened more than once, as a gateway and a command line do.
 pub(crate) trait Database: Sized {
-    type Store: TeamStore + KeyStore;
+    type Store: TeamStore + KeyStore + WorkerKeyStore;
     async fn create() -> Self;
     async fn open(&self) -> Self::Store;
 }
@@ -49,6 +53,13 @@ macro_rules! store_contract {
             a_change_is_seen_by_others_at_once,
             writers_on_two_connections_lose_nothing,
             what_was_stored_is_there_after_reopening,
+            a_new_worker_key_reads_back_as_it_was_made,
+            a_worker_key_that_does_not_exist_is_not_found,
+            a_worker_key_that_breaks_the_rules_is_refused,
+            worker_keys_are_listed_newest_first_and_by_group,
+            a_good_worker_key_is_in_the_table_with_its_record,
+            a_revoked_worker_key_leaves_the_table_and_stays_in_the_list,
+            every_change_of_worker_keys_moves_the_mark_of_everyone,
         );
     };
     ($database:ty: $($promise:ident,)*) => {
@@ -69,7 +80,13 @@ fn new_key() -> ApiKey {
 }
 
 fn binding(team: &str) -> NewKey {
-    NewKey { team: team.into(), name: None, models: vec![Glob::new("*")], expires_at: None }
+    NewKey {
+        team: team.into(),
+        group: GroupName::default(),
+        name: None,
+        models: vec![Glob::new("*")],
+        expires_at: None,
+    }
 }
 
 /// A team `lab` and a key of it.
@@ -133,6 +150,11 @@ pub(crate) async fn what_does_not_exist_is_not_found(db: impl Database) {
 pub(crate) async fn a_name_that_breaks_the_rules_is_refused(db: impl Database) {
     let store = db.open().await;
     let key = lab_key(&store).await;
+    let refusal = store
+        .create_key(&new_key(), &NewKey { group: "lä".into(), ..binding("lab") })
+        .await
+        .expect_err("a refusal");
+    assert!(refusal.to_string().starts_with("the name of a group has"), "{refusal}");
     for bad in ["", " lab", "a\nb", "a\0b"] {
         let change = KeyChange { name: Some(Some(bad.into())), ..KeyChange::default() };
         let refusals = [
@@ -173,6 +195,7 @@ pub(crate) async fn a_new_key_reads_back_as_it_was_made(db: impl Database) {
     let expires_at = Timestamp::from_microsecond(1_900_000_000_123_456).expect("a time");
     let new = NewKey {
         team: "lab".into(),
+        group: "gpu owners".into(),
         name: Some("nightly batch".into()),
         models: vec![Glob::new("llama*"), Glob::new("org/qwen-*")],
         expires_at: Some(expires_at),
@@ -181,6 +204,7 @@ pub(crate) async fn a_new_key_reads_back_as_it_was_made(db: impl Database) {
     let expected = KeyInfo {
         id: key.id().clone(),
         team: new.team,
+        group: new.group,
         name: new.name,
         models: new.models,
         created_at: made.created_at,
@@ -191,6 +215,9 @@ pub(crate) async fn a_new_key_reads_back_as_it_was_made(db: impl Database) {
     };
     assert_eq!(made, expected);
     assert_eq!(store.get_key(key.id()).await.expect("the key"), expected);
+    let table = store.load_key_table().await.expect("a table");
+    let principal = table.authenticate(key.reveal(), made.created_at).expect("the key");
+    assert_eq!(principal.group, expected.group);
 }
 
 pub(crate) async fn a_key_needs_a_team_and_a_model(db: impl Database) {
