@@ -75,8 +75,8 @@ fault_kinds! {
     ConflictingCredentials = "conflicting_credentials", "authentication_error", Caller, Never;
     /// No such key, or a wrong secret.
     InvalidApiKey = "invalid_api_key", "permission_error", Policy, Never;
-    /// No such key of a worker.
-    InvalidWorkerKey = "invalid_worker_key", "authentication_error", Policy, Never;
+    /// No such key of a worker, or no such token of an administrator.
+    Unauthenticated = "invalid_api_key", "authentication_error", Policy, Never;
     /// The key was revoked.
     KeyRevoked = "key_revoked", "permission_error", Policy, Never;
     /// The key's time is over.

@@ -36,6 +36,16 @@ impl Purpose for Connecting {
 /// A caller's complete key.
 pub type ApiKey = IssuedKey<Calling>;
 
+/// To administer the gateway.
+pub enum Administering {}
+
+impl Purpose for Administering {
+    const PREFIX: &'static str = "syna_";
+}
+
+/// An administrator's complete token.
+pub type AdminToken = IssuedKey<Administering>;
+
 /// A worker's complete key.
 pub type WorkerSecret = IssuedKey<Connecting>;
 
@@ -101,7 +111,7 @@ impl<P: Purpose> fmt::Debug for IssuedKey<P> {
 
 /// Whether `text` has the shape of an issued key, whatever its purpose.
 pub fn is_issued(text: &str) -> bool {
-    ApiKey::parse(text).is_some() || WorkerSecret::parse(text).is_some()
+    ApiKey::parse(text).is_some() || WorkerSecret::parse(text).is_some() || AdminToken::parse(text).is_some()
 }
 
 /// SHA-256 of a key. A fast hash is right here: an issued secret has 178 random bits.

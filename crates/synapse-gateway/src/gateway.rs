@@ -14,6 +14,7 @@ use hyper::header::HeaderValue;
 use synapse_core::{
     config::snapshot::{BackendSpec, BaseUrl, Discovery, Snapshot},
     principal::KeyTable,
+    store::admin_tokens::AdminTokenTable,
     worker::WorkerKeyTable,
 };
 use synapse_tunnel::gateway::{Credential, Hub, HubOptions};
@@ -50,6 +51,7 @@ pub struct Gateway {
     keys: ArcSwap<KeyTable>,
     /// Engines found on this machine.
     local: Mutex<Vec<Arc<BackendSpec>>>,
+    admin_tokens: ArcSwap<AdminTokenTable>,
     worker_keys: Arc<ArcSwap<WorkerKeyTable>>,
     hub: Arc<Hub>,
     workers: Mutex<Workers>,
@@ -92,6 +94,7 @@ impl Gateway {
             live: ArcSwap::from_pointee(empty),
             keys: ArcSwap::default(),
             local: Mutex::default(),
+            admin_tokens: ArcSwap::default(),
             hub: Hub::new(hub_options(instance, &worker_keys)),
             worker_keys,
             workers: Mutex::default(),
@@ -134,6 +137,16 @@ impl Gateway {
         if ended > 0 {
             tracing::info!(sessions = ended, "workers' keys have changed; their sessions were ended");
         }
+    }
+
+    /// The administrators' tokens that are current.
+    pub fn admin_tokens(&self) -> Arc<AdminTokenTable> {
+        self.admin_tokens.load_full()
+    }
+
+    /// Replaces the administrators' tokens.
+    pub fn set_admin_tokens(&self, tokens: AdminTokenTable) {
+        self.admin_tokens.store(Arc::new(tokens));
     }
 
     /// Where workers come in.

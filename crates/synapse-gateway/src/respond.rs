@@ -28,7 +28,7 @@ pub const fn status(kind: FaultKind) -> StatusCode {
         | K::UpstreamRejected
         | K::ContextExceeded
         | K::MalformedRequest => StatusCode::BAD_REQUEST,
-        K::MissingApiKey | K::ConflictingCredentials | K::InvalidWorkerKey => StatusCode::UNAUTHORIZED,
+        K::MissingApiKey | K::ConflictingCredentials | K::Unauthenticated => StatusCode::UNAUTHORIZED,
         K::InvalidApiKey
         | K::KeyRevoked
         | K::KeyExpired

@@ -1,5 +1,6 @@
 //! What must last, as narrow traits by consumer. `synapse-store` implements them.
 
+pub mod admin_tokens;
 pub mod keys;
 pub mod teams;
 pub mod worker_keys;

@@ -1,5 +1,6 @@
 //! What every implementation of the stores promises, as one suite of tests that runs against each of them.
 
+mod admin_tokens;
 mod worker_keys;
 
 use std::{collections::HashSet, time::Duration};
@@ -12,17 +13,19 @@ use synapse_core::{
     principal::KeyTable,
     store::{
         StoreError,
+        admin_tokens::AdminTokenStore,
         keys::{KeyChange, KeyInfo, KeyStore, NewKey},
         teams::TeamStore,
         worker_keys::WorkerKeyStore,
     },
 };
 
+pub(crate) use admin_tokens::*;
 pub(crate) use worker_keys::*;
 
 /// An empty database that can be opened more than once, as a gateway and a command line do.
 pub(crate) trait Database: Sized {
-    type Store: TeamStore + KeyStore + WorkerKeyStore;
+    type Store: TeamStore + KeyStore + WorkerKeyStore + AdminTokenStore;
     async fn create() -> Self;
     async fn open(&self) -> Self::Store;
 }
@@ -53,6 +56,8 @@ macro_rules! store_contract {
             a_change_is_seen_by_others_at_once,
             writers_on_two_connections_lose_nothing,
             what_was_stored_is_there_after_reopening,
+            a_good_admin_token_is_in_the_table_until_it_is_revoked,
+            a_wrong_admin_token_is_refused,
             a_new_worker_key_reads_back_as_it_was_made,
             a_worker_key_that_does_not_exist_is_not_found,
             a_worker_key_that_breaks_the_rules_is_refused,

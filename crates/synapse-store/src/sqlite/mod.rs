@@ -1,6 +1,7 @@
 //! SQLite: one writer and a few readers on one file in WAL mode. The command line may write beside a
 //! running gateway.
 
+mod admin_tokens;
 mod keys;
 mod open;
 mod teams;

@@ -37,6 +37,7 @@ pub(super) fn migrations() -> Migrator {
             "groups and worker keys",
             include_str!("../../migrations/sqlite/0002_groups_and_worker_keys.sql"),
         ),
+        step(3, "administrators' tokens", include_str!("../../migrations/sqlite/0003_admin_tokens.sql")),
     ])
 }
 

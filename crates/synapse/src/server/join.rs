@@ -105,7 +105,7 @@ fn find_key(gateway: &Gateway, request: &Request<Incoming>) -> Result<(SecretHas
     let key = gateway.worker_keys().find(&hash).cloned().ok_or_else(|| {
         let message =
             "This is no worker's key, or it is not valid any more. `synapse worker-key create` makes one.";
-        Fault::new(FaultKind::InvalidWorkerKey, message)
+        Fault::new(FaultKind::Unauthenticated, message)
     })?;
     Ok((hash, key))
 }

@@ -2,6 +2,7 @@
 //! the business of `synapse-gateway`.
 
 mod accept;
+mod admin;
 pub(crate) mod bind;
 mod caller;
 mod connection;

@@ -2,6 +2,8 @@
 
 use synapse_core::operation::Operation;
 
+use super::admin::Resource;
+
 /// What a path stands for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Route<'p> {
@@ -13,6 +15,8 @@ pub(super) enum Route<'p> {
     Model(&'p str),
     /// Where workers come in.
     Workers,
+    /// Something for administrators.
+    Admin(Resource),
     /// The state of all backends.
     Health,
     /// Is the process alive?
@@ -57,7 +61,10 @@ pub(super) fn find(path: &str) -> Option<Route<'_>> {
         "/readyz" => Some(Route::Ready),
         "/version" => Some(Route::Version),
         "/" => Some(Route::Root),
-        _ => path.strip_prefix("/v1/models/").filter(|id| !id.is_empty()).map(Route::Model),
+        _ => match path.strip_prefix("/admin/v1") {
+            Some(below) => Resource::find(below).map(Route::Admin),
+            None => path.strip_prefix("/v1/models/").filter(|id| !id.is_empty()).map(Route::Model),
+        },
     }
 }
 

@@ -36,7 +36,7 @@ use synapse_gateway::{
 };
 
 use super::{
-    caller, cors,
+    admin, caller, cors,
     framing::MAX_HEAD,
     head::{HEAD_TOO_LARGE, MAX_FIELDS, MAX_TARGET, Refusal, TARGET_TOO_LONG, TOO_MANY_FIELDS, malformed},
     join::{Join, join},
@@ -168,6 +168,7 @@ impl Shell {
         }
         let reply = match route {
             Route::Workers => return self.join(request, id, address),
+            Route::Admin(resource) => admin::answer(&self.gateway, resource, request.headers(), id, address),
             Route::Operation(operation, route) => {
                 let inbound = Inbound { request, id, address: Some(address), operation, route };
                 pipeline::handle(&self.gateway, inbound).await
