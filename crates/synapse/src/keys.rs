@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context;
 use secrecy::ExposeSecret;
 use synapse_core::{
-    config::snapshot::StaticKey,
+    config::snapshot::{StaticKey, StaticWorkerKey},
     glob::Glob,
     id::{GroupName, TeamName},
     key::{ApiKey, SecretHash},
@@ -16,6 +16,7 @@ use synapse_core::{
         teams::TeamStore,
         worker_keys::WorkerKeyStore,
     },
+    worker::WorkerKey,
 };
 use synapse_gateway::gateway::Gateway;
 use synapse_store::sqlite::SqliteStore;
@@ -91,8 +92,12 @@ impl KeyKeeper {
 
     async fn read(&self) -> anyhow::Result<()> {
         let mut table = self.store.load_key_table().await?;
-        let workers = self.store.load_worker_key_table().await?;
-        for key in &self.gateway.live().snapshot.auth.static_keys {
+        let mut workers = self.store.load_worker_key_table().await?;
+        let auth = &self.gateway.live().snapshot.auth;
+        for key in &auth.worker_keys {
+            workers.insert(SecretHash::of(key.secret.expose_secret()), worker_key_of(key));
+        }
+        for key in &auth.static_keys {
             table.insert_fixed(principal_of(key), SecretHash::of(key.secret.expose_secret()));
         }
         if let Some(key) = &self.passing {
@@ -141,9 +146,13 @@ fn principal_of(key: &StaticKey) -> Principal {
     Principal {
         key: key.id.clone(),
         team: TeamName::from(DEFAULT_TEAM),
-        group: GroupName::default(),
+        group: key.group.clone(),
         models: key.models.clone(),
         expires_at: None,
         state: KeyState::Active,
     }
+}
+
+fn worker_key_of(key: &StaticWorkerKey) -> WorkerKey {
+    WorkerKey { id: key.id.clone(), group: key.group.clone(), allows_cloud: false }
 }

@@ -6,10 +6,10 @@ use secrecy::SecretString;
 use synapse_core::{
     config::{
         self, Problem,
-        snapshot::{Snapshot, StaticKey},
+        snapshot::{Snapshot, StaticKey, StaticWorkerKey},
     },
     glob::Glob,
-    id::KeyId,
+    id::{GroupName, KeyId},
 };
 
 use crate::surroundings::Process;
@@ -24,6 +24,7 @@ pub(crate) struct Settings {
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) database_url: Option<SecretString>,
     pub(crate) api_auth_key: Option<SecretString>,
+    pub(crate) ws_auth_key: Option<SecretString>,
     pub(crate) log_level: Option<String>,
 }
 
@@ -94,7 +95,15 @@ impl Settings {
             snapshot.auth.static_keys.push(StaticKey {
                 id: KeyId::from("api-auth-key"),
                 secret: secret.clone(),
+                group: GroupName::default(),
                 models: vec![Glob::new("*")],
+            });
+        }
+        if let Some(secret) = &self.ws_auth_key {
+            snapshot.auth.worker_keys.push(StaticWorkerKey {
+                id: KeyId::from("ws-auth-key"),
+                secret: secret.clone(),
+                group: GroupName::default(),
             });
         }
         Ok(snapshot)

@@ -141,9 +141,7 @@ impl Reader<'_> {
     }
 
     fn array(&mut self, node: &Node, items: &[Node], schema: &Value, pointer: &str) -> Value {
-        if items.is_empty() && schema["minItems"].as_u64().unwrap_or(0) > 0 {
-            self.report(Problem::new(&node.place, "must not be empty"));
-        }
+        let problems_before = self.problems.len();
         let mut values = Vec::with_capacity(items.len());
         for item in items {
             if item.is_null() {
@@ -158,6 +156,11 @@ impl Reader<'_> {
                     self.places.broken.remove(&at);
                 }
             }
+        }
+        // Entries of empty variables count as left out.
+        let none_left = values.is_empty() && self.problems.len() == problems_before;
+        if none_left && schema["minItems"].as_u64().unwrap_or(0) > 0 {
+            self.report(Problem::new(&node.place, "must not be empty"));
         }
         Value::Array(values)
     }

@@ -107,8 +107,10 @@ impl IpNet {
 pub struct Auth {
     /// With keys, or everyone.
     pub mode: AuthMode,
-    /// Keys of the operator's own spelling, from flags or files.
+    /// Keys of the operator's own spelling, from flags or files; the last one with a secret counts.
     pub static_keys: Vec<StaticKey>,
+    /// The same for workers.
+    pub worker_keys: Vec<StaticWorkerKey>,
 }
 
 /// Whether a key is needed.
@@ -127,8 +129,21 @@ pub struct StaticKey {
     pub id: KeyId,
     /// What callers send.
     pub secret: SecretString,
+    /// The group whose backends and workers it reaches.
+    pub group: GroupName,
     /// The models it may use.
     pub models: Vec<Glob>,
+}
+
+/// A worker's key of the operator's own spelling. It allows no engine outside the house.
+#[derive(Clone, Debug)]
+pub struct StaticWorkerKey {
+    /// Its name in records.
+    pub id: KeyId,
+    /// What workers send.
+    pub secret: SecretString,
+    /// The group that its workers join.
+    pub group: GroupName,
 }
 
 /// What speaks at the other end; decides discovery, health, load signals and quirks.

@@ -25,6 +25,9 @@ pub(super) struct ServeArgs {
     /// An API key of your own spelling, for team `default`, or file:/path of it
     #[arg(long, value_name = "KEY")]
     pub(super) api_auth_key: Option<SecretString>,
+    /// A key of your own spelling for workers, in group `default`, or file:/path of it
+    #[arg(long, value_name = "KEY")]
+    pub(super) ws_auth_key: Option<SecretString>,
     /// Add a simulated engine, so that the first request works with no model at all
     #[arg(long)]
     pub(super) demo: bool,
@@ -43,6 +46,7 @@ pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         data_dir,
         database_url,
         api_auth_key: secret::read("--api-auth-key", args.api_auth_key, &Process)?,
+        ws_auth_key: secret::read("--ws-auth-key", args.ws_auth_key, &Process)?,
         log_level: args.log_level,
     };
     compose::serve(settings, args.demo).await

@@ -313,7 +313,11 @@ fn a_flag_beats_its_variable_and_an_empty_variable_is_none() {
 #[test]
 fn an_empty_key_is_no_key_and_lets_nobody_in() {
     let cli = Cli::new();
-    for args in [&["serve", "--api-auth-key", ""][..], &["worker", "--ws-auth-key", ""]] {
+    for args in [
+        &["serve", "--api-auth-key", ""][..],
+        &["serve", "--ws-auth-key", ""],
+        &["worker", "--ws-auth-key", ""],
+    ] {
         let message = cli.fail(1, args);
         assert!(message.contains(&format!("{} must not be empty", args[1])), "{message}");
     }

@@ -8,6 +8,8 @@ use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
+use crate::id::GroupName;
+
 pub(super) use routing::{Affinity, Routing, Strategy};
 
 /// The configuration of a Synapse gateway. Every key is optional unless marked required.
@@ -35,7 +37,9 @@ pub(super) struct Config {
     pub(super) models: Vec<Model>,
     /// How a request finds its backend.
     pub(super) routing: Routing,
-    /// Groups of workers; each sees only its own models. Has no effect yet.
+    /// Groups: keys, workers and backends that belong together. A key reaches exactly the backends
+    /// and workers of its own group. What names no group is in `default`. Any other that a backend or
+    /// a static key names must stand here, even if all its keys are issued ones.
     pub(super) groups: Vec<Group>,
     /// How engines are found and watched.
     pub(super) discovery: Discovery,
@@ -214,9 +218,17 @@ pub(super) struct StaticKey {
     #[serde(skip_serializing)]
     #[schemars(required)]
     pub(super) secret: Option<Secret>,
+    /// The group whose backends and workers it reaches: `default`, or one of `groups`.
+    #[serde(default = "default_group")]
+    #[schemars(length(min = 1, max = 128))]
+    pub(super) group: String,
     /// Globs over the models that it may use.
     #[serde(default = "every_model")]
     pub(super) models: Vec<String>,
+}
+
+fn default_group() -> String {
+    GroupName::DEFAULT.to_owned()
 }
 
 fn every_model() -> Vec<String> {
@@ -230,6 +242,10 @@ pub(super) struct Backend {
     /// Its name, unique among backends. Deployments, metrics and records use it.
     #[schemars(required, length(min = 1, max = 128))]
     pub(super) name: Option<String>,
+    /// The groups whose keys reach it: `default`, or any of `groups`.
+    #[serde(default = "default_groups")]
+    #[schemars(length(min = 1))]
+    pub(super) groups: Vec<String>,
     /// What speaks there; decides discovery, health checks and load signals.
     #[serde(rename = "type", default)]
     pub(super) kind: EngineType,
@@ -254,6 +270,10 @@ pub(super) struct Backend {
     #[serde(default)]
     #[schemars(length(min = 1))]
     pub(super) ca_file: Option<String>,
+}
+
+fn default_groups() -> Vec<String> {
+    vec![default_group()]
 }
 
 /// What speaks at a backend.
@@ -358,17 +378,19 @@ fn one() -> u32 {
     1
 }
 
-/// A group of workers.
+/// Keys, workers and backends that belong together.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Group {
-    /// Its name, unique among groups.
+    /// Its name, unique among groups. `default` may be written, too.
     #[schemars(required, length(min = 1, max = 128))]
     pub(super) name: Option<String>,
-    /// What its workers present to connect.
+    /// What its workers present to connect, besides keys that `synapse worker-key create` issues. These
+    /// never allow an engine outside the house.
     #[serde(default, skip_serializing)]
     pub(super) ws_auth_keys: Vec<Secret>,
-    /// What its callers present.
+    /// What its callers present, for all models, besides keys that `synapse key create` issues. They
+    /// belong to team `default`.
     #[serde(default, skip_serializing)]
     pub(super) api_keys: Vec<Secret>,
 }

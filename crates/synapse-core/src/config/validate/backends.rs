@@ -2,23 +2,25 @@
 
 use std::sync::Arc;
 
-use super::{Check, Unique, access::header_safe, raw, seconds};
+use super::{
+    Check, Names, Unique,
+    access::{header_safe, known_group},
+    raw, seconds,
+};
 use crate::{
     config::snapshot::{BackendSpec, BaseUrl, EngineKind, Locality, Timeouts},
     id::GroupName,
 };
 
-/// Names that others may refer to.
-pub(super) struct Names {
-    pub(super) known: Vec<String>,
-    /// Whether there are more that could not be read, so that an unknown one may be among them.
-    pub(super) incomplete: bool,
-}
-
 /// The backends, and the names of all of them, the faulty ones included.
-pub(super) fn check(raw: Vec<raw::Backend>, check: &mut Check<'_>) -> (Vec<Arc<BackendSpec>>, Names) {
+pub(super) fn check(
+    raw: Vec<raw::Backend>,
+    groups: &Names,
+    check: &mut Check<'_>,
+) -> (Vec<Arc<BackendSpec>>, Names) {
     let mut unique = Unique::default();
-    let mut names = Names { known: Vec::new(), incomplete: check.places.is_broken("/backends") };
+    let mut names =
+        Names { kind: "backend", known: Vec::new(), incomplete: check.places.is_broken("/backends") };
     let mut specs = Vec::with_capacity(raw.len());
     for (index, backend) in raw.into_iter().enumerate() {
         let at = format!("/backends/{index}");
@@ -29,6 +31,12 @@ pub(super) fn check(raw: Vec<raw::Backend>, check: &mut Check<'_>) -> (Vec<Arc<B
                 names.known.push(name.clone());
             }
             None => names.incomplete = true,
+        }
+        let mut once = Unique::default();
+        for (index, group) in backend.groups.iter().enumerate() {
+            let at = format!("{at}/groups/{index}");
+            known_group(&at, group, groups, check);
+            once.claim(group, &at, check);
         }
         specs.extend(spec(backend, &at, check).map(Arc::new));
     }
@@ -55,7 +63,7 @@ fn spec(raw: raw::Backend, at: &str, check: &mut Check<'_>) -> Option<BackendSpe
     }
     Some(BackendSpec {
         id: raw.name?.into(),
-        groups: vec![GroupName::default()],
+        groups: raw.groups.into_iter().map(GroupName::from).collect(),
         kind: kind(raw.kind),
         url,
         api_key: raw.api_key.map(|key| key.0),

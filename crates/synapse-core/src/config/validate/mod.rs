@@ -17,6 +17,7 @@ use super::{
     snapshot::{Discovery, LogFormat, Logs, Snapshot},
     yaml::Node,
 };
+use crate::id::fits_header;
 
 /// What is said of a name that could not stand in a header.
 const NAME_RULE: &str = "must be printable ASCII without spaces at its ends";
@@ -37,9 +38,9 @@ pub(super) fn snapshot(root: &Node, world: &dyn Surroundings, problems: &mut Vec
     let server = server::check(config.server, &mut check);
     let database_url = server::database(config.database, &mut check);
     server::redis(config.redis.as_ref(), &mut check);
-    let auth = access::check(config.auth, &mut check);
-    access::groups(&config.groups, &mut check);
-    let (backends, names) = backends::check(config.backends, &mut check);
+    let groups = access::group_names(&config.groups, &mut check);
+    let auth = access::check(config.auth, config.groups, &groups, &mut check);
+    let (backends, names) = backends::check(config.backends, &groups, &mut check);
     let models = models::check(config.models, &names, &backends, &mut check);
     let logs = logs(config.logs, &mut check);
     let warnings = check.warnings;
@@ -82,19 +83,14 @@ impl Check<'_> {
 
     /// Warns of what is accepted for the sake of files that are ahead of this version.
     fn without_effect(&mut self, config: &raw::Config) {
-        for (pointer, is_written) in
-            [("/redis", config.redis.is_some()), ("/groups", !config.groups.is_empty())]
-        {
-            if is_written {
-                self.warn(pointer, "has no effect in this version of Synapse");
-            }
+        if config.redis.is_some() {
+            self.warn("/redis", "has no effect in this version of Synapse");
         }
     }
 
     /// Reports a name that could not stand in headers and metrics.
     fn name(&mut self, pointer: &str, name: &str) {
-        let printable = name.bytes().all(|b| (b' '..=b'~').contains(&b));
-        if !printable || name.trim() != name {
+        if !fits_header(name) {
             self.report(pointer, NAME_RULE);
         }
     }
@@ -106,6 +102,26 @@ impl Check<'_> {
             Ok(_) => self.report(pointer, "is not a PEM file"),
             Err(error) => self.report(pointer, format!("the file cannot be read: {error}")),
         }
+    }
+}
+
+/// Names that others may refer to.
+struct Names {
+    /// `backend` or `group`.
+    kind: &'static str,
+    known: Vec<String>,
+    /// Whether there are more that could not be read, so that an unknown one may be among them.
+    incomplete: bool,
+}
+
+impl Names {
+    /// What is wrong with a reference to `name` at `pointer`, if none of these is meant.
+    fn problem_with(&self, name: &str, pointer: &str, check: &Check<'_>) -> Option<Problem> {
+        let unknown = !self.incomplete && self.known.iter().all(|known| known != name);
+        unknown.then(|| {
+            let problem = check.problem(pointer, format!("there is no {} of this name", self.kind));
+            problem.nearest(name, self.known.iter().map(String::as_str))
+        })
     }
 }
 

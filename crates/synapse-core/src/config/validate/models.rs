@@ -5,11 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{
-    Check, Unique,
-    backends::{Names, timeouts},
-    raw,
-};
+use super::{Check, Names, Unique, backends::timeouts, raw};
 use crate::{
     config::{
         circle::Acyclic,
@@ -95,12 +91,8 @@ fn deployment(
     timeouts_of: &HashMap<&str, Timeouts>,
     check: &mut Check<'_>,
 ) -> Option<Deployment> {
-    if let Some(name) = &raw.backend
-        && !backends.known.contains(name)
-        && !backends.incomplete
-    {
-        let problem = check.problem(&format!("{at}/backend"), "there is no backend of this name");
-        check.problems.push(problem.nearest(name, backends.known.iter().map(String::as_str)));
+    if let Some(name) = &raw.backend {
+        check.problems.extend(backends.problem_with(name, &format!("{at}/backend"), check));
     }
     if let Some(model) = &raw.model {
         check.name(&format!("{at}/model"), model);
