@@ -165,6 +165,10 @@ fn update(handle: &BackendHandle, status: &Status) -> bool {
         fields: model.fields.clone(),
         loaded: model.loaded,
     };
+    // An engine that does not answer lists nothing; callers are to hear that, not that there is no such model.
+    if status.models.is_empty() && (status.unlisted || health == Health::Down) {
+        return handle.lose_models();
+    }
     handle.set_models(status.models.iter().map(listed).collect())
 }
 

@@ -138,6 +138,9 @@ pub struct Status {
     /// What it serves.
     #[serde(default)]
     pub models: Vec<Model>,
+    /// Whether it has not told for a while what it serves, so that `models` is empty for want of a list.
+    #[serde(default)]
+    pub unlisted: bool,
     /// How busy it is.
     #[serde(default)]
     pub load: Load,

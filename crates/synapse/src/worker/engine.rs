@@ -106,6 +106,7 @@ fn status(handle: &BackendHandle, reached: Option<Locality>) -> Status {
         cloud: reached == Some(Locality::Cloud),
         engine: Some(handle.spec.kind.name().to_owned()),
         models: models.collect(),
+        unlisted: handle.is_listing_lost(),
         load: Load {
             running: load.running,
             waiting: load.waiting,

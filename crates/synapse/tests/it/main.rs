@@ -27,4 +27,5 @@ mod start;
 mod streams;
 mod tidy;
 mod transport;
+mod tunnel;
 mod worker;
