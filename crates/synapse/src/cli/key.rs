@@ -2,14 +2,13 @@
 
 use std::{collections::HashSet, convert::Infallible, time::Duration};
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
-use serde::Serialize;
 use synapse_core::{
     glob::Glob,
     id::{GroupName, KeyId, TeamName},
-    key::ApiKey,
+    key::{ApiKey, Calling},
     store::{
         keys::{KeyChange, KeyInfo, KeyStore, NewKey},
         teams::TeamStore,
@@ -19,9 +18,10 @@ use synapse_store::sqlite::SqliteStore;
 
 use super::{
     environment::CHANGE_FLAGS,
+    issued,
     location::SharedArgs,
     output::{Output, fields, table},
-    time::{Expiry, parse_duration, relative},
+    time::{self, Expiry, parse_duration, relative},
 };
 
 #[derive(Args, Debug)]
@@ -61,7 +61,7 @@ enum KeyVerb {
 #[derive(Args, Debug)]
 struct KeyRef {
     /// The key's id, or the whole key, as it turns up where it should not be
-    #[arg(value_parser = parse_key_id)]
+    #[arg(value_parser = issued::parse_id::<Calling>)]
     id: KeyId,
 }
 
@@ -135,10 +135,6 @@ fn parse_glob(text: &str) -> Result<Glob, Infallible> {
     Ok(Glob::new(text))
 }
 
-fn parse_key_id(text: &str) -> Result<KeyId, Infallible> {
-    Ok(ApiKey::parse(text).map_or_else(|| text.into(), |key| key.id().clone()))
-}
-
 pub(super) async fn run(args: KeyArgs, output: Output) -> anyhow::Result<()> {
     let store = args.shared.location.open().await?;
     let done = act(&store, args.verb, output).await;
@@ -175,27 +171,9 @@ async fn act(store: &SqliteStore, verb: KeyVerb, output: Output) -> anyhow::Resu
     Ok(output.result(&info, |info| fields(&describe(info)))?)
 }
 
-/// A key's record together with the key, in the only moment in which both are known.
-#[derive(Serialize)]
-struct Revealed<'k> {
-    key: &'k str,
-    #[serde(flatten)]
-    info: &'k KeyInfo,
-}
-
 fn reveal(key: &ApiKey, info: &KeyInfo, output: Output) -> anyhow::Result<()> {
-    output
-        .result(&Revealed { key: key.reveal(), info }, |revealed| {
-            let mut lines = describe(revealed.info);
-            lines.insert(0, ("key", revealed.key.into()));
-            fields(&lines)
-        })
-        // Not an `io::Error` any more: a reader who left must not pass for success here.
-        .map_err(|error| {
-            let id = key.id();
-            anyhow!("the secret of key {id} could not be shown ({error}); `synapse key rotate {id}` makes a new one")
-        })?;
-    Ok(output.note("Keep the key now: only a hash of it is stored, so it cannot be shown again.")?)
+    let remedy = format!("`synapse key rotate {}` makes a new one", key.id());
+    issued::reveal(key, info, describe, &remedy, output)
 }
 
 async fn list(store: &SqliteStore, team: Option<&TeamName>, output: Output) -> anyhow::Result<()> {
@@ -232,7 +210,7 @@ async fn list(store: &SqliteStore, team: Option<&TeamName>, output: Output) -> a
 
 fn describe(key: &KeyInfo) -> Vec<(&'static str, String)> {
     let now = Timestamp::now();
-    let moment = |at: Timestamp| format!("{at:.0} ({})", relative(at, now));
+    let moment = |at| time::moment(at, now);
     let overlap_end = key.previous_secret_until.filter(|&end| end > now);
     let mut lines =
         vec![("id", key.id.to_string()), ("team", key.team.to_string()), ("group", key.group.to_string())];

@@ -4,6 +4,7 @@
 mod check;
 mod config;
 mod environment;
+mod issued;
 mod key;
 mod location;
 mod output;
@@ -13,6 +14,7 @@ mod simulate;
 mod team;
 mod time;
 mod worker;
+mod worker_key;
 
 use std::{
     env,
@@ -61,6 +63,8 @@ enum Command {
     Team(team::TeamArgs),
     /// Manage API keys
     Key(key::KeyArgs),
+    /// Manage worker keys, with which workers connect
+    WorkerKey(worker_key::WorkerKeyArgs),
 }
 
 impl Cli {
@@ -90,6 +94,11 @@ impl Cli {
             Command::Key(args) => {
                 let output = Output { json: args.shared.json };
                 one_core()?.block_on(key::run(args, output))?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::WorkerKey(args) => {
+                let output = Output { json: args.shared.json };
+                one_core()?.block_on(worker_key::run(args, output))?;
                 Ok(ExitCode::SUCCESS)
             }
         }

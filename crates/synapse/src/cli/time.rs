@@ -49,6 +49,11 @@ impl Expiry {
     }
 }
 
+/// A moment, and how far it is from `now`.
+pub(super) fn moment(at: Timestamp, now: Timestamp) -> String {
+    format!("{at:.0} ({})", relative(at, now))
+}
+
 /// `then` as seen from `now`, in its largest unit: `in 3 days`, `2 hours ago`, `now`.
 pub(super) fn relative(then: Timestamp, now: Timestamp) -> String {
     const UNITS: [(u64, u64, &str); 3] = [(1, 60, "second"), (60, 60, "minute"), (3600, 24, "hour")];

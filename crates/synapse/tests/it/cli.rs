@@ -88,10 +88,11 @@ fn the_version_is_the_one_of_the_build() {
 fn help_explains_flags_variables_and_exit_codes() {
     let cli = Cli::new();
     let help = cli.succeed(&["--help"]);
-    for word in ["serve", "simulate", "team", "key", "SYNAPSE_", "Exit codes"] {
+    for word in ["serve", "simulate", "team", "key", "worker-key", "SYNAPSE_", "Exit codes"] {
         assert!(help.contains(word), "{word} in:\n{help}");
     }
-    assert!(cli.succeed(&["serve", "-h"]).contains("SYNAPSE_API_AUTH_KEY"));
+    let help = cli.succeed(&["serve", "-h"]);
+    assert!(help.contains("SYNAPSE_API_AUTH_KEY") && help.contains("SYNAPSE_WS_AUTH_KEY"), "{help}");
 }
 
 #[test]
@@ -250,6 +251,46 @@ fn a_leaked_key_is_revoked_by_its_text_and_stays_revoked() {
 }
 
 #[test]
+fn a_worker_key_is_shown_at_its_making_and_never_again() {
+    let cli = Cli::new();
+    let made =
+        cli.json(&["worker-key", "create", "--group", "gpu", "--allow-cloud", "--description", "rack 3"]);
+    let (id, key) = (text(&made, "id"), text(&made, "key"));
+    assert!(key.starts_with(&format!("synw_{id}_")), "{key}");
+    assert_eq!((text(&made, "group"), text(&made, "description")), ("gpu", "rack 3"));
+    assert_eq!(made["allows_cloud"], Value::Bool(true));
+
+    let mut known = made.clone();
+    known.as_object_mut().expect("an object").remove("key");
+    assert_eq!(cli.json(&["worker-key", "show", id]), known);
+    assert_eq!(cli.json(&["worker-key", "list"]), Value::Array(vec![known]));
+    assert_eq!(cli.json(&["worker-key", "list", "--group", "other"]), Value::Array(vec![]));
+    assert_eq!(cli.json(&["key", "list"]), Value::Array(vec![]), "it is no caller's key");
+    let table = cli.succeed(&["worker-key", "list"]);
+    let (head, row) = ("ID        GROUP  DESCRIPTION  ENGINES   STATUS  CREATED", "  gpu    rack 3       anywhere  active  ");
+    assert!(table.starts_with(&format!("{head}\n{id}{row}")), "{table}");
+    let secret = &key[14..];
+    for file in cli.folder.path().join("data").read_dir().expect("the data folder") {
+        let bytes = std::fs::read(file.expect("a file").path()).expect("its content");
+        assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()));
+    }
+}
+
+#[test]
+fn a_leaked_worker_key_is_revoked_by_its_text_and_stays_in_the_list() {
+    let cli = Cli::new();
+    let made = cli.json(&["worker-key", "create"]);
+    assert_eq!((text(&made, "group"), &made["allows_cloud"]), ("default", &Value::Bool(false)));
+    let revoked = cli.json(&["worker-key", "revoke", text(&made, "key")]);
+    assert!(revoked["revoked_at"].is_string(), "{revoked}");
+    assert_eq!(cli.json(&["worker-key", "revoke", text(&made, "id")]), revoked, "the first time counts");
+    assert!(cli.succeed(&["worker-key", "list"]).contains("in the house  revoked"));
+    assert_eq!(cli.fail(1, &["worker-key", "show", "abc"]), "error: no such worker key: abc\n");
+    let message = cli.fail(1, &["worker-key", "create", "--group", "l\u{e4}b"]);
+    assert!(message.starts_with("error: the name of a group has 1 to 128"), "{message}");
+}
+
+#[test]
 fn what_does_not_exist_is_said_plainly() {
     let cli = Cli::with_team();
     for (args, message) in [
@@ -384,6 +425,9 @@ fn a_reader_who_left_is_no_error_unless_a_secret_is_lost() {
     let output = run_unread(&cli, &["key", "rotate", text(&made, "id")]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("`synapse key rotate"), "{}", stderr(&output));
+    let output = run_unread(&cli, &["worker-key", "create"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("`synapse worker-key revoke"), "{}", stderr(&output));
 }
 
 #[test]
