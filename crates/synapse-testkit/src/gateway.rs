@@ -177,6 +177,13 @@ impl Gateway {
         key.split_whitespace().next().unwrap_or_default().to_owned()
     }
 
+    /// The administrator's token that its banner shows; empty if there is none.
+    pub fn shown_admin_token(&self) -> String {
+        let shown = self.banner.lines().iter().any(|line| line.trim_start().starts_with("Admin "));
+        let token = if shown { banner_field(&self.banner.lines(), "Admin") } else { String::new() };
+        token.split_whitespace().next().unwrap_or_default().to_owned()
+    }
+
     /// What it printed on stdout.
     pub fn banner(&self) -> String {
         self.banner.lines().join("\n")

@@ -16,15 +16,23 @@ use synapse_gateway::{
 /// How long to wait for engines to list their models before printing without them.
 const PATIENCE: Duration = Duration::from_millis(400);
 
+/// What is shown this once.
+pub(crate) struct Secrets<'s> {
+    /// A key to call models with.
+    pub(crate) key: Option<&'s str>,
+    /// A token for the admin API.
+    pub(crate) admin_token: Option<&'s str>,
+}
+
 /// Prints the banner to stdout.
 pub(crate) async fn print(
     gateway: &Gateway,
     addresses: &[SocketAddr],
     metrics: Option<SocketAddr>,
-    key: Option<&str>,
+    secrets: &Secrets<'_>,
 ) -> anyhow::Result<()> {
     wait_for_models(gateway).await;
-    let text = text(gateway, addresses, metrics, key);
+    let text = text(gateway, addresses, metrics, secrets);
     match io::stdout().write_all(text.as_bytes()) {
         // With nobody to read it, the gateway runs all the same.
         Err(error) => {
@@ -55,8 +63,9 @@ fn text(
     gateway: &Gateway,
     addresses: &[SocketAddr],
     metrics: Option<SocketAddr>,
-    key: Option<&str>,
+    secrets: &Secrets<'_>,
 ) -> String {
+    let key = secrets.key;
     let live = gateway.live();
     let server = &live.snapshot.server;
     let scheme = if server.tls.is_some() { "https" } else { "http" };
@@ -97,12 +106,15 @@ fn text(
         }
     };
     format!(
-        "Synapse {version} is up.\n\n  URL      {url}\n  Key      {shown}\n  Engines  {engines}\n  Models   {models}\n  \
+        "Synapse {version} is up.\n\n  URL      {url}\n  Key      {shown}\n{admin}  Engines  {engines}\n  Models   {models}\n  \
          Metrics  {metrics}\n\n\
          Try it:\n\n  curl -N {url}/chat/completions \\\n{authorization}    -H 'Content-Type: application/json' \\\n    \
          -d '{{\"model\":\"{model}\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"Hello!\"}}]}}'\n\n",
         version = env!("CARGO_PKG_VERSION"),
         models = summary(&models),
+        admin = secrets.admin_token.map_or_else(String::new, |token| {
+            format!("  Admin    {token}   (a token for the admin API, shown this once)\n")
+        }),
     )
 }
 

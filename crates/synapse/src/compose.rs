@@ -77,6 +77,7 @@ async fn run(
         AuthMode::Keys => keys.key_to_show().await?,
         AuthMode::Open => None,
     };
+    let admin_token = keys.admin_token_to_show().await?;
 
     let mut server = Server::start(&gateway, sockets, certificates.clone())?;
     let mut tasks = vec![
@@ -101,7 +102,8 @@ async fn run(
     };
     tasks.push(tasks::spawn("reloader", reloader.watch()));
 
-    banner::print(&gateway, server.addresses(), metrics_address, key_to_show.as_deref()).await?;
+    let secrets = banner::Secrets { key: key_to_show.as_deref(), admin_token: admin_token.as_deref() };
+    banner::print(&gateway, server.addresses(), metrics_address, &secrets).await?;
     signals::wait(telemetry.writer.clone(), "changed files are read by themselves; the gateway runs on")
         .await?;
     take_down(&gateway, &mut server).await;

@@ -9,9 +9,10 @@ use synapse_core::{
     config::snapshot::{StaticKey, StaticWorkerKey},
     glob::Glob,
     id::{GroupName, TeamName},
-    key::{ApiKey, SecretHash},
+    key::{AdminToken, ApiKey, SecretHash},
     principal::{KeyState, Principal},
     store::{
+        admin_tokens::AdminTokenStore,
         keys::{KeyStore, NewKey},
         teams::TeamStore,
         worker_keys::WorkerKeyStore,
@@ -72,6 +73,18 @@ impl KeyKeeper {
         Ok(Some(key.reveal().to_owned()))
     }
 
+    /// The administrator's token to show to whoever starts the gateway for the first time: made now, and
+    /// shown this once.
+    pub(crate) async fn admin_token_to_show(&self) -> anyhow::Result<Option<String>> {
+        if !self.store.list_admin_tokens().await?.is_empty() {
+            return Ok(None);
+        }
+        let token = AdminToken::generate().context("no randomness for a token")?;
+        self.store.create_admin_token(&token, Some("first token")).await?;
+        self.load().await?;
+        Ok(Some(token.reveal().to_owned()))
+    }
+
     /// Reads all keys and puts them in force.
     pub(crate) async fn load(&self) -> anyhow::Result<()> {
         let mut loaded = self.loaded.lock().await;
@@ -111,6 +124,7 @@ impl KeyKeeper {
             };
             table.insert_issued(principal, vec![(key.hash(), None)]);
         }
+        self.gateway.set_admin_tokens(self.store.load_admin_tokens().await?);
         self.gateway.set_worker_keys(workers);
         self.gateway.set_keys(table);
         Ok(())

@@ -1,6 +1,7 @@
 //! The command line: the tree of commands, and which runtime each of them gets. Every command has a
 //! module of its own.
 
+mod admin_token;
 mod check;
 mod config;
 mod environment;
@@ -65,6 +66,8 @@ enum Command {
     Key(key::KeyArgs),
     /// Manage worker keys, with which workers connect
     WorkerKey(worker_key::WorkerKeyArgs),
+    /// Manage administrators' tokens, for the admin API
+    AdminToken(admin_token::AdminTokenArgs),
 }
 
 impl Cli {
@@ -94,6 +97,11 @@ impl Cli {
             Command::Key(args) => {
                 let output = Output { json: args.shared.json };
                 one_core()?.block_on(key::run(args, output))?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::AdminToken(args) => {
+                let output = Output { json: args.shared.json };
+                one_core()?.block_on(admin_token::run(args, output))?;
                 Ok(ExitCode::SUCCESS)
             }
             Command::WorkerKey(args) => {

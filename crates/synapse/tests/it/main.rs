@@ -2,6 +2,7 @@
 // It tells clippy that helpers, too, are test code.
 #![cfg(test)]
 
+mod admin;
 mod admission;
 mod bad_input;
 mod chat;
