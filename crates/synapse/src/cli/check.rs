@@ -7,9 +7,12 @@ use std::{
 };
 
 use clap::Args;
-use synapse_core::config::{
-    self, Surroundings,
-    snapshot::{Locality, Snapshot},
+use synapse_core::{
+    config::{
+        self, Surroundings,
+        snapshot::{Locality, Snapshot},
+    },
+    id::GroupName,
 };
 
 use super::print_problems;
@@ -55,7 +58,12 @@ fn summary(snapshot: &Snapshot, out: &mut dyn Write) -> io::Result<()> {
             Locality::OnPrem => "on_prem",
             Locality::Cloud => "cloud",
         };
-        writeln!(out, "backend {}: {} at {}, {locality}", backend.id, backend.kind.name(), backend.url)?;
+        write!(out, "backend {}: {} at {}, {locality}", backend.id, backend.kind.name(), backend.url)?;
+        if backend.groups != [GroupName::default()] {
+            let groups: Vec<&str> = backend.groups.iter().map(GroupName::as_str).collect();
+            write!(out, ", for {}", groups.join(", "))?;
+        }
+        writeln!(out)?;
     }
     for model in &snapshot.models {
         let names: Vec<&str> =
@@ -95,16 +103,25 @@ mod tests {
         let (code, shown) = checked(
             "backends: [{name: a, type: ollama, url: 'http://localhost:11434'}]\n\
              models: [{name: m, aliases: [n], deployments: [{backend: a, model: x}]}]\n\
-             groups: [{name: g}]\n",
+             redis: {url: 'redis://x'}\n",
         );
         assert_eq!(
             shown,
             "OK\n\
              backend a: ollama at http://localhost:11434/v1, on_prem\n\
              model m, n: x at a\n\
-             warning: line 3: groups: has no effect in this version of Synapse\n"
+             warning: line 3: redis: has no effect in this version of Synapse\n"
         );
         assert_eq!(code, ExitCode::SUCCESS);
+    }
+
+    #[test]
+    fn the_groups_of_a_backend_are_told_where_there_are_others_than_the_default_one() {
+        let (_, shown) = checked(
+            "backends: [{name: a, url: 'http://localhost:1', groups: [lab, default]}]\n\
+             groups: [{name: lab, api_keys: [x]}]\n",
+        );
+        assert_eq!(shown, "OK\nbackend a: openai at http://localhost:1/v1, on_prem, for lab, default\n");
     }
 
     #[test]

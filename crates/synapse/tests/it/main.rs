@@ -14,6 +14,7 @@ mod endpoints;
 mod errors;
 mod failover;
 mod frames;
+mod groups;
 mod hostile;
 mod keys;
 mod litellm;
