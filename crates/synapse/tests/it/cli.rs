@@ -267,7 +267,10 @@ fn a_worker_key_is_shown_at_its_making_and_never_again() {
     assert_eq!(cli.json(&["worker-key", "list", "--group", "other"]), Value::Array(vec![]));
     assert_eq!(cli.json(&["key", "list"]), Value::Array(vec![]), "it is no caller's key");
     let table = cli.succeed(&["worker-key", "list"]);
-    let (head, row) = ("ID        GROUP  DESCRIPTION  ENGINES   STATUS  CREATED", "  gpu    rack 3       anywhere  active  ");
+    let (head, row) = (
+        "ID        GROUP  DESCRIPTION  ENGINES   STATUS  CREATED",
+        "  gpu    rack 3       anywhere  active  ",
+    );
     assert!(table.starts_with(&format!("{head}\n{id}{row}")), "{table}");
     let secret = &key[14..];
     for file in cli.folder.path().join("data").read_dir().expect("the data folder") {

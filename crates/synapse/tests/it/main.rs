@@ -14,6 +14,7 @@ mod errors;
 mod failover;
 mod frames;
 mod hostile;
+mod install;
 mod keys;
 mod litellm;
 mod load;
