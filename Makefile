@@ -2,7 +2,8 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-SCRIPTS := .ci/run .ci/coverage .ci/lock .ci/python.sh .ci/tools .ci/instrumented-rustc bench/debian.sh e2e/setup.sh
+SCRIPTS := .ci/run .ci/coverage .ci/lock .ci/python.sh .ci/tools .ci/instrumented-rustc bench/debian.sh e2e/setup.sh \
+  crates/synapse/src/server/install/install.sh
 SDK := .e2e/sdk/bin/python
 
 .PHONY: help run build test e2e lint fmt coverage bench prove setup lock advisories clean ensure

@@ -3,7 +3,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Instant,
@@ -17,7 +17,7 @@ use synapse_core::{
     store::admin_tokens::AdminTokenTable,
     worker::WorkerKeyTable,
 };
-use synapse_tunnel::gateway::{Credential, Hub, HubOptions};
+use synapse_tunnel::gateway::{Credential, Hub, HubOptions, Notices};
 use tokio::sync::Notify;
 
 use crate::{
@@ -54,6 +54,8 @@ pub struct Gateway {
     admin_tokens: ArcSwap<AdminTokenTable>,
     worker_keys: Arc<ArcSwap<WorkerKeyTable>>,
     hub: Arc<Hub>,
+    /// What workers are told when they come.
+    notices: Arc<OnceLock<Notices>>,
     workers: Mutex<Workers>,
     /// Serialises changes of `live`; requests never touch it.
     changing: Mutex<()>,
@@ -90,12 +92,14 @@ impl Gateway {
         let empty =
             Live { snapshot: Arc::clone(&snapshot), fleet: Arc::default(), realms: Realms::default() };
         let worker_keys = Arc::<ArcSwap<WorkerKeyTable>>::default();
+        let notices = Arc::default();
         let gateway = Arc::new(Self {
             live: ArcSwap::from_pointee(empty),
             keys: ArcSwap::default(),
             local: Mutex::default(),
             admin_tokens: ArcSwap::default(),
-            hub: Hub::new(hub_options(instance, &worker_keys)),
+            hub: Hub::new(hub_options(instance, &worker_keys, &notices)),
+            notices,
             worker_keys,
             workers: Mutex::default(),
             changing: Mutex::default(),
@@ -127,6 +131,11 @@ impl Gateway {
     /// The workers' keys that are current.
     pub fn worker_keys(&self) -> Arc<WorkerKeyTable> {
         self.worker_keys.load_full()
+    }
+
+    /// What workers are to be told when they come, from now on and for good.
+    pub fn announce(&self, notices: Notices) {
+        let _only_once = self.notices.set(notices);
     }
 
     /// Replaces the workers' keys. Sessions whose key is gone, or means something else now, end at once.
@@ -332,10 +341,15 @@ pub struct BackendFault {
     source: Box<dyn std::error::Error + Send + Sync>,
 }
 
-fn hub_options(instance: &str, keys: &Arc<ArcSwap<WorkerKeyTable>>) -> HubOptions {
-    let keys = Arc::clone(keys);
+fn hub_options(
+    instance: &str,
+    keys: &Arc<ArcSwap<WorkerKeyTable>>,
+    notices: &Arc<OnceLock<Notices>>,
+) -> HubOptions {
+    let (keys, notices) = (Arc::clone(keys), Arc::clone(notices));
     HubOptions {
         is_valid: Box::new(move |credential| holds(&keys.load(), credential)),
+        notices: Box::new(move |hello| notices.get().map_or_else(Vec::new, |notices| notices(hello))),
         ..HubOptions::new(instance, env!("CARGO_PKG_VERSION"))
     }
 }

@@ -49,7 +49,7 @@ pub const fn status(kind: FaultKind) -> StatusCode {
         | K::Upstream
         | K::UpstreamInvalidResponse
         | K::UpstreamTruncated => StatusCode::BAD_GATEWAY,
-        K::NoBackendAvailable | K::CircuitOpen | K::Overloaded | K::ShuttingDown => {
+        K::NoBackendAvailable | K::CircuitOpen | K::Overloaded | K::NoClientBinary | K::ShuttingDown => {
             StatusCode::SERVICE_UNAVAILABLE
         }
         K::UpstreamTimeout | K::FirstTokenTimeout => StatusCode::GATEWAY_TIMEOUT,

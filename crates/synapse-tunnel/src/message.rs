@@ -101,13 +101,29 @@ pub struct Welcome {
     pub notices: Vec<Notice>,
 }
 
+/// The code of a notice: the gateway's software is newer than the worker's.
+pub const NEWER_VERSION: &str = "newer_version";
+/// The code of a notice: the gateway is going down.
+pub const GOING_DOWN: &str = "going_down";
+
 /// Something to know.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
-    /// For programs: `newer_version`, `going_down`.
+    /// For programs, such as [`NEWER_VERSION`].
     pub code: String,
     /// For people.
     pub text: String,
+    /// With [`NEWER_VERSION`]: the SHA-256 of each binary that the gateway offers, by platform
+    /// (`linux-x86_64`); none where that is not known yet.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sha256: BTreeMap<String, String>,
+}
+
+impl Notice {
+    /// A word that has only a code and a text.
+    pub fn new(code: &str, text: impl Into<String>) -> Self {
+        Self { code: code.to_owned(), text: text.into(), sha256: BTreeMap::new() }
+    }
 }
 
 /// A number that comes back.

@@ -22,7 +22,7 @@ use crate::{
     banner,
     keys::KeyKeeper,
     reload::Reloader,
-    server::{self, Server, tls::Certificates},
+    server::{self, Server, install::Install, tls::Certificates},
     settings::Settings,
     signals,
     telemetry::{self, Telemetry},
@@ -79,7 +79,9 @@ async fn run(
     };
     let admin_token = keys.admin_token_to_show().await?;
 
-    let mut server = Server::start(&gateway, sockets, certificates.clone())?;
+    let install = Install::new(&gateway, settings.client_binary.clone());
+    tell_of_newer_versions(&gateway, &install);
+    let mut server = Server::start(&gateway, sockets, certificates.clone(), install)?;
     let mut tasks = vec![
         tasks::spawn("catalogue keeper", Arc::clone(&gateway).keep_catalog()),
         tasks::spawn("worker keeper", Arc::clone(&gateway).keep_workers()),
@@ -109,6 +111,14 @@ async fn run(
     take_down(&gateway, &mut server).await;
     drop((tasks, folder));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Workers that are older than this gateway are told so when they come.
+fn tell_of_newer_versions(gateway: &Gateway, install: &Arc<Install>) {
+    let install = Arc::downgrade(install);
+    gateway.announce(Box::new(move |hello| {
+        install.upgrade().and_then(|install| install.newer_version(hello)).into_iter().collect()
+    }));
 }
 
 /// The database's place.

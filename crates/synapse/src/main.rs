@@ -2,6 +2,7 @@
 
 mod access_log;
 mod banner;
+mod binary;
 mod cli;
 mod compose;
 mod keys;

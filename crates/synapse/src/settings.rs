@@ -25,6 +25,8 @@ pub(crate) struct Settings {
     pub(crate) database_url: Option<SecretString>,
     pub(crate) api_auth_key: Option<SecretString>,
     pub(crate) ws_auth_key: Option<SecretString>,
+    /// What workers of the gateway's own platform are offered.
+    pub(crate) client_binary: Option<PathBuf>,
     pub(crate) log_level: Option<String>,
 }
 

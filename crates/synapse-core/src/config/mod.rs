@@ -4,6 +4,7 @@
 
 mod address;
 mod circle;
+mod external;
 mod interpolate;
 mod litellm;
 mod problem;
@@ -20,6 +21,7 @@ mod writer;
 mod yaml;
 
 pub use address::UrlError;
+pub use external::ExternalUrl;
 pub use interpolate::Surroundings;
 pub use litellm::{Import, NotCarried, import};
 pub use problem::{Place, Problem};

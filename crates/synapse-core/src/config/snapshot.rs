@@ -4,6 +4,7 @@ use std::{fmt, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use secrecy::SecretString;
 
+use super::ExternalUrl;
 use crate::{
     glob::Glob,
     id::{BackendId, GroupName, KeyId},
@@ -57,8 +58,12 @@ pub struct Server {
     pub max_connections_per_ip: Option<usize>,
     /// Requests at once on one HTTP/2 connection.
     pub max_streams: u32,
-    /// Networks whose `X-Forwarded-For` is believed.
+    /// Networks whose `X-Forwarded-…` headers are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// The URL that others reach the gateway by, where it is told.
+    pub external_url: Option<ExternalUrl>,
+    /// A folder of binaries for workers.
+    pub client_binaries: Option<PathBuf>,
     /// How long SIGTERM lets open requests finish.
     pub drain_grace: Duration,
     /// Whether replies name the backend and the number of attempts.

@@ -74,7 +74,7 @@ fn the_example_of_the_reference_is_valid() {
     assert_eq!((timeouts.first_token.as_secs(), timeouts.total.as_secs()), (120, 600));
     assert!(!snapshot.discovery.local);
     assert!(snapshot.routing.prefix_affinity);
-    assert_eq!(snapshot.warnings, ["line 28: redis: has no effect in this version of Synapse"]);
+    assert_eq!(snapshot.warnings, ["line 30: redis: has no effect in this version of Synapse"]);
 }
 
 #[test]
@@ -160,6 +160,11 @@ fn each_mistake_is_named_for_what_it_is() {
             "1:28: server.trusted_proxies[0]: is not a network such as `10.0.0.0/8`, nor an address",
         ),
         ("server: {cors_origins: ['https://a.example/x']}", "1:25: server.cors_origins[0]: is not an origin"),
+        (
+            "server: {external_url: 'https://gateway/$(id)'}",
+            "1:24: server.external_url: is not a plain URL of `http` or `https`",
+        ),
+        ("server: {client_binaries: ''}", "1:27: server.client_binaries: must not be empty"),
         ("server: {tls: {key: /none}}", "1:15: server.tls.cert: is required, but missing"),
         ("data_dir: ''", "1:11: data_dir: must not be empty"),
         ("database: {url: 'mysql://x'}", "1:17: database.url: must begin with `sqlite://`"),

@@ -63,6 +63,8 @@ labels! {
     EventLabel { event: &'static str }
     /// Of a model at a backend.
     ModelStateLabels { backend: Label, model: Label, state: &'static str }
+    /// Of a download of a worker's binary.
+    DownloadLabels { platform: Label, outcome: &'static str }
     /// Of a request or connection that was refused, or had to give way.
     ReasonLabel { reason: &'static str }
     /// Of a configuration reload or a closed record.
@@ -121,6 +123,8 @@ pub struct Metrics {
     /// `synapse_worker_sessions_total`: `welcomed`, `refused`, `turned_away`, `superseded`, `revoked`, `lost`,
     /// `flapping`
     pub worker_sessions: Family<EventLabel, Counter>,
+    /// `synapse_client_downloads_total`: `completed`, `cancelled`, `failed` or `turned_away`
+    pub client_downloads: Family<DownloadLabels, Counter>,
     /// `synapse_connections_open`
     pub connections: Gauge,
     /// `synapse_connections_refused_total`: `full`, `source` or `descriptors`; or `idle`, where one
@@ -185,6 +189,7 @@ impl Metrics {
             workers_connected: Family::default(),
             tunnel_streams: Family::default(),
             worker_sessions: Family::default(),
+            client_downloads: Family::default(),
             connections: Gauge::default(),
             connections_refused: Family::default(),
             reloads: Family::default(),
@@ -237,6 +242,7 @@ impl Metrics {
         r.register("workers_connected", "Workers that have dialled in", self.workers_connected.clone());
         r.register("tunnel_streams", "Calls open through a worker's tunnel", self.tunnel_streams.clone());
         r.register("worker_sessions", "What became of workers' sessions", self.worker_sessions.clone());
+        r.register("client_downloads", "Downloads of the worker's binary", self.client_downloads.clone());
         r.register("connections_open", "Connections of callers", self.connections.clone());
         r.register(
             "connections_refused",

@@ -2,6 +2,7 @@
 //! they break, or when the caller leaves.
 
 use std::{
+    io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -21,7 +22,11 @@ pub(crate) enum Bytestream {
     Events(Box<EventFlow>),
     Raw(Box<RawFlow>),
     Pending(Box<PendingFlow>),
+    Passing(Passing),
 }
+
+/// What is nobody's answer, but comes as it is.
+type Passing = Pin<Box<dyn Body<Data = Bytes, Error = io::Error> + Send>>;
 
 /// A reply's body.
 pub struct ReplyBody {
@@ -34,6 +39,11 @@ impl ReplyBody {
     /// A body in memory.
     pub fn whole(bytes: Bytes) -> Self {
         Self { source: Bytestream::Whole(Some(bytes)), record: None, _open: None }
+    }
+
+    /// A body that passes through as it comes.
+    pub fn passing(body: impl Body<Data = Bytes, Error = io::Error> + Send + 'static) -> Self {
+        Self::new(Bytestream::Passing(Box::pin(body)))
     }
 
     pub(crate) fn new(source: Bytestream) -> Self {
@@ -61,6 +71,11 @@ impl ReplyBody {
             Bytestream::Events(flow) => flow.poll_bytes(cx).map(|bytes| bytes.map(Ok)),
             Bytestream::Pending(flow) => flow.poll_bytes(cx, self.record.as_mut()).map(|bytes| bytes.map(Ok)),
             Bytestream::Raw(flow) => flow.poll_bytes(cx),
+            Bytestream::Passing(body) => match ready!(body.as_mut().poll_frame(cx)) {
+                Some(Ok(frame)) => Poll::Ready(Some(Ok(frame.into_data().unwrap_or_default()))),
+                Some(Err(_)) => Poll::Ready(Some(Err(Broken))),
+                None => Poll::Ready(None),
+            },
         }
     }
 
@@ -69,6 +84,7 @@ impl ReplyBody {
         match &self.source {
             Bytestream::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
             Bytestream::Raw(flow) => flow.length().is_some() && flow.is_done(),
+            Bytestream::Passing(body) => body.is_end_stream(),
             Bytestream::Events(_) | Bytestream::Pending(_) => false,
         }
     }
@@ -77,7 +93,9 @@ impl ReplyBody {
     fn is_over(&self) -> bool {
         match &self.source {
             Bytestream::Events(flow) => flow.is_over(),
-            Bytestream::Whole(_) | Bytestream::Raw(_) | Bytestream::Pending(_) => self.is_done(),
+            Bytestream::Whole(_) | Bytestream::Raw(_) | Bytestream::Pending(_) | Bytestream::Passing(_) => {
+                self.is_done()
+            }
         }
     }
 
@@ -85,14 +103,16 @@ impl ReplyBody {
     fn has_content(&self) -> bool {
         match &self.source {
             Bytestream::Pending(flow) => flow.has_begun(),
-            Bytestream::Whole(_) | Bytestream::Events(_) | Bytestream::Raw(_) => true,
+            Bytestream::Whole(_) | Bytestream::Events(_) | Bytestream::Raw(_) | Bytestream::Passing(_) => {
+                true
+            }
         }
     }
 
     fn close(&mut self) {
         let Some(mut record) = self.record.take() else { return };
         let fill = |end: &mut End| match &self.source {
-            Bytestream::Whole(_) => {}
+            Bytestream::Whole(_) | Bytestream::Passing(_) => {}
             Bytestream::Events(flow) => flow.end(end),
             Bytestream::Raw(flow) => flow.end(end),
             Bytestream::Pending(flow) => flow.end(end),
@@ -137,6 +157,7 @@ impl Body for ReplyBody {
         match &self.source {
             Bytestream::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
             Bytestream::Raw(flow) => flow.length().map_or_else(SizeHint::default, SizeHint::with_exact),
+            Bytestream::Passing(body) => body.size_hint(),
             Bytestream::Events(_) | Bytestream::Pending(_) => SizeHint::default(),
         }
     }

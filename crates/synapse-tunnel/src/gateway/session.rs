@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use crate::{
     body::{BodyError, BoxBody, CallBody, InFlight},
     lines::LineSender,
-    message::{FromGateway, Health, Notice, Status},
+    message::{FromGateway, GOING_DOWN, Health, Notice, Status},
     protocol::{Close, ERROR_HEADER, MAX_STREAMS, code},
 };
 
@@ -340,7 +340,7 @@ impl Session {
     /// Gives it nothing new; ends it when the open calls have ended.
     pub async fn drain(&self) {
         self.0.drained.store(true, Ordering::Relaxed);
-        self.notify(Notice { code: "going_down".into(), text: "the gateway is going down".into() });
+        self.notify(Notice::new(GOING_DOWN, "the gateway is going down"));
         tokio::select! {
             () = self.0.in_flight.idle() => {}
             () = self.ended() => {}

@@ -25,7 +25,7 @@ use crate::{
 #[tokio::test]
 async fn a_hello_with_the_right_proof_is_welcome() {
     let mut options = HubOptions::new("replica-7", "1.2.3");
-    options.notices = Box::new(|hello| vec![Notice { code: "heard".into(), text: hello.version.clone() }]);
+    options.notices = Box::new(|hello| vec![Notice::new("heard", hello.version.as_str())]);
     let gateway = Gateway::start(options, credential()).await;
     let mut peer = Peer::connect(gateway.address).await;
     peer.hello(json!({"capacity": 3, "unheard_of": [1]})).await;

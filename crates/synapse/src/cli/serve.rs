@@ -1,6 +1,6 @@
 //! `synapse serve`: runs the gateway.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use secrecy::SecretString;
@@ -28,6 +28,9 @@ pub(super) struct ServeArgs {
     /// A key of your own spelling for workers, in group `default`, or file:/path of it
     #[arg(long, value_name = "KEY")]
     pub(super) ws_auth_key: Option<SecretString>,
+    /// The binary that /getclient offers to workers of this platform [default: this one]
+    #[arg(long, value_name = "FILE")]
+    pub(super) client_binary: Option<PathBuf>,
     /// Add a simulated engine, so that the first request works with no model at all
     #[arg(long)]
     pub(super) demo: bool,
@@ -47,6 +50,7 @@ pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         database_url,
         api_auth_key: secret::read("--api-auth-key", args.api_auth_key, &Process)?,
         ws_auth_key: secret::read("--ws-auth-key", args.ws_auth_key, &Process)?,
+        client_binary: args.client_binary,
         log_level: args.log_level,
     };
     compose::serve(settings, args.demo).await

@@ -12,6 +12,7 @@ mod frames;
 mod framing;
 mod gate;
 mod head;
+pub(crate) mod install;
 mod join;
 pub(crate) mod metrics;
 mod patience;
@@ -21,6 +22,7 @@ mod shell;
 mod stalls;
 pub(crate) mod tls;
 mod turnstile;
+mod version;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -31,6 +33,7 @@ use tokio::net::TcpListener;
 use accept::Acceptor;
 use cores::Cores;
 pub(crate) use cores::count as cores_count;
+use install::Install;
 use seats::Seats;
 use shell::Shell;
 use tls::Certificates;
@@ -49,9 +52,10 @@ impl Server {
         gateway: &Arc<Gateway>,
         sockets: Vec<std::net::TcpListener>,
         certificates: Option<Arc<Certificates>>,
+        install: Arc<Install>,
     ) -> anyhow::Result<Self> {
         let seats = Seats::new(Arc::clone(&gateway.metrics));
-        let shell = Arc::new(Shell::new(Arc::clone(gateway), certificates));
+        let shell = Arc::new(Shell::new(Arc::clone(gateway), certificates, install));
         let cores = Cores::start(&shell)?;
         let acceptor = Arc::new(Acceptor::new(gateway, Arc::clone(&seats), cores.clone()));
         let mut accepting = Vec::new();

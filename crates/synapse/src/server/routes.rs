@@ -25,6 +25,10 @@ pub(super) enum Route<'p> {
     Ready,
     /// The version.
     Version,
+    /// The script that installs a worker.
+    Install,
+    /// A worker's binary.
+    Client,
     /// A friendly word.
     Root,
 }
@@ -60,6 +64,8 @@ pub(super) fn find(path: &str) -> Option<Route<'_>> {
         "/livez" => Some(Route::Live),
         "/readyz" => Some(Route::Ready),
         "/version" => Some(Route::Version),
+        "/run" => Some(Route::Install),
+        "/getclient" => Some(Route::Client),
         "/" => Some(Route::Root),
         _ => match path.strip_prefix("/admin/v1") {
             Some(below) => Resource::find(below).map(Route::Admin),

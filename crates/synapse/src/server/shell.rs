@@ -39,9 +39,11 @@ use super::{
     admin, caller, cors,
     framing::MAX_HEAD,
     head::{HEAD_TOO_LARGE, MAX_FIELDS, MAX_TARGET, Refusal, TARGET_TOO_LONG, TOO_MANY_FIELDS, malformed},
+    install::{Asked, Install},
     join::{Join, join},
     routes::{self, Route},
     tls::Certificates,
+    version,
 };
 
 type Reply = Response<ReplyBody>;
@@ -64,11 +66,16 @@ impl From<Reply> for Answer {
 pub(super) struct Shell {
     gateway: Arc<Gateway>,
     certificates: Option<Arc<Certificates>>,
+    install: Arc<Install>,
 }
 
 impl Shell {
-    pub(super) fn new(gateway: Arc<Gateway>, certificates: Option<Arc<Certificates>>) -> Self {
-        Self { gateway, certificates }
+    pub(super) fn new(
+        gateway: Arc<Gateway>,
+        certificates: Option<Arc<Certificates>>,
+        install: Arc<Install>,
+    ) -> Self {
+        Self { gateway, certificates, install }
     }
 
     pub(super) fn certificates(&self) -> Option<&Certificates> {
@@ -126,7 +133,7 @@ impl Shell {
         }
         let head_only = request.method() == Method::HEAD;
         let asked_by_gateway = request.headers().contains_key(HOP_HEADER);
-        let Answer { mut reply, join } = self.route(request, id, address).await;
+        let Answer { mut reply, join } = self.route(request, id, peer, address).await;
         if let Some(origin) = origin {
             cors::allow(reply.headers_mut(), origin);
         }
@@ -144,7 +151,13 @@ impl Shell {
         Answer { reply, join }
     }
 
-    async fn route(&self, request: Request<Incoming>, id: RequestId, address: IpAddr) -> Answer {
+    async fn route(
+        &self,
+        request: Request<Incoming>,
+        id: RequestId,
+        peer: IpAddr,
+        address: IpAddr,
+    ) -> Answer {
         let uri = request.uri();
         let found = routes::find(uri.path());
         if let Err(fault) = check_head(&request, found.as_ref()) {
@@ -187,10 +200,14 @@ impl Shell {
             Route::Health => json_reply(StatusCode::OK, &health::report(&self.gateway.live())),
             Route::Live => json_reply(StatusCode::OK, &json!({ "status": "alive" })),
             Route::Ready => self.ready(),
-            Route::Version | Route::Root => {
-                let version = env!("CARGO_PKG_VERSION");
-                json_reply(StatusCode::OK, &json!({ "name": "synapse", "version": version }))
+            Route::Install | Route::Client => {
+                // Boxed, as it is seldom needed.
+                Box::pin(self.install(&request, &route, peer))
+                    .await
+                    .unwrap_or_else(|fault| self.refuse(&fault, id, address))
             }
+            Route::Version => version::reply(request.headers()),
+            Route::Root => json_reply(StatusCode::OK, &json!({ "name": "synapse", "version": version::OWN })),
         };
         reply.into()
     }
@@ -206,6 +223,21 @@ impl Shell {
         let status = reply.status().as_u16();
         record.end(|end| end.status = status);
         Answer { reply: reply.map(|body| body.attach(record, None)), join }
+    }
+
+    async fn install(
+        &self,
+        request: &Request<Incoming>,
+        route: &Route<'_>,
+        peer: IpAddr,
+    ) -> Result<Reply, Fault> {
+        let live = self.gateway.live();
+        let (uri, headers) = (request.uri(), request.headers());
+        let asked = Asked { uri, headers, peer, tls: self.certificates.is_some() };
+        match route {
+            Route::Install => self.install.script(&asked, &live.snapshot.server).await,
+            _ => self.install.binary(&asked, &live.snapshot.server).await,
+        }
     }
 
     fn ready(&self) -> Reply {
@@ -282,7 +314,7 @@ fn wrong_head(request: &Request<Incoming>) -> Option<Refusal> {
     (differs || more.is_some()).then_some(malformed("The request names two hosts."))
 }
 
-fn json_reply(status: StatusCode, body: &Value) -> Reply {
+pub(super) fn json_reply(status: StatusCode, body: &Value) -> Reply {
     let mut reply = Response::new(ReplyBody::whole(Bytes::from(body.to_string())));
     *reply.status_mut() = status;
     let headers: &mut HeaderMap = reply.headers_mut();

@@ -16,6 +16,7 @@ mod failover;
 mod frames;
 mod groups;
 mod hostile;
+mod install;
 mod keys;
 mod litellm;
 mod load;

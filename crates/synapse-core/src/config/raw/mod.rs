@@ -102,8 +102,16 @@ pub(super) struct Server {
     /// Requests at once on one HTTP/2 connection.
     #[schemars(range(min = 1, max = 10_000))]
     pub(super) max_streams: u32,
-    /// Networks (CIDR) or addresses whose `X-Forwarded-For` is believed.
+    /// Networks (CIDR) or addresses whose `X-Forwarded-For`, `-Host` and `-Proto` are believed.
     pub(super) trusted_proxies: Vec<String>,
+    /// The URL that others reach the gateway by, such as `https://gateway.example.com`; the script of
+    /// `/run` names it. Default: what each request says of its host.
+    #[schemars(length(min = 1))]
+    pub(super) external_url: Option<String>,
+    /// A folder of binaries that `/getclient` offers to workers, named `synapse-OS-ARCH`, such as
+    /// `synapse-linux-aarch64` or `synapse-darwin-aarch64`. The gateway offers its own anyway.
+    #[schemars(length(min = 1))]
+    pub(super) client_binaries: Option<String>,
     /// How long a shutdown lets open requests finish, in seconds.
     #[schemars(range(min = 0, max = 86_400))]
     pub(super) drain_grace_s: f64,
@@ -128,6 +136,8 @@ impl Default for Server {
             max_connections_per_ip: None,
             max_streams: 100,
             trusted_proxies: Vec::new(),
+            external_url: None,
+            client_binaries: None,
             drain_grace_s: 30.0,
             response_headers: true,
             cors_origins: Vec::new(),

@@ -7,6 +7,7 @@ use url::Url;
 
 use super::{Check, raw, seconds};
 use crate::config::{
+    ExternalUrl,
     address::is_host,
     snapshot::{IpNet, Server, TlsFiles},
 };
@@ -29,6 +30,8 @@ pub(super) fn check(raw: raw::Server, check: &mut Check<'_>) -> Server {
         max_connections_per_ip: raw.max_connections_per_ip.map(|count| count as usize),
         max_streams: raw.max_streams,
         trusted_proxies: trusted_proxies(&raw.trusted_proxies, check),
+        external_url: raw.external_url.and_then(|text| external_url(&text, check)),
+        client_binaries: raw.client_binaries.map(Into::into),
         drain_grace: seconds(raw.drain_grace_s),
         reveal_backend: raw.response_headers,
         cors_origins: cors_origins(raw.cors_origins, check),
@@ -115,6 +118,16 @@ fn trusted_proxies(raw: &[String], check: &mut Check<'_>) -> Vec<IpNet> {
         }
     }
     networks
+}
+
+fn external_url(text: &str, check: &mut Check<'_>) -> Option<ExternalUrl> {
+    let url = ExternalUrl::parse(text);
+    if url.is_none() {
+        let problem = check.problem("/server/external_url", "is not a plain URL of `http` or `https`");
+        let hint = "write `https://gateway.example.com`, with a port and a path where there are any";
+        check.problems.push(problem.hint(hint));
+    }
+    url
 }
 
 fn cors_origins(raw: Vec<String>, check: &mut Check<'_>) -> Vec<String> {
