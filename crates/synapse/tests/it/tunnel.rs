@@ -17,7 +17,7 @@ fn open_to_workers(config: Config) -> Config {
 }
 
 /// A worker of this name for this engine, which looks often.
-fn worker_with(key: &str, address: std::net::SocketAddr, engine: &Engine, name: &str) -> Worker {
+pub(crate) fn worker_with(key: &str, address: std::net::SocketAddr, engine: &Engine, name: &str) -> Worker {
     let (server, upstream) = (format!("ws://{address}/ws"), engine.url());
     let usual = ["--server-url", &server, "--upstream", &upstream, "--ws-auth-key", key, "--name", name];
     let often = ["--health-s", "0.1", "--models-s", "0.1"];
@@ -29,14 +29,14 @@ fn worker(gateway: &Gateway, engine: &Engine, name: &str) -> Worker {
 }
 
 /// The models that a caller sees.
-async fn listed(client: &Client) -> Vec<String> {
+pub(crate) async fn listed(client: &Client) -> Vec<String> {
     let list = client.get("/v1/models").await.json();
     let data = list["data"].as_array().expect("a list");
     data.iter().map(|model| model["id"].as_str().expect("an id").to_owned()).collect()
 }
 
 /// Waits until a caller sees exactly these models.
-async fn until_listed(gateway: &Gateway, client: &Client, models: &[&str]) {
+pub(crate) async fn until_listed(gateway: &Gateway, client: &Client, models: &[&str]) {
     gateway.until("the models", async || (listed(client).await == models).then_some(())).await;
 }
 
