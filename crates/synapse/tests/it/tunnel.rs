@@ -154,13 +154,14 @@ async fn what_a_dead_worker_had_not_begun_to_answer_is_served_elsewhere() {
     }
     engines.iter().for_each(|engine| engine.update(|behaviour| behaviour.hang_before_head = true));
     let client = gateway.client();
-    let waiting = tokio::spawn(async move { client.chat("m").await });
-    let asked = gateway
-        .until("the request", async || engines.iter().position(|engine| engine.counters().received == 1))
-        .await;
-    engines[1 - asked].update(|behaviour| behaviour.hang_before_head = false);
-    drop(workers[asked].take());
-    let answer = waiting.await.expect("no panic");
+    let (answer, asked) = tokio::join!(client.chat("m"), async {
+        let asked = gateway
+            .until("the request", async || engines.iter().position(|engine| engine.counters().received == 1))
+            .await;
+        engines[1 - asked].update(|behaviour| behaviour.hang_before_head = false);
+        drop(workers[asked].take());
+        asked
+    });
     let other = ["default/two", "default/one"][asked];
     let served = (answer.status, answer.header("x-synapse-backend"), answer.header("x-synapse-attempts"));
     assert_eq!(served, (200, other, "2"), "{}", answer.text());
