@@ -17,7 +17,7 @@ fn open_to_workers(config: Config) -> Config {
 }
 
 /// A worker of this name for this engine, which looks often.
-fn worker_with(key: &str, address: std::net::SocketAddr, engine: &Engine, name: &str) -> Worker {
+pub(crate) fn worker_with(key: &str, address: std::net::SocketAddr, engine: &Engine, name: &str) -> Worker {
     let (server, upstream) = (format!("ws://{address}/ws"), engine.url());
     let usual = ["--server-url", &server, "--upstream", &upstream, "--ws-auth-key", key, "--name", name];
     let often = ["--health-s", "0.1", "--models-s", "0.1"];
@@ -29,14 +29,14 @@ fn worker(gateway: &Gateway, engine: &Engine, name: &str) -> Worker {
 }
 
 /// The models that a caller sees.
-async fn listed(client: &Client) -> Vec<String> {
+pub(crate) async fn listed(client: &Client) -> Vec<String> {
     let list = client.get("/v1/models").await.json();
     let data = list["data"].as_array().expect("a list");
     data.iter().map(|model| model["id"].as_str().expect("an id").to_owned()).collect()
 }
 
 /// Waits until a caller sees exactly these models.
-async fn until_listed(gateway: &Gateway, client: &Client, models: &[&str]) {
+pub(crate) async fn until_listed(gateway: &Gateway, client: &Client, models: &[&str]) {
     gateway.until("the models", async || (listed(client).await == models).then_some(())).await;
 }
 
@@ -154,13 +154,14 @@ async fn what_a_dead_worker_had_not_begun_to_answer_is_served_elsewhere() {
     }
     engines.iter().for_each(|engine| engine.update(|behaviour| behaviour.hang_before_head = true));
     let client = gateway.client();
-    let waiting = tokio::spawn(async move { client.chat("m").await });
-    let asked = gateway
-        .until("the request", async || engines.iter().position(|engine| engine.counters().received == 1))
-        .await;
-    engines[1 - asked].update(|behaviour| behaviour.hang_before_head = false);
-    drop(workers[asked].take());
-    let answer = waiting.await.expect("no panic");
+    let (answer, asked) = tokio::join!(client.chat("m"), async {
+        let asked = gateway
+            .until("the request", async || engines.iter().position(|engine| engine.counters().received == 1))
+            .await;
+        engines[1 - asked].update(|behaviour| behaviour.hang_before_head = false);
+        drop(workers[asked].take());
+        asked
+    });
     let other = ["default/two", "default/one"][asked];
     let served = (answer.status, answer.header("x-synapse-backend"), answer.header("x-synapse-attempts"));
     assert_eq!(served, (200, other, "2"), "{}", answer.text());
