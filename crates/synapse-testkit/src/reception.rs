@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
-use http_body_util::Empty;
+use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use synapse_core::key::SecretHash;
@@ -24,8 +24,12 @@ pub struct Reception {
     /// Where it listens.
     pub address: SocketAddr,
     ends: Mutex<mpsc::UnboundedReceiver<End>>,
+    offered: Offered,
     _listening: JoinSet<()>,
 }
+
+/// A binary for workers, and what is said to be its SHA-256.
+type Offered = Arc<Mutex<Option<(Bytes, String)>>>;
 
 /// What each connection needs.
 #[derive(Clone)]
@@ -33,6 +37,7 @@ struct Desk {
     hub: Arc<Hub>,
     credential: Credential,
     told: mpsc::UnboundedSender<End>,
+    offered: Offered,
     sessions: Arc<Mutex<JoinSet<()>>>,
 }
 
@@ -47,9 +52,19 @@ impl Reception {
         let address = listener.local_addr().expect("an address");
         let (told, ends) = mpsc::unbounded_channel();
         let mut listening = JoinSet::new();
-        let desk = Desk { hub: Arc::clone(&hub), credential, told, sessions: Arc::default() };
+        let offered = Offered::default();
+        let sessions = Arc::default();
+        let desk = Desk { hub: Arc::clone(&hub), credential, told, offered: Arc::clone(&offered), sessions };
         listening.spawn(desk.listen(listener));
-        Self { hub, address, ends: Mutex::new(ends), _listening: listening }
+        Self { hub, address, ends: Mutex::new(ends), offered, _listening: listening }
+    }
+
+    /// Offers a binary to workers from now on, with what is said to be its SHA-256.
+    ///
+    /// # Panics
+    /// When a test has panicked meanwhile.
+    pub fn offer(&self, binary: impl Into<Bytes>, sum: &str) {
+        *self.offered.lock().expect("unpoisoned") = Some((binary.into(), sum.to_owned()));
     }
 
     /// Its URL, as workers are given it.
@@ -120,8 +135,14 @@ impl Desk {
     }
 
     /// What a gateway's route for workers does.
-    fn upgrade(&self, mut request: Request<Incoming>, peer: SocketAddr) -> Response<Empty<Bytes>> {
-        let refuse = |status| Response::builder().status(status).body(Empty::new()).expect("a response");
+    fn upgrade(&self, mut request: Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
+        let refuse = |status| Response::builder().status(status).body(Full::default()).expect("a response");
+        if request.uri().path() == "/getclient" {
+            let offered = self.offered.lock().expect("unpoisoned").clone();
+            let Some((binary, sum)) = offered else { return refuse(StatusCode::NOT_FOUND) };
+            let response = Response::builder().header("x-synapse-sha256", sum);
+            return response.body(Full::new(binary)).expect("a response");
+        }
         let bearer = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let key = bearer.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
         if !SecretHash::of(key).matches(&self.credential.secret) {
@@ -132,7 +153,7 @@ impl Desk {
             Err(refusal) => return refuse(StatusCode::from_u16(refusal.status()).expect("a status")),
         };
         let Ok(admission) = self.hub.admit() else { return refuse(StatusCode::SERVICE_UNAVAILABLE) };
-        let Self { hub, credential, told, sessions } = self.clone();
+        let Self { hub, credential, told, sessions, .. } = self.clone();
         let upgrading = hyper::upgrade::on(&mut request);
         sessions.lock().expect("unpoisoned").spawn(async move {
             let Ok(upgraded) = upgrading.await else { return };

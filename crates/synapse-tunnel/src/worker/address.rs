@@ -69,6 +69,12 @@ impl ServerUrl {
         Ok(Self { tls, host, port, path })
     }
 
+    /// The path of another of the gateway's routes: a gateway below `/ai/` has all of them there.
+    pub fn beside(&self, route: &str) -> String {
+        let folder = self.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        format!("{folder}/{route}")
+    }
+
     /// `host[:port]` as the `Host` header spells it.
     pub fn authority(&self) -> String {
         let usual = if self.tls { 443 } else { 80 };
@@ -98,6 +104,18 @@ mod tests {
             ("ws://gateway/tunnel/ws", "ws://gateway/tunnel/ws"),
         ] {
             assert_eq!(ServerUrl::parse(text).map(|url| url.to_string()), Ok(want.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_gateways_other_routes_lie_beside_the_one_for_workers() {
+        for (text, want) in [
+            ("ws://g", "/run"),
+            ("ws://g/ws", "/run"),
+            ("ws://g/ai/ws", "/ai/run"),
+            ("ws://g/a/b/", "/a/b/run"),
+        ] {
+            assert_eq!(ServerUrl::parse(text).map(|url| url.beside("run")), Ok(want.to_owned()), "{text}");
         }
     }
 

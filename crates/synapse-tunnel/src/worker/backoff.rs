@@ -52,8 +52,8 @@ impl Backoff {
     }
 }
 
-/// A random number from 0 to 1.
-pub(super) fn luck() -> f64 {
+/// A random number from 0 to 1, so that many workers do not do the same thing at once.
+pub fn luck() -> f64 {
     let mut bytes = [0; 4];
     // Without randomness, half the wait is as good as any.
     getrandom::fill(&mut bytes).map_or(0.5, |()| f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX))

@@ -1,7 +1,7 @@
 //! Keeps a worker connected: one session with each gateway process that its addresses lead to.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     io,
     net::{IpAddr, SocketAddr},
     pin::pin,
@@ -17,13 +17,16 @@ use tokio::{
 };
 
 use super::{
-    ServerUrl, Service, StatusFeed, WorkerOptions,
+    Outdated, ServerUrl, Service, StatusFeed, WorkerOptions,
     backoff::{Backoff, Outlook, luck},
     dial::{DialError, dial},
     replicas::Replicas,
     serve::{Ended, Worker, serve},
 };
-use crate::{proof, protocol::code};
+use crate::{
+    proof,
+    protocol::{Close, code},
+};
 
 /// The time between two looks for a gateway's addresses.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(30);
@@ -124,13 +127,17 @@ async fn keep_address(
         let begun = Instant::now();
         let tried = tokio::select! {
             dialled = dial(&worker.options, &server, address) => match dialled {
-                Ok(socket) => Tried::Served(Box::pin(serve(&worker, socket)).await),
+                Ok(socket) => Tried::Served(Box::pin(serve(&worker, &server, socket)).await),
                 Err(error) => Tried::NotReached(error),
             },
             () = worker.stopped() => return,
         };
         if matches!(tried, Tried::Served(Ended::Left)) || *worker.stop.borrow() {
             return;
+        }
+        if let Tried::Served(Ended::Closed(Close { code: code::VERSION, .. })) = tried {
+            let outdated = Outdated { server: server.clone(), is_let_in: false, sha256: BTreeMap::new() };
+            worker.note(&server, Some(outdated));
         }
         let outlook = tried.outlook();
         let wait = backoff.wait(outlook, begun.elapsed(), luck());

@@ -22,6 +22,7 @@ use crate::{
 };
 
 pub use address::{ServerUrl, ServerUrlError};
+pub use backoff::luck;
 pub use keeper::run;
 
 /// Who this worker is, and where it connects to.
@@ -45,6 +46,19 @@ pub struct WorkerOptions {
     pub grace: Duration,
     /// When a silent gateway is given up.
     pub liveness: Liveness,
+    /// Where it is told that this software is too old.
+    pub outdated: watch::Sender<Option<Outdated>>,
+}
+
+/// What a gateway has said of a worker's software that does not suit it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outdated {
+    /// The gateway.
+    pub server: ServerUrl,
+    /// Whether it lets the worker in all the same.
+    pub is_let_in: bool,
+    /// The SHA-256 of what it offers instead, by platform; empty where it has not said.
+    pub sha256: BTreeMap<String, String>,
 }
 
 /// What a gateway has granted.

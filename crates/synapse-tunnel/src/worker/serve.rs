@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    FailedAt, Failure, Service, StatusFeed, Terms, WorkerOptions,
+    FailedAt, Failure, Outdated, ServerUrl, Service, StatusFeed, Terms, WorkerOptions,
     dial::Socket,
     replicas::{Claimed, Replicas},
 };
@@ -25,7 +25,7 @@ use crate::{
     body::{BoxBody, CallBody, InFlight},
     lines::{self, LineBody, LineReader, LineSender},
     link,
-    message::{FromGateway, FromWorker, Health, Hello, Status, Welcome, read},
+    message::{FromGateway, FromWorker, Health, Hello, NEWER_VERSION, Notice, Status, Welcome, read},
     proof::{self, Claim},
     protocol::{self, CONTROL_PATH, Close, ERROR_HEADER, Liveness, VERSIONS, code},
     tasks::{Starter, Tasks},
@@ -55,6 +55,19 @@ impl Worker {
             std::future::pending().await
         }
     }
+
+    /// Notes whether a gateway has something newer.
+    pub(super) fn note(&self, server: &ServerUrl, outdated: Option<Outdated>) {
+        self.options.outdated.send_if_modified(|known| {
+            // What another gateway has said stands.
+            let is_others = known.as_ref().is_some_and(|known| known.server != *server);
+            let is_new = *known != outdated && !(outdated.is_none() && is_others);
+            if is_new {
+                *known = outdated;
+            }
+            is_new
+        });
+    }
 }
 
 /// How a session has ended.
@@ -71,7 +84,7 @@ pub(super) enum Ended {
 }
 
 /// Serves a gateway until the session ends.
-pub(super) async fn serve(worker: &Worker, socket: Socket) -> Ended {
+pub(super) async fn serve(worker: &Worker, server: &ServerUrl, socket: Socket) -> Ended {
     let (link, remains) = link::open(socket);
     let tasks = Tasks::default();
     let (lines, body) = lines::channel();
@@ -90,7 +103,7 @@ pub(super) async fn serve(worker: &Worker, socket: Socket) -> Ended {
     });
     let mut connection: Driver =
         Box::pin(builder(&tasks, worker.options.liveness).serve_connection(TokioIo::new(link), service));
-    let ended = attend(worker, &calls, controlled, lines, &mut connection).await;
+    let ended = attend(worker, server, &calls, controlled, lines, &mut connection).await;
     let ended = match (ended, remains.fault(), remains.theirs()) {
         (Ended::Lost, None, Some(theirs)) => Ended::Closed(theirs.clone()),
         (ended, ..) => ended,
@@ -152,13 +165,14 @@ where
 /// Drives the connection through handshake, work and end.
 async fn attend(
     worker: &Worker,
+    server: &ServerUrl,
     calls: &Calls,
     controlled: oneshot::Receiver<Incoming>,
     lines: LineSender,
     connection: &mut Driver,
 ) -> Ended {
     let entered = tokio::select! {
-        entered = timeout(protocol::HANDSHAKE, enter(worker, calls, controlled, &lines)) => entered,
+        entered = timeout(protocol::HANDSHAKE, enter(worker, server, calls, controlled, &lines)) => entered,
         () = worker.stopped() => return Ended::Left,
         _ = connection.as_mut() => return Ended::Lost,
     };
@@ -168,7 +182,7 @@ async fn attend(
         Err(_) => return Ended::Lost,
     };
     tokio::select! {
-        () = talk(worker, &terms, &mut reader, &lines) => return Ended::Lost,
+        () = talk(worker, server, &terms, &mut reader, &lines) => return Ended::Lost,
         _ = connection.as_mut() => return Ended::Lost,
         () = worker.stopped() => {}
     }
@@ -198,6 +212,7 @@ type Said = LineReader<Incoming>;
 /// The handshake: greeting, hello, welcome.
 async fn enter(
     worker: &Worker,
+    server: &ServerUrl,
     calls: &Calls,
     controlled: oneshot::Receiver<Incoming>,
     lines: &LineSender,
@@ -231,14 +246,18 @@ async fn enter(
         status,
     };
     lines.send(&FromWorker::Hello(Box::new(hello))).await.map_err(lost)?;
-    let welcome = loop {
+    let mut welcome = loop {
         match next(&mut reader).await? {
             Some(FromGateway::Welcome(welcome)) => break welcome,
             Some(_) => {}
             None => return Err(Ended::Lost),
         }
     };
-    Ok((reader, settle(worker, calls, welcome, &greeting.version), claimed))
+    let notices = std::mem::take(&mut welcome.notices);
+    let terms = settle(worker, calls, welcome, &greeting.version);
+    // Nothing said is no complaint.
+    worker.note(server, notices.into_iter().filter_map(|notice| hear(server, notice)).last());
+    Ok((reader, terms, claimed))
 }
 
 async fn next(reader: &mut Said) -> Result<Option<FromGateway>, Ended> {
@@ -260,14 +279,11 @@ fn settle(worker: &Worker, calls: &Calls, welcome: Welcome, version: &str) -> Te
         gateway_version = version,
         "connected"
     );
-    for notice in welcome.notices {
-        tracing::info!(code = notice.code, "the gateway says: {}", notice.text);
-    }
     terms
 }
 
 /// Reports what changes, and answers, until the control stream ends.
-async fn talk(worker: &Worker, terms: &Terms, reader: &mut Said, lines: &LineSender) {
+async fn talk(worker: &Worker, server: &ServerUrl, terms: &Terms, reader: &mut Said, lines: &LineSender) {
     let mut status = worker.status.clone();
     // The hello was written before the terms were known.
     let mut is_due = true;
@@ -301,13 +317,22 @@ async fn talk(worker: &Worker, terms: &Terms, reader: &mut Said, lines: &LineSen
                     let _told = lines.offer(&FromWorker::Echo(echo));
                 }
                 Ok(Some(FromGateway::Notice(notice))) => {
-                    tracing::info!(code = notice.code, "the gateway says: {}", notice.text);
+                    if let Some(outdated) = hear(server, notice) {
+                        worker.note(server, Some(outdated));
+                    }
                 }
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) => return,
             },
         }
     }
+}
+
+/// Passes on what the gateway says; that it has something newer is more than a word.
+fn hear(server: &ServerUrl, notice: Notice) -> Option<Outdated> {
+    tracing::info!(%server, code = notice.code, "the gateway says: {}", notice.text);
+    let is_newer = notice.code == NEWER_VERSION;
+    is_newer.then(|| Outdated { server: server.clone(), is_let_in: true, sha256: notice.sha256 })
 }
 
 const OUTSIDE: &str = "the engine's address is public, and the worker's key allows only engines in the house";

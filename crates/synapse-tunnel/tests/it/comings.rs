@@ -1,6 +1,20 @@
 //! How a worker finds its gateways, and comes back to them.
 
-use synapse_tunnel::gateway::{End, HubOptions};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use synapse_testkit::within;
+use synapse_tunnel::{
+    gateway::{End, HubOptions},
+    message::{NEWER_VERSION, Notice},
+    protocol::{Close, code},
+    worker::Outdated,
+};
 
 use crate::kit::{Gateway, Worker, credential, echo, gateway, options, post, read};
 
@@ -38,6 +52,38 @@ async fn a_worker_comes_back_after_its_session_was_closed() {
     first.close(synapse_tunnel::protocol::Close::new(1001, "the gateway is going down"));
     let second = gateway.until("gpu-1", |session| session.epoch() > first.epoch()).await;
     assert_eq!(second.instance(), first.instance());
+}
+
+#[tokio::test]
+async fn a_worker_knows_which_gateway_has_something_newer_and_when_it_has_not_any_more() {
+    let sums = BTreeMap::from([("linux-x86_64".to_owned(), "ab".to_owned())]);
+    let newer = Notice { sha256: sums.clone(), ..Notice::new(NEWER_VERSION, "there is something newer") };
+    let is_newer = Arc::new(AtomicBool::new(true));
+    let told = Arc::clone(&is_newer);
+    let mut usual = HubOptions::new("first", "2");
+    usual.notices = Box::new(move |_| if told.load(Relaxed) { vec![newer.clone()] } else { Vec::new() });
+    let (first, second) = (Gateway::start(usual, credential()).await, gateway().await);
+    let options = options("gpu-1", &[&first.url(), &second.url()]);
+    let server = options.servers[0].clone();
+    let mut outdated = options.outdated.subscribe();
+    let _worker = Worker::start_with(options, echo());
+    second.session("gpu-1").await;
+    let heard = within("a word", outdated.wait_for(Option::is_some)).await.expect("it lives").clone();
+    assert_eq!(heard, Some(Outdated { server: server.clone(), is_let_in: true, sha256: sums }));
+
+    // What somebody else says does not touch it, nor another word.
+    let known = first.session("gpu-1").await;
+    second.session("gpu-1").await.close(Close::new(code::GOING_AWAY, "gone"));
+    second.until("gpu-1", |session| session.epoch() > 1).await;
+    known.notify(Notice::new("weather", "rain"));
+    is_newer.store(false, Relaxed);
+    assert!(outdated.borrow().is_some());
+    known.close(Close::new(code::GOING_AWAY, "gone"));
+    within("the all-clear", outdated.wait_for(Option::is_none)).await.expect("it lives");
+
+    first.session("gpu-1").await.close(Close::new(code::VERSION, "no common version"));
+    let heard = within("a word", outdated.wait_for(Option::is_some)).await.expect("it lives").clone();
+    assert_eq!(heard, Some(Outdated { server, is_let_in: false, sha256: BTreeMap::new() }));
 }
 
 #[tokio::test]

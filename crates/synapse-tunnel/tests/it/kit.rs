@@ -84,6 +84,7 @@ pub(crate) fn options(name: &str, servers: &[&str]) -> WorkerOptions {
         tls: Arc::new(tls),
         grace: Duration::from_secs(30),
         liveness: Liveness::default(),
+        outdated: watch::Sender::new(None),
     }
 }
 
