@@ -178,7 +178,7 @@ impl Gateway {
         };
         let live = self.live();
         if changes.fleet {
-            let others = live.fleet.iter().filter(|backend| !is_worker(backend)).cloned().collect();
+            let others = live.fleet.iter().filter(|backend| !backend.is_worker()).cloned().collect();
             self.set_fleet(&live, Arc::clone(&live.snapshot), others);
         } else if changes.models {
             self.rebuild_realms();
@@ -293,7 +293,16 @@ impl Gateway {
 
     /// Makes these backends and the workers the fleet.
     fn set_fleet(&self, old: &Live, snapshot: Arc<Snapshot>, mut kept: Vec<Arc<BackendHandle>>) {
-        self.with_workers(|workers| kept.extend(workers.handles().cloned()));
+        self.with_workers(|workers| {
+            for worker in workers.handles() {
+                // What is configured wins.
+                if kept.iter().any(|configured| configured.id() == worker.id()) {
+                    tracing::warn!(backend = %worker.id(), "a worker has the name of a configured backend; it gets no requests");
+                } else {
+                    kept.push(Arc::clone(worker));
+                }
+            }
+        });
         for gone in old.fleet.iter().filter(|b| !kept.iter().any(|k| Arc::ptr_eq(k, b))) {
             gone.retire();
             if kept.iter().all(|k| k.id() != gone.id()) {
@@ -359,11 +368,6 @@ fn holds(keys: &WorkerKeyTable, credential: &Credential) -> bool {
     keys.find(&credential.secret).is_some_and(|key| {
         key.group.as_str() == &*credential.group && key.allows_cloud == credential.allows_cloud
     })
-}
-
-/// Whether a backend is a worker: their names have a slash, and no configured name has.
-fn is_worker(backend: &BackendHandle) -> bool {
-    backend.id().as_str().contains('/')
 }
 
 /// Whether an address is this machine's own.

@@ -37,9 +37,24 @@ pub struct Worker {
     pub session: Session,
     /// Its place in the fleet.
     pub handle: Arc<BackendHandle>,
+    /// What it had said when it was last looked at.
+    seen: Option<Arc<Status>>,
 }
 
 impl Worker {
+    /// Takes in what its worker says now; whether what it serves has changed.
+    fn look(&mut self, metrics: &Metrics) -> bool {
+        let status = self.session.status();
+        // Of many workers, few have something new to say at any one time.
+        if self.seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &status)) {
+            return false;
+        }
+        let changed = update(&self.handle, &status);
+        discover::publish(&self.handle, metrics);
+        self.seen = Some(status);
+        changed
+    }
+
     /// Whether this is how the session is to be called still.
     fn is_as_before(&self, session: &Session) -> bool {
         self.session.epoch() == session.epoch()
@@ -79,15 +94,15 @@ impl Workers {
         for session in sessions.iter().filter(|session| session.may_serve()) {
             let identity = session.identity().clone();
             let known = before.remove(&identity);
-            let worker = match known {
+            let mut worker = match known {
                 Some(worker) if worker.is_as_before(session) => worker,
                 earlier => {
                     changes.fleet = true;
-                    Worker { session: session.clone(), handle: join(session, hop, earlier, metrics) }
+                    let handle = join(session, hop, earlier, metrics);
+                    Worker { session: session.clone(), handle, seen: None }
                 }
             };
-            changes.models |= update(&worker.handle, &session.status());
-            discover::publish(&worker.handle, metrics);
+            changes.models |= worker.look(metrics);
             self.0.insert(identity, worker);
         }
         changes.fleet |= !before.is_empty();
@@ -95,7 +110,7 @@ impl Workers {
     }
 }
 
-/// The name of a worker among the backends. Configured ones have no slash in theirs.
+/// The name of a worker among the backends.
 fn name_of(identity: &Identity) -> BackendId {
     BackendId::from(identity.to_string())
 }
@@ -111,6 +126,7 @@ fn join(
     let spec = BackendSpec {
         id: id.clone(),
         groups: vec![GroupName::new(Arc::clone(&session.identity().group))],
+        is_worker: true,
         kind: kind_of(session),
         // Only its path counts: the worker knows where its engine is.
         url: BaseUrl { https: false, host: "worker".to_owned(), port: 80, path: String::new() },

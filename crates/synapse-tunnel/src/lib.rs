@@ -10,5 +10,6 @@ mod link;
 pub mod message;
 mod proof;
 pub mod protocol;
+pub mod socket;
 mod tasks;
 pub mod worker;

@@ -158,6 +158,7 @@ async fn start_demo() -> anyhow::Result<(Option<TaskGuard>, Extension)> {
     let spec = Arc::new(BackendSpec {
         id: "demo".into(),
         groups: vec![GroupName::default()],
+        is_worker: false,
         kind: EngineKind::OpenAi,
         url: BaseUrl {
             https: false,

@@ -210,6 +210,8 @@ pub struct BackendSpec {
     pub id: BackendId,
     /// The groups whose keys reach it.
     pub groups: Vec<GroupName>,
+    /// Whether it is a worker that has dialled in, and not something configured or found.
+    pub is_worker: bool,
     /// What speaks there.
     pub kind: EngineKind,
     /// Where it listens.

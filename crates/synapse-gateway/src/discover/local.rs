@@ -48,6 +48,7 @@ fn spec(port: u16, kind: EngineKind, name: &str) -> BackendSpec {
     BackendSpec {
         id: name.into(),
         groups: vec![GroupName::default()],
+        is_worker: false,
         kind,
         url: BaseUrl { https: false, host: "localhost".to_owned(), port, path: String::new() },
         api_key: None,

@@ -49,6 +49,8 @@ pub struct Route {
     gone_since: Option<Instant>,
     /// Whether a backend's list is all that speaks for it.
     discovered: bool,
+    /// Whether it was a worker's, and nobody has it now.
+    awaited: bool,
     /// Public names to try when all of these failed.
     pub fallbacks: Vec<String>,
     /// Public names to try when a request is too long for this one.
@@ -58,8 +60,18 @@ pub struct Route {
 impl Route {
     fn discovered(model: ModelName, candidates: Vec<Candidate>, gone_since: Option<Instant>) -> Self {
         let (fallbacks, context_fallbacks) = (Vec::new(), Vec::new());
-        let (alias_of, pattern, discovered) = (None, None, true);
-        Self { model, alias_of, pattern, candidates, gone_since, discovered, fallbacks, context_fallbacks }
+        let (alias_of, pattern, discovered, awaited) = (None, None, true, false);
+        Self {
+            model,
+            alias_of,
+            pattern,
+            candidates,
+            gone_since,
+            discovered,
+            awaited,
+            fallbacks,
+            context_fallbacks,
+        }
     }
 
     /// Whether `caller` may use it: by this name, or by the name that this one is an alias of.
@@ -139,8 +151,11 @@ impl Catalog {
                 continue;
             }
             let candidates: Vec<Candidate> = route.candidates.iter().filter(lost).cloned().collect();
-            if !candidates.is_empty() {
-                let gone = Route::discovered(route.model.clone(), candidates, Some(since));
+            // Workers come back, too.
+            let awaited = route.awaited || route.candidates.iter().any(|c| c.endpoint.backend.is_worker());
+            if awaited || !candidates.is_empty() {
+                let gone =
+                    Route { awaited, ..Route::discovered(route.model.clone(), candidates, Some(since)) };
                 self.routes.insert(name.clone(), Arc::new(gone));
             }
         }
@@ -215,6 +230,7 @@ fn route_of(spec: &ModelSpec, name: &str, captured: &str, fleet: &Fleet) -> Rout
         candidates,
         gone_since: None,
         discovered: false,
+        awaited: false,
         fallbacks: spec.fallbacks.clone(),
         context_fallbacks: spec.context_fallbacks.clone(),
     }

@@ -169,6 +169,11 @@ impl BackendHandle {
         &self.spec.id
     }
 
+    /// Whether it is a worker that has dialled in.
+    pub fn is_worker(&self) -> bool {
+        self.spec.is_worker
+    }
+
     /// What health checks last said.
     pub fn health(&self) -> Health {
         match self.health.load(Ordering::Relaxed) {

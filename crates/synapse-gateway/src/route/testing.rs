@@ -40,6 +40,7 @@ pub(super) fn backend(name: &str, max_in_flight: Option<u32>) -> Arc<BackendHand
     let spec = BackendSpec {
         id: name.into(),
         groups: vec![GroupName::default()],
+        is_worker: false,
         kind: EngineKind::OpenAi,
         url,
         api_key: None,

@@ -178,9 +178,16 @@ async fn enter(
         return Err(Failed::Because(Close::new(code::REVOKED, "the worker's key is not valid any more")));
     }
     let notices = (hub.options.notices)(&hello);
+    let shown = credential.clone();
     let (group, allows_cloud) = (credential.group.to_string(), credential.allows_cloud);
     let seated = take_in(hub, *hello, credential, peer, sender, lines);
     let session = seated.session();
+    // Once more, now that whoever revokes keys can see the session.
+    if !(hub.options.is_valid)(&shown) {
+        let close = Close::new(code::REVOKED, "the worker's key is not valid any more");
+        seated.leave(End::Closed(close.clone()));
+        return Err(Failed::Because(close));
+    }
     let welcome =
         Welcome { protocol, session: session.epoch(), epoch: session.epoch(), group, allows_cloud, notices };
     tracing::info!(worker = %session.identity(), session = session.epoch(), version = session.version(), "a worker is in");

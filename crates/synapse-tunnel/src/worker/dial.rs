@@ -78,6 +78,7 @@ async fn connect(
 ) -> io::Result<Box<dyn Stream>> {
     let tcp = TcpStream::connect(address).await?;
     tcp.set_nodelay(true)?;
+    crate::socket::keep_unsent_small(&tcp)?;
     if !server.tls {
         return Ok(Box::new(tcp));
     }

@@ -69,7 +69,19 @@ async fn keep_server(worker: Arc<Worker>, server: ServerUrl) {
     let mut backoff = Backoff::default();
     loop {
         let mut next_look = LOOK_UP_EVERY;
-        match look_up(&server).await {
+        let mut looking = pin!(look_up(&server));
+        // The sessions are served by this task: a slow answer must not hold them up.
+        let looked = loop {
+            tokio::select! {
+                looked = &mut looking => break looked,
+                Some(()) = sessions.next() => {}
+                () = &mut stopped => {
+                    while sessions.next().await.is_some() {}
+                    return;
+                }
+            }
+        };
+        match looked {
             Ok(addresses) => {
                 let found: HashSet<_> = addresses.take(MAX_ADDRESSES).collect();
                 // A session with an address that is not named any more lives on, but is not begun again.
@@ -142,8 +154,11 @@ async fn keep_address(
         let outlook = tried.outlook();
         let wait = backoff.wait(outlook, begun.elapsed(), luck());
         tried.log(&server, address, wait, &mut last);
+        let is_duplicate = matches!(tried, Tried::Served(Ended::Duplicate));
         tokio::select! {
             () = sleep(wait) => {}
+            // The session that this one would have doubled may be the one that is gone.
+            () = worker.replicas.released(), if is_duplicate => backoff = Backoff::default(),
             () = worker.stopped() => return,
             // The sender is dropped when the name leads elsewhere.
             _ = wanted.changed() => return,

@@ -6,9 +6,17 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use tokio::sync::Notify;
+
 /// The replicas with a session.
 #[derive(Clone, Default)]
-pub(super) struct Replicas(Arc<Mutex<HashSet<String>>>);
+pub(super) struct Replicas(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    claimed: Mutex<HashSet<String>>,
+    released: Notify,
+}
 
 /// The right to be the session with a replica; given back when dropped.
 pub(super) struct Claimed {
@@ -19,16 +27,22 @@ pub(super) struct Claimed {
 impl Replicas {
     /// The right to be the session with this replica, if there is none yet.
     pub(super) fn claim(&self, replica: &str) -> Option<Claimed> {
-        let mut claimed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut claimed = self.0.claimed.lock().unwrap_or_else(PoisonError::into_inner);
         claimed
             .insert(replica.to_owned())
             .then(|| Claimed { replicas: self.clone(), replica: replica.to_owned() })
+    }
+
+    /// Waits until a session with any replica has ended.
+    pub(super) async fn released(&self) {
+        self.0.released.notified().await;
     }
 }
 
 impl Drop for Claimed {
     fn drop(&mut self) {
-        self.replicas.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.replica);
+        self.replicas.0.claimed.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.replica);
+        self.replicas.0.released.notify_waiters();
     }
 }
 

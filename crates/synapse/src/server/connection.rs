@@ -7,6 +7,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::conn::auto::Builder,
 };
+use synapse_tunnel::socket::keep_unsent_small;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -30,7 +31,8 @@ const MAX_BUFFER: usize = 64 * 1024;
 /// Serves a connection to its end.
 pub(super) async fn serve(shell: &Arc<Shell>, stream: TcpStream, peer: SocketAddr, seat: Seat) {
     // Small writes of a stream must not wait for acknowledgements.
-    if let Err(error) = stream.set_nodelay(true) {
+    let prepared = stream.set_nodelay(true).and_then(|()| keep_unsent_small(&stream));
+    if let Err(error) = prepared {
         tracing::debug!(%error, "a connection has gone before it was served");
         return;
     }

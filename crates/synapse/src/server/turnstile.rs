@@ -124,7 +124,8 @@ impl Turnstile {
 
     /// Since when no request is being served.
     pub(super) fn idle_since(&self) -> Option<u64> {
-        (!self.is_busy()).then(|| self.idle_since.load(Relaxed))
+        // A connection that was handed over is at work until its end.
+        (!self.is_busy() && !self.is_handed_over()).then(|| self.idle_since.load(Relaxed))
     }
 
     /// Wakes this waker when a request has ended.

@@ -87,6 +87,7 @@ async fn work(settings: Settings, telemetry: &telemetry::Telemetry) -> anyhow::R
         tls: authorities,
         grace: settings.grace,
         liveness: Liveness::default(),
+        outdated: watch::Sender::new(None),
     };
     tracing::info!(name = options.name, upstream = %settings.url, "the worker is up");
     let sessions = synapse_tunnel::worker::run(options, Arc::new(relay), status, stopped);
@@ -107,6 +108,7 @@ fn spec(settings: &Settings) -> BackendSpec {
     BackendSpec {
         id: settings.name.as_str().into(),
         groups: Vec::new(),
+        is_worker: false,
         kind: settings.engine.unwrap_or(EngineKind::OpenAi),
         url: settings.url.clone(),
         api_key: settings.api_key.clone(),

@@ -123,13 +123,25 @@ async fn groups_neither_see_nor_reach_each_others_models() {
 }
 
 #[tokio::test]
+async fn a_configured_backend_with_a_slash_in_its_name_is_no_worker() {
+    let (near, far) = (Engine::serving("eu/near", "n").await, Engine::serving("far", "m").await);
+    let gateway = gateway(&open_to_workers(Config::with(&[&near]))).await;
+    let worker = worker(&gateway, &far, "w");
+    until_listed(&gateway, &gateway.client(), &["m", "n"]).await;
+    drop(worker);
+    until_listed(&gateway, &gateway.client(), &["n"]).await;
+    assert_eq!(gateway.client().chat("n").await.header("x-synapse-backend"), "eu/near");
+}
+
+#[tokio::test]
 async fn a_key_that_is_taken_away_ends_the_workers_session() {
     let (_engine, gateway, worker) = behind_a_worker().await;
     gateway.reconfigure(&Config::new());
     until_listed(&gateway, &gateway.client(), &[]).await;
     gateway.metric("synapse_worker_sessions_total", &[("event", "revoked")], |count| count == 1.0).await;
     worker.logs().line("not valid any more").await;
-    assert_eq!(gateway.client().chat("m").await.status, 404);
+    let answer = gateway.client().chat("m").await;
+    assert_eq!(code(&answer), (503, "no_backend_available".to_owned()), "workers come back");
 }
 
 #[tokio::test]

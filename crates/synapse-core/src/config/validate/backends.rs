@@ -64,6 +64,7 @@ fn spec(raw: raw::Backend, at: &str, check: &mut Check<'_>) -> Option<BackendSpe
     Some(BackendSpec {
         id: raw.name?.into(),
         groups: raw.groups.into_iter().map(GroupName::from).collect(),
+        is_worker: false,
         kind: kind(raw.kind),
         url,
         api_key: raw.api_key.map(|key| key.0),

@@ -216,6 +216,7 @@ mod tests {
         let spec = BackendSpec {
             id: "b".into(),
             groups: Vec::new(),
+            is_worker: false,
             kind: EngineKind::OpenAi,
             url: BaseUrl { https: false, host: host.into(), port, path: String::new() },
             api_key: None,
