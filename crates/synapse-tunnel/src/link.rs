@@ -4,8 +4,12 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -13,6 +17,7 @@ use futures_util::{Sink, Stream, StreamExt};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::oneshot,
+    time::Instant,
 };
 use tokio_tungstenite::{
     WebSocketStream,
@@ -45,13 +50,34 @@ pub(crate) struct Link<S> {
     back: Option<oneshot::Sender<WebSocketStream<S>>>,
 }
 
-/// How it ended.
-#[derive(Default)]
+/// How it ended, and whether the peer lives.
 struct Shared {
+    began: Instant,
+    /// When the peer was last heard, in milliseconds since `began`.
+    heard_ms: AtomicU64,
     /// The peer's close.
     theirs: OnceLock<Close>,
     /// What the peer did wrong.
     fault: OnceLock<Close>,
+}
+
+/// Tells whether the peer is heard. Every byte is a sign of life: a ping's answer may stand behind
+/// megabytes of somebody's upload, on the wire or in a proxy.
+#[derive(Clone)]
+pub(crate) struct Pulse(Arc<Shared>);
+
+impl Pulse {
+    /// Resolves once nothing was heard for so long.
+    pub(crate) async fn stops(&self, limit: Duration) {
+        loop {
+            let heard = Duration::from_millis(self.0.heard_ms.load(Ordering::Relaxed));
+            let due = self.0.began + heard + limit;
+            if Instant::now() >= due {
+                return;
+            }
+            tokio::time::sleep_until(due).await;
+        }
+    }
 }
 
 /// What remains with whoever opened the link.
@@ -68,7 +94,12 @@ pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(io: S) -> (Link<S>
 
 /// A link over a WebSocket.
 pub(crate) fn open<S>(socket: WebSocketStream<S>) -> (Link<S>, Remains<S>) {
-    let shared = Arc::<Shared>::default();
+    let shared = Arc::new(Shared {
+        began: Instant::now(),
+        heard_ms: AtomicU64::new(0),
+        theirs: OnceLock::new(),
+        fault: OnceLock::new(),
+    });
     let (back, returned) = oneshot::channel();
     let link =
         Link { socket: Some(socket), unread: Bytes::new(), shared: Arc::clone(&shared), back: Some(back) };
@@ -81,6 +112,11 @@ impl<S> Remains<S> {
         if self.socket.is_none() {
             self.socket = (&mut self.back).await.ok();
         }
+    }
+
+    /// Whether the peer is heard.
+    pub(crate) fn pulse(&self) -> Pulse {
+        Pulse(Arc::clone(&self.shared))
     }
 
     /// How the peer has closed it.
@@ -141,7 +177,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     /// Waits for bytes to read; none are the end.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.unread.is_empty() {
-            match ready!(self.socket()?.poll_next(cx)) {
+            let message = ready!(self.socket()?.poll_next(cx));
+            if matches!(message, Some(Ok(_))) {
+                let passed = self.shared.began.elapsed().as_millis() as u64;
+                self.shared.heard_ms.store(passed, Ordering::Relaxed);
+            }
+            match message {
                 None => break,
                 Some(Ok(Message::Binary(bytes))) => self.unread = bytes,
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}

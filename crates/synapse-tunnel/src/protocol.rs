@@ -64,6 +64,9 @@ pub(crate) const MAX_HEAD: u32 = 64 * 1024;
 /// Streams that were cancelled, and whose late frames are still known for what they are.
 pub(crate) const REMEMBERED_CANCELS: usize = 16 * 1024;
 
+/// How long an answer to a ping may take where other signs of life come: nobody is given up for it.
+pub(crate) const PONG: Duration = Duration::from_secs(600);
+
 /// When a silent peer is asked for a sign of life, and when it is given up. Every byte is a sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Liveness {
@@ -71,6 +74,13 @@ pub struct Liveness {
     pub ask_after: Duration,
     /// Further silence until it is given up.
     pub patience: Duration,
+}
+
+impl Liveness {
+    /// The silence after which it is given up.
+    pub(crate) fn limit(self) -> Duration {
+        self.ask_after + self.patience
+    }
 }
 
 impl Default for Liveness {

@@ -74,11 +74,13 @@ where
 /// Serves a worker that is in.
 async fn stay<S>(hub: &Arc<Hub>, seated: Seated, said: Said, remains: &mut Remains<S>) -> End {
     let session = seated.session();
+    let pulse = remains.pulse();
     let end = tokio::select! {
         // What was said last tells more than that nothing more is said.
         biased;
         end = control::attend(hub, session, said) => end,
         () = remains.gone() => End::Lost,
+        () = pulse.stops(hub.options.liveness.limit()) => End::Lost,
         close = session.closing() => End::Closed(close),
     };
     let end = told(end, remains);
@@ -100,7 +102,7 @@ fn builder(tasks: &Tasks, liveness: Liveness) -> http2::Builder<Starter> {
         // Frames of calls cancelled long ago are no attack: only the gateway cancels.
         .max_local_error_reset_streams(None)
         .keep_alive_interval(liveness.ask_after)
-        .keep_alive_timeout(liveness.patience)
+        .keep_alive_timeout(protocol::PONG)
         .keep_alive_while_idle(true);
     builder
 }

@@ -103,7 +103,12 @@ pub(super) async fn serve(worker: &Worker, server: &ServerUrl, socket: Socket) -
     });
     let mut connection: Driver =
         Box::pin(builder(&tasks, worker.options.liveness).serve_connection(TokioIo::new(link), service));
-    let ended = attend(worker, server, &calls, controlled, lines, &mut connection).await;
+    let pulse = remains.pulse();
+    let attending = attend(worker, server, &calls, controlled, lines, &mut connection);
+    let ended = tokio::select! {
+        ended = attending => ended,
+        () = pulse.stops(worker.options.liveness.limit()) => Ended::Lost,
+    };
     let ended = match (ended, remains.fault(), remains.theirs()) {
         (Ended::Lost, None, Some(theirs)) => Ended::Closed(theirs.clone()),
         (ended, ..) => ended,
@@ -135,7 +140,7 @@ fn builder(tasks: &Tasks, liveness: Liveness) -> http2::Builder<Starter> {
         .max_pending_accept_reset_streams(protocol::REMEMBERED_CANCELS)
         .max_local_error_reset_streams(None)
         .keep_alive_interval(liveness.ask_after)
-        .keep_alive_timeout(liveness.patience);
+        .keep_alive_timeout(protocol::PONG);
     builder
 }
 
