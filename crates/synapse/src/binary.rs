@@ -1,9 +1,10 @@
 //! A worker's binary as gateways offer it and workers take it: the platform it is for, and its sum.
 
 use std::{
-    env::consts,
+    env::{self, consts},
     fmt,
     io::{self, Read},
+    path::PathBuf,
     str::FromStr,
 };
 
@@ -73,6 +74,11 @@ fn processor(name: &str) -> &str {
         "arm64" => "aarch64",
         name => name,
     }
+}
+
+/// What this process runs, even where its file was replaced since.
+pub(crate) fn running() -> io::Result<PathBuf> {
+    if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { env::current_exe() }
 }
 
 /// A SHA-256.

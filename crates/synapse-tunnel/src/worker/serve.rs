@@ -261,7 +261,7 @@ async fn enter(
     let notices = std::mem::take(&mut welcome.notices);
     let terms = settle(worker, calls, welcome, &greeting.version);
     // Nothing said is no complaint.
-    worker.note(server, notices.into_iter().filter_map(|notice| hear(server, notice)).last());
+    worker.note(server, notices.into_iter().fold(None, |heard, notice| hear(server, notice).or(heard)));
     Ok((reader, terms, claimed))
 }
 

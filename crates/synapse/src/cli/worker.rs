@@ -64,6 +64,12 @@ pub(super) struct WorkerArgs {
     /// Between two looks at the engine's models, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 30.0, value_parser = seconds)]
     pub(super) models_s: f64,
+    /// Give way to the gateway's own binary where that is newer, and start anew
+    #[arg(long)]
+    pub(super) self_update: bool,
+    /// The longest wait before an update: a random part of it keeps a fleet from going all at once
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub(super) self_update_within_s: u32,
     /// What to log: error, warn, info, debug, trace, or filters such as `info,synapse_tunnel=debug`
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub(super) log_level: String,
@@ -108,6 +114,7 @@ impl WorkerArgs {
             grace: Duration::from_secs(self.drain_grace_s.into()),
             health_every: Duration::from_secs_f64(self.health_s),
             models_every: Duration::from_secs_f64(self.models_s),
+            self_update: self.self_update.then(|| Duration::from_secs(self.self_update_within_s.into())),
             url,
             name,
         })

@@ -3,10 +3,12 @@
 
 mod engine;
 mod relay;
+mod update;
 
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, pin::pin, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
+use futures_util::FutureExt;
 use secrecy::SecretString;
 use synapse_core::config::snapshot::{BackendSpec, BaseUrl, EngineKind, Locality, Logs, Timeouts};
 use synapse_gateway::{
@@ -23,6 +25,7 @@ use tokio::sync::watch;
 use crate::{signals, telemetry};
 use engine::Engine;
 use relay::Relay;
+use update::Updater;
 
 /// What the command line says.
 #[derive(Debug)]
@@ -41,17 +44,23 @@ pub(crate) struct Settings {
     pub(crate) grace: Duration,
     pub(crate) health_every: Duration,
     pub(crate) models_every: Duration,
+    /// The longest wait before an update; without one, this worker only hears that there is any.
+    pub(crate) self_update: Option<Duration>,
 }
 
-/// Runs the worker until a signal ends it.
+/// Runs the worker until a signal ends it, or an update takes its place.
 pub(crate) async fn run(settings: Settings, logs: &Logs) -> anyhow::Result<ExitCode> {
     let telemetry = telemetry::init(logs)?;
     let worked = work(settings, &telemetry).await;
     telemetry.writer.flush();
-    worked.map(|()| ExitCode::SUCCESS)
+    match worked? {
+        None => Ok(ExitCode::SUCCESS),
+        Some(updater) => Err(updater.restart()),
+    }
 }
 
-async fn work(settings: Settings, telemetry: &telemetry::Telemetry) -> anyhow::Result<()> {
+/// Works to the end; what is handed back is to start this worker anew.
+async fn work(settings: Settings, telemetry: &telemetry::Telemetry) -> anyhow::Result<Option<Updater>> {
     let tls = TlsSetup::default();
     let authorities = tls.config(settings.ca_file.as_deref());
     let authorities = authorities.map_err(anyhow::Error::from_boxed).context("--ca-file cannot be used")?;
@@ -76,6 +85,11 @@ async fn work(settings: Settings, telemetry: &telemetry::Telemetry) -> anyhow::R
     let _watching = tasks::spawn("engine", engine.watch());
     let relay = Relay::new(spec, kind, in_house, anywhere);
 
+    let (outdated, news) = watch::channel(None);
+    let updater = match settings.self_update {
+        Some(within) => Some(Updater::new(settings.ca_file.clone(), hop, within, news).await?),
+        None => None,
+    };
     let (stop, stopped) = watch::channel(false);
     let options = WorkerOptions {
         name: settings.name,
@@ -87,20 +101,38 @@ async fn work(settings: Settings, telemetry: &telemetry::Telemetry) -> anyhow::R
         tls: authorities,
         grace: settings.grace,
         liveness: Liveness::default(),
-        outdated: watch::Sender::new(None),
+        outdated,
     };
     tracing::info!(name = options.name, upstream = %settings.url, "the worker is up");
     let sessions = synapse_tunnel::worker::run(options, Arc::new(relay), status, stopped);
-    let signals = async {
-        signals::wait(telemetry.writer.clone(), "a worker has no files to read again; it runs on").await?;
-        tracing::info!(grace_s = settings.grace.as_secs(), "going down");
-        stop.send_replace(true);
-        anyhow::Ok(())
+    let mut sessions = pin!(sessions.map(|ended| ended.context("the system has no randomness to give")));
+    let signals = signals::wait(telemetry.writer.clone(), "a worker has no files to read again; it runs on");
+    let mut signals = pin!(signals);
+    let mut restarting = tokio::select! {
+        ended = &mut sessions => return ended.map(|()| None),
+        signal = &mut signals => signal.map(|()| None)?,
+        updater = replaced(updater) => Some(updater),
     };
-    let (sessions, signals) = tokio::join!(sessions, signals);
-    sessions.context("the system has no randomness to give")?;
+    tracing::info!(grace_s = settings.grace.as_secs(), updated = restarting.is_some(), "going down");
+    stop.send_replace(true);
+    tokio::select! {
+        ended = &mut sessions => ended?,
+        // Who wants it to end does not want it to start anew.
+        signal = &mut signals, if restarting.is_some() => {
+            restarting = None;
+            signal?;
+            sessions.await?;
+        }
+    }
     tracing::info!("down");
-    signals
+    Ok(restarting)
+}
+
+/// Waits until there is something to start anew with.
+async fn replaced(updater: Option<Updater>) -> Updater {
+    let Some(mut updater) = updater else { return std::future::pending().await };
+    updater.replaced().await;
+    updater
 }
 
 /// The engine, as if it were a backend of a gateway.

@@ -5,13 +5,14 @@ use std::{
     io::Write,
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
 };
 
 use hyper::Method;
-use synapse_testkit::{Answer, Client, Config, Gateway, Setup, within};
+use serde_json::json;
+use synapse_testkit::{Answer, Client, Config, Engine, Gateway, Setup, within};
 
-use crate::start::{code, setup};
+use crate::start::{code, gateway, setup};
 
 const KEY: &str = "hunter2-of-the-worker";
 /// What a shell finds without any set-up.
@@ -100,22 +101,20 @@ impl Machine {
 
     /// `… | bash -s -- ARGS`
     async fn run(&self, script: &str, args: &[&str]) -> Output {
+        let child = self.start(script, args);
+        let ran = tokio::task::spawn_blocking(move || child.wait_with_output().expect("its end"));
+        within("the script", ran).await.expect("it runs")
+    }
+
+    fn start(&self, script: &str, args: &[&str]) -> Child {
         let mut bash = Command::new("/bin/bash");
         bash.args(["-s", "--"]).args(args).env_clear().env("PATH", &self.path).env("HOME", self.home());
-        pipe(bash, script).await
-    }
-}
-
-async fn pipe(mut bash: Command, script: &str) -> Output {
-    let script = script.to_owned();
-    let ran = tokio::task::spawn_blocking(move || {
         bash.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut bash = bash.spawn().expect("bash");
         // It may be done before it has read all.
         let _done = bash.stdin.take().expect("its stdin").write_all(script.as_bytes());
-        bash.wait_with_output().expect("its end")
-    });
-    within("the script", ran).await.expect("it runs")
+        bash
+    }
 }
 
 fn said(output: &Output) -> String {
@@ -142,6 +141,34 @@ async fn one_line_installs_the_worker_and_starts_it_with_its_arguments() {
     assert_eq!(machine.installed(), ["synapse-client"]);
     let mode = fs::metadata(machine.client()).expect("the worker").permissions().mode();
     assert_eq!(mode & 0o777, 0o755);
+}
+
+/// A worker that is running; dropped, it is killed.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ended = self.0.kill();
+        let _ended = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn one_line_brings_a_model_online() {
+    let engine = Engine::serving("far", "m").await;
+    let config = Config::new().set("/groups", json!([{"name": "default", "ws_auth_keys": [KEY]}]));
+    let gateway = gateway(&config).await;
+    let (machine, script) = (Machine::new(), script(&gateway).await);
+    let worker = Running(machine.start(&script, &["--upstream", &engine.url(), "--ws-auth-key", KEY]));
+    let client = gateway.client();
+    let online = async || (client.get("/v1/models").await.json()["data"][0]["id"] == "m").then_some(());
+    gateway.until("the model", online).await;
+    assert!(client.chat("m").await.content().len() > 1);
+    let process = Path::new("/proc").join(worker.0.id().to_string());
+    if let Ok(line) = fs::read(process.join("cmdline")) {
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        assert!(line.contains("synapse-client --server-url") && !line.contains(KEY), "{line}");
+    }
 }
 
 #[tokio::test]

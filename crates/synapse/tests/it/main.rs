@@ -31,4 +31,5 @@ mod streams;
 mod tidy;
 mod transport;
 mod tunnel;
+mod update;
 mod worker;

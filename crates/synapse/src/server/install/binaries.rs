@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeMap,
-    env,
     fs::{self, File, Metadata},
     io,
     os::unix::fs::MetadataExt,
@@ -17,7 +16,7 @@ use std::{
 
 use tokio::{sync::watch, task::spawn_blocking};
 
-use crate::binary::{Platform, Sum};
+use crate::binary::{Platform, Sum, running};
 
 /// How a file in the folder is named: `synapse-linux-x86_64`.
 const PREFIX: &str = "synapse-";
@@ -167,7 +166,8 @@ impl Looking {
 
     /// Where the binaries are: named ones go before those in the folder, and these before this process's.
     fn paths(&self, folder: Option<&Path>) -> BTreeMap<Platform, PathBuf> {
-        let mut paths: BTreeMap<_, _> = running().map(|path| (Platform::own(), path)).into_iter().collect();
+        let mut paths: BTreeMap<_, _> =
+            running().ok().map(|path| (Platform::own(), path)).into_iter().collect();
         if let Some(folder) = folder {
             match fs::read_dir(folder) {
                 Ok(entries) => {
@@ -189,13 +189,10 @@ fn named(path: PathBuf) -> Option<(Platform, PathBuf)> {
     Some((platform, path))
 }
 
-/// What this process runs, even where its file was replaced since.
-fn running() -> Option<PathBuf> {
-    if cfg!(target_os = "linux") { Some("/proc/self/exe".into()) } else { env::current_exe().ok() }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::env;
+
     use super::*;
 
     fn look(binaries: &Arc<Binaries>, folder: Option<&Path>) -> Arc<Offer> {
