@@ -3,14 +3,11 @@
 use serde_json::{Value, json};
 use synapse_testkit::{Client, Config, Engine, Gateway, Worker};
 
-use crate::start::{code, gateway, setup};
+use crate::start::{self, code, gateway, setup};
 
-/// A worker that brings this engine to a gateway, and looks often.
+/// A worker that brings this engine to a gateway.
 fn worker(gateway: &Gateway, engine: &Engine, name: &str, key: &str) -> Worker {
-    let (server, upstream) = (format!("ws://{}/ws", gateway.address()), engine.url());
-    let usual = ["--server-url", &server, "--upstream", &upstream, "--ws-auth-key", key, "--name", name];
-    let often = ["--health-s", "0.1", "--models-s", "0.1"];
-    Worker::start(env!("CARGO_BIN_EXE_synapse"), &[&usual[..], &often[..]].concat())
+    start::worker(gateway.address(), &engine.url(), name, key)
 }
 
 /// The names of the models that a caller sees; `None` for one who is refused.

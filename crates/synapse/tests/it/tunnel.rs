@@ -1,42 +1,41 @@
 //! Engines behind workers: listed, balanced, failed over and cancelled like any other backend, and each
 //! group's its own.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use serde_json::json;
 use synapse_simulator::InterruptionKind;
 use synapse_testkit::{Client, Config, Engine, Gateway, Passing, Relay, Worker};
+use tokio::task::JoinSet;
 
-use crate::start::{code, gateway, saying};
+use crate::start::{self, code, gateway, saying};
 
-const KEY: &str = "key-of-workers";
+/// The key of workers in [`open_to_workers`].
+pub(crate) const KEY: &str = "key-of-workers";
 
 /// A configuration in which workers with [`KEY`] belong to the default group.
-fn open_to_workers(config: Config) -> Config {
+pub(crate) fn open_to_workers(config: Config) -> Config {
     config.set("/groups", json!([{"name": "default", "ws_auth_keys": [KEY]}]))
 }
 
-/// A worker of this name for this engine, which looks often.
-fn worker_with(key: &str, address: std::net::SocketAddr, engine: &Engine, name: &str) -> Worker {
-    let (server, upstream) = (format!("ws://{address}/ws"), engine.url());
-    let usual = ["--server-url", &server, "--upstream", &upstream, "--ws-auth-key", key, "--name", name];
-    let often = ["--health-s", "0.1", "--models-s", "0.1"];
-    Worker::start(env!("CARGO_BIN_EXE_synapse"), &[&usual[..], &often].concat())
+fn worker_with(key: &str, address: SocketAddr, engine: &Engine, name: &str) -> Worker {
+    start::worker(address, &engine.url(), name, key)
 }
 
-fn worker(gateway: &Gateway, engine: &Engine, name: &str) -> Worker {
+/// A worker with [`KEY`].
+pub(crate) fn worker(gateway: &Gateway, engine: &Engine, name: &str) -> Worker {
     worker_with(KEY, gateway.address(), engine, name)
 }
 
 /// The models that a caller sees.
-async fn listed(client: &Client) -> Vec<String> {
+pub(crate) async fn listed(client: &Client) -> Vec<String> {
     let list = client.get("/v1/models").await.json();
     let data = list["data"].as_array().expect("a list");
     data.iter().map(|model| model["id"].as_str().expect("an id").to_owned()).collect()
 }
 
 /// Waits until a caller sees exactly these models.
-async fn until_listed(gateway: &Gateway, client: &Client, models: &[&str]) {
+pub(crate) async fn until_listed(gateway: &Gateway, client: &Client, models: &[&str]) {
     gateway.until("the models", async || (listed(client).await == models).then_some(())).await;
 }
 
@@ -154,13 +153,14 @@ async fn what_a_dead_worker_had_not_begun_to_answer_is_served_elsewhere() {
     }
     engines.iter().for_each(|engine| engine.update(|behaviour| behaviour.hang_before_head = true));
     let client = gateway.client();
-    let waiting = tokio::spawn(async move { client.chat("m").await });
+    let mut waiting = JoinSet::new();
+    waiting.spawn(async move { client.chat("m").await });
     let asked = gateway
         .until("the request", async || engines.iter().position(|engine| engine.counters().received == 1))
         .await;
     engines[1 - asked].update(|behaviour| behaviour.hang_before_head = false);
     drop(workers[asked].take());
-    let answer = waiting.await.expect("no panic");
+    let answer = waiting.join_next().await.expect("a request").expect("no panic");
     let other = ["default/two", "default/one"][asked];
     let served = (answer.status, answer.header("x-synapse-backend"), answer.header("x-synapse-attempts"));
     assert_eq!(served, (200, other, "2"), "{}", answer.text());
