@@ -289,6 +289,20 @@ impl Gateway {
     pub async fn restart(mut self) -> Self {
         self.terminate();
         self.ended().await;
+        self.start_again().await
+    }
+
+    /// Dies at once, as with its machine.
+    ///
+    /// # Panics
+    /// When it cannot be killed.
+    pub fn die(&mut self) {
+        self.child.kill().expect("it lives");
+        self.child.wait().expect("its exit status");
+    }
+
+    /// Comes up again after its end in the same folder, with the same arguments.
+    pub async fn start_again(mut self) -> Self {
         let (child, banner, logs) = launch(&self.binary, self.folder.path(), &self.args);
         (self.child, self.banner, self.logs) = (child, banner, logs);
         self.read_banner().await;

@@ -1,7 +1,9 @@
 //! How the tests start what they test.
 
+use std::net::SocketAddr;
+
 use serde_json::{Value, json};
-use synapse_testkit::{Config, Engine, Gateway, Script, Setup};
+use synapse_testkit::{Config, Engine, Gateway, Script, Setup, Worker};
 
 /// The binary under test, not yet started.
 pub(crate) fn setup() -> Setup {
@@ -32,6 +34,14 @@ pub(crate) async fn before(script: &Script) -> Gateway {
     let config = Config::new().backend_at("script", "openai", &script.url());
     let places = [json!({"backend": "script", "model": "m"})];
     setup().without_discovery().start(&config.model("m", &places)).await
+}
+
+/// A worker of this name that brings an engine to a gateway, and looks often.
+pub(crate) fn worker(gateway: SocketAddr, upstream: &str, name: &str, key: &str) -> Worker {
+    let server = format!("ws://{gateway}/ws");
+    let usual = ["--server-url", &server, "--upstream", upstream, "--ws-auth-key", key, "--name", name];
+    let often = ["--health-s", "0.1", "--models-s", "0.1"];
+    Worker::start(env!("CARGO_BIN_EXE_synapse"), &[&usual[..], &often].concat())
 }
 
 /// A chat in which the user says this.

@@ -1,30 +1,29 @@
 //! Engines behind workers: listed, balanced, failed over and cancelled like any other backend, and each
 //! group's its own.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use serde_json::json;
 use synapse_simulator::InterruptionKind;
 use synapse_testkit::{Client, Config, Engine, Gateway, Passing, Relay, Worker};
 
-use crate::start::{code, gateway, saying};
+use crate::start::{self, code, gateway, saying};
 
-const KEY: &str = "key-of-workers";
+/// The key of workers in [`open_to_workers`].
+pub(crate) const KEY: &str = "key-of-workers";
 
 /// A configuration in which workers with [`KEY`] belong to the default group.
-fn open_to_workers(config: Config) -> Config {
+pub(crate) fn open_to_workers(config: Config) -> Config {
     config.set("/groups", json!([{"name": "default", "ws_auth_keys": [KEY]}]))
 }
 
-/// A worker of this name for this engine, which looks often.
-pub(crate) fn worker_with(key: &str, address: std::net::SocketAddr, engine: &Engine, name: &str) -> Worker {
-    let (server, upstream) = (format!("ws://{address}/ws"), engine.url());
-    let usual = ["--server-url", &server, "--upstream", &upstream, "--ws-auth-key", key, "--name", name];
-    let often = ["--health-s", "0.1", "--models-s", "0.1"];
-    Worker::start(env!("CARGO_BIN_EXE_synapse"), &[&usual[..], &often].concat())
+/// A worker of this name for this engine.
+pub(crate) fn worker_with(key: &str, address: SocketAddr, engine: &Engine, name: &str) -> Worker {
+    start::worker(address, &engine.url(), name, key)
 }
 
-fn worker(gateway: &Gateway, engine: &Engine, name: &str) -> Worker {
+/// A worker with [`KEY`].
+pub(crate) fn worker(gateway: &Gateway, engine: &Engine, name: &str) -> Worker {
     worker_with(KEY, gateway.address(), engine, name)
 }
 

@@ -24,7 +24,7 @@ const PATH: &str = "/v1/chat/completions";
 
 /// Where a request stands when its caller leaves.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Stage {
+pub(super) enum Stage {
     /// Its head or its body is not complete.
     Sending,
     /// The engine has it and is silent.
@@ -37,7 +37,8 @@ enum Stage {
     Plain,
 }
 
-const STAGES: [Stage; 5] = [Stage::Sending, Stage::Silent, Stage::Prompt, Stage::MidStream, Stage::Plain];
+pub(super) const STAGES: [Stage; 5] =
+    [Stage::Sending, Stage::Silent, Stage::Prompt, Stage::MidStream, Stage::Plain];
 
 impl Stage {
     fn behave(self, behaviour: &mut Behaviour) {
@@ -95,7 +96,7 @@ fn come_and_go(
 
 /// Lets callers leave at this stage, one after the other; how long the engine did not know of those
 /// that had reached it.
-async fn leave(engine: &Engine, gateway: &Gateway, stage: Stage, callers: u64) -> Vec<Duration> {
+pub(super) async fn leave(engine: &Engine, gateway: &Gateway, stage: Stage, callers: u64) -> Vec<Duration> {
     let (before, seen) = (engine.counters(), engine.requests().len());
     engine.update(|behaviour| stage.behave(behaviour));
     let (there, mut arrived) = mpsc::unbounded_channel();

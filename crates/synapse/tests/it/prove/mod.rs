@@ -3,13 +3,18 @@
 //! to docs/proof.md. `make prove` does that with a release build.
 
 mod balance;
+mod comings;
+mod crossing;
 mod crowds;
 mod deaths;
+mod exact;
 mod figures;
+mod fleets;
 mod leaving;
 mod outages;
 mod shutdown;
 mod traffic;
+mod tunnel;
 
 use std::{fs, time::Duration};
 
