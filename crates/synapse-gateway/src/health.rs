@@ -1,18 +1,24 @@
-//! `/health`: the last known state of all backends. It never asks anybody.
+//! `/health`: the last known state of all backends. It never asks anybody. Since it asks for no key either,
+//! it names the default group's backends alone, and counts those of the others.
 
 use serde_json::{Map, Value, json};
+use synapse_core::id::GroupName;
 
 use crate::{gateway::Live, route::fleet::Health};
 
 /// The aggregate, in the contract's shape.
 pub fn report(live: &Live) -> Value {
     let mut backends = Map::new();
-    let (mut up, mut down) = (0, 0);
+    let (mut up, mut down, mut unnamed) = (0, 0, 0);
     for backend in live.fleet.iter() {
         match backend.health() {
             Health::Up => up += 1,
             Health::Down => down += 1,
             Health::Unknown => {}
+        }
+        if !backend.spec.groups.contains(&GroupName::default()) {
+            unnamed += 1;
+            continue;
         }
         let load = backend.load();
         backends.insert(
@@ -36,5 +42,5 @@ pub fn report(live: &Live) -> Value {
         // Some are down, not yet known, or there are none at all.
         _ => "degraded",
     };
-    json!({ "status": status, "backends": Value::Object(backends) })
+    json!({ "status": status, "backends": Value::Object(backends), "unnamed": unnamed })
 }

@@ -49,7 +49,11 @@ impl Worker {
         if self.seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &status)) {
             return false;
         }
+        let before = self.handle.models.load_full();
         let changed = update(&self.handle, &status);
+        if changed {
+            metrics.forget_models(self.handle.id().as_str(), &before, &self.handle.models.load());
+        }
         discover::publish(&self.handle, metrics);
         self.seen = Some(status);
         changed
@@ -57,9 +61,7 @@ impl Worker {
 
     /// Whether this is how the session is to be called still.
     fn is_as_before(&self, session: &Session) -> bool {
-        self.session.epoch() == session.epoch()
-            && self.handle.spec.kind == kind_of(session)
-            && self.handle.spec.locality == locality_of(&session.status())
+        self.session.epoch() == session.epoch() && self.handle.spec.kind == kind_of(session)
     }
 }
 
@@ -131,7 +133,9 @@ fn join(
         // Only its path counts: the worker knows where its engine is.
         url: BaseUrl { https: false, host: "worker".to_owned(), port: 80, path: String::new() },
         api_key: None,
-        locality: locality_of(&session.status()),
+        // By its key's record alone: what a worker says of its engine is not what sensitive requests are
+        // trusted to.
+        locality: if session.credential().allows_cloud { Locality::Cloud } else { Locality::OnPrem },
         timeouts: Timeouts::default(),
         max_in_flight: session.capacity(),
         ca_file: None,
@@ -151,11 +155,6 @@ fn join(
 
 fn kind_of(session: &Session) -> EngineKind {
     EngineKind::from_name(&session.engine()).unwrap_or(EngineKind::OpenAi)
-}
-
-/// Decided by the address that the worker has really connected to, and by its key's record.
-fn locality_of(status: &Status) -> Locality {
-    if status.cloud { Locality::Cloud } else { Locality::OnPrem }
 }
 
 /// Notes what a worker says of its engine; whether what it serves has changed.

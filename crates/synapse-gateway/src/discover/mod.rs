@@ -123,7 +123,9 @@ impl Watcher {
             Ok(models) => {
                 self.failed_listings = 0;
                 self.listed_at = Some(Instant::now());
+                let before = handle.models.load_full();
                 if handle.set_models(models) {
+                    self.metrics.forget_models(handle.id().as_str(), &before, &handle.models.load());
                     self.changed.notify_one();
                 }
             }

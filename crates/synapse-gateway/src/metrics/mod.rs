@@ -262,10 +262,17 @@ impl Metrics {
             family.remove(&label);
         }
         self.kv_usage.remove(&label);
-        for (model, state) in models.iter().flat_map(|m| [(m, "loaded"), (m, "unloaded")]) {
-            let backend = label.backend.clone();
-            let model = Label::from(model.id.as_str());
-            self.model_state.remove(&ModelStateLabels { backend, model, state });
+        self.forget_models(id, models, &[]);
+    }
+
+    /// Drops the series of models that a backend listed `before` and does not list now.
+    pub fn forget_models(&self, backend: &str, before: &[ListedModel], now: &[ListedModel]) {
+        let told = before.iter().filter(|model| model.loaded.is_some());
+        for model in told.filter(|model| now.iter().all(|listed| listed.id != model.id)) {
+            for state in ["loaded", "unloaded"] {
+                let (backend, model) = (Label::from(backend), Label::from(model.id.as_str()));
+                self.model_state.remove(&ModelStateLabels { backend, model, state });
+            }
         }
     }
 

@@ -13,6 +13,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use synapse_core::{
     error::{Fault, FaultKind},
+    id::KeyId,
     key::SecretHash,
     worker::WorkerKey,
 };
@@ -39,6 +40,11 @@ impl fmt::Debug for Join {
 }
 
 impl Join {
+    /// The key that the worker came with.
+    pub(super) fn key(&self) -> &KeyId {
+        &self.credential.key
+    }
+
     /// Serves the tunnel to its end.
     pub(super) async fn serve(self) {
         match self.upgrading.await {

@@ -217,7 +217,10 @@ impl Shell {
         let actor = Actor { address: Some(address), ..Actor::default() };
         let mut record = self.gateway.journal.open(id, "GET /ws", actor);
         let (reply, join) = match join(&self.gateway, request, address) {
-            Ok((reply, join)) => (reply, Some(join)),
+            Ok((reply, join)) => {
+                record.actor(|actor| actor.key = Some(join.key().clone()));
+                (reply, Some(join))
+            }
             Err(fault) => (pipeline::refuse(&fault, &mut record), None),
         };
         let status = reply.status().as_u16();
