@@ -127,8 +127,11 @@ impl Observer {
         self.note_finished(&run);
         let usage = peek::usage(&run);
         self.usage = usage.or(self.usage);
-        if has_done(&run) {
+        let mut run = run;
+        if let Some(end) = end_of_done(&run) {
             self.progress = Progress::Done;
+            // What an engine says after its last word is no part of the reply.
+            run.truncate(end);
         }
         if self.hide_usage && usage.is_some() { without_usage_chunk(run) } else { run }
     }
@@ -210,17 +213,18 @@ impl Observer {
     }
 }
 
-/// Whether one of the events is the end marker. Content may be full of the word: of each event, only the
+/// Where the event ends that is the end marker. Content may be full of the word: of each event, only the
 /// first one is looked at.
-fn has_done(run: &[u8]) -> bool {
+fn end_of_done(run: &[u8]) -> Option<usize> {
     let mut looked = 0;
-    DONE.find_iter(run).any(|at| {
+    DONE.find_iter(run).find_map(|at| {
         if at < looked {
-            return false;
+            return None;
         }
         let event = sse::event_at(run, at);
         looked = event.end;
-        sse::Event::parse(&run[event]).data.is_some_and(|data| data.trim_ascii() == b"[DONE]")
+        let is_done = sse::Event::parse(&run[event]).data.is_some_and(|data| data.trim_ascii() == b"[DONE]");
+        is_done.then_some(looked)
     })
 }
 
@@ -344,6 +348,12 @@ mod tests {
         assert_eq!(observer.progress(), &Progress::Finished);
         observer.observe(run(&[&full, DONE]));
         assert_eq!(observer.progress(), &Progress::Done);
+    }
+
+    #[test]
+    fn what_follows_the_end_marker_is_no_part_of_the_reply() {
+        let mut observer = Observer::new(Operation::Chat, true, 1);
+        assert_eq!(observer.observe(run(&[DELTA, STOP, DONE, DELTA])), run(&[DELTA, STOP, DONE]));
     }
 
     #[test]

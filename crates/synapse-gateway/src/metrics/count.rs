@@ -11,8 +11,7 @@ use prometheus_client::metrics::{counter::Counter, histogram::Histogram};
 use synapse_core::audit::RequestRecord;
 
 use super::{
-    DurationLabels, Label, Metrics, ModelBackendLabels, OperationLabel, RequestLabels, StatusLabel,
-    TokenLabels,
+    DurationLabels, Metrics, ModelBackendLabels, OperationLabel, RequestLabels, StatusLabel, TokenLabels,
 };
 
 /// Sets of labels that a core remembers.
@@ -34,6 +33,8 @@ impl Default for Instance {
 struct Counted {
     instance: usize,
     labels: RequestLabels,
+    /// The same in metrics, where names beyond a bound are not told apart.
+    told_apart: RequestLabels,
     requests: Counter,
     /// Requests that never found their operation have no more than a count.
     times: Option<Times>,
@@ -106,11 +107,11 @@ impl Metrics {
         times.duration.observe(record.duration.as_secs_f64());
         times.overhead.observe(record.overhead.as_secs_f64());
         if let Some(first) = record.first_token.filter(|_| record.target.stream) {
-            let histogram = times.first_token.get_or_init(|| self.first_token_of(&counted.labels));
+            let histogram = times.first_token.get_or_init(|| self.first_token_of(&counted.told_apart));
             histogram.observe(first.as_secs_f64());
         }
         if let Some(usage) = &record.usage {
-            let [input, output] = times.tokens.get_or_init(|| self.tokens_of(&counted.labels));
+            let [input, output] = times.tokens.get_or_init(|| self.tokens_of(&counted.told_apart));
             input.inc_by(usage.input_tokens);
             output.inc_by(usage.output_tokens);
         }
@@ -132,7 +133,12 @@ impl Metrics {
     }
 
     fn look_up(&self, labels: RequestLabels) -> Counted {
-        let (operation, model) = (labels.operation, &labels.model);
+        let told_apart = RequestLabels {
+            model: self.model_label(&labels.model.0),
+            backend: self.backend_label(&labels.backend.0),
+            ..labels.clone()
+        };
+        let (operation, model) = (labels.operation, &told_apart.model);
         let times = || Times {
             duration: self.duration.get_or_create_owned(&DurationLabels { operation, model: model.clone() }),
             overhead: self.overhead.get_or_create_owned(&OperationLabel { operation }),
@@ -141,9 +147,10 @@ impl Metrics {
         };
         Counted {
             instance: self.instance.0,
-            requests: self.requests.get_or_create_owned(&labels),
+            requests: self.requests.get_or_create_owned(&told_apart),
             times: (!operation.is_empty()).then(times),
             labels,
+            told_apart,
         }
     }
 
@@ -161,7 +168,8 @@ impl Metrics {
 
     /// The gaps of the streams of a model at a backend.
     pub fn gaps(&self, model: &str, backend: &str) -> Histogram {
-        let labels = ModelBackendLabels { model: Label::from(model), backend: Label::from(backend) };
+        let labels =
+            ModelBackendLabels { model: self.model_label(model), backend: self.backend_label(backend) };
         self.inter_token.get_or_create_owned(&labels)
     }
 }

@@ -1,6 +1,7 @@
 //! Prometheus metrics: base units, route templates, key teams but never people.
 
 mod count;
+mod names;
 mod workers;
 
 use std::sync::{Arc, atomic::AtomicU64};
@@ -78,6 +79,8 @@ type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 /// Everything that is counted.
 pub struct Metrics {
     instance: count::Instance,
+    backends: names::Names,
+    models: names::Names,
     /// The registry, for the metrics listener.
     pub registry: Registry,
     /// `synapse_requests_total`
@@ -167,6 +170,8 @@ impl Metrics {
     pub fn new() -> Self {
         let mut m = Self {
             instance: count::Instance::default(),
+            backends: names::Names::default(),
+            models: names::Names::default(),
             registry: Registry::with_prefix("synapse"),
             requests: Family::default(),
             duration: Family::new_with_constructor(seconds),
@@ -251,6 +256,16 @@ impl Metrics {
         );
         r.register("log_events_dropped", "Log lines that nobody took in time", self.log_dropped.clone());
         r.register("config_reloads", "Configuration reloads", self.reloads.clone());
+    }
+
+    /// A backend's name as a counter's label.
+    pub fn backend_label(&self, name: &str) -> Label {
+        self.backends.label(name)
+    }
+
+    /// A model's name as a counter's label.
+    pub fn model_label(&self, name: &str) -> Label {
+        self.models.label(name)
     }
 
     /// Drops the series of a backend that has left the fleet.

@@ -144,9 +144,10 @@ impl BackendHandle {
             slots: AtomicU32::new(0),
             in_flight: AtomicU32::new(0),
             in_flight_gauge: metrics.in_flight.get_or_create_owned(&label),
-            succeeded: metrics
-                .attempts
-                .get_or_create_owned(&AttemptLabels { backend: label.backend.clone(), outcome: "success" }),
+            succeeded: metrics.attempts.get_or_create_owned(&AttemptLabels {
+                backend: metrics.backend_label(spec.id.as_str()),
+                outcome: "success",
+            }),
             tokens: AtomicU64::new(0),
             hold: Average::of_the_last(HOLDS_REMEMBERED),
             moved_ms: AtomicU64::new(0),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use hyper::{
     Request, Response, StatusCode,
     body::Incoming,
-    header::{AUTHORIZATION, HeaderValue},
+    header::AUTHORIZATION,
     upgrade::{self, OnUpgrade},
 };
 use hyper_util::rt::TokioIo;
@@ -93,17 +93,20 @@ pub(super) fn join(
 
 /// The worker's key, by what it has sent.
 fn find_key(gateway: &Gateway, request: &Request<Incoming>) -> Result<(SecretHash, Arc<WorkerKey>), Fault> {
-    let bearer = request.headers().get(AUTHORIZATION).map(HeaderValue::to_str).and_then(Result::ok);
-    let bearer = bearer.and_then(|value| {
-        let (scheme, token) = value.split_once(' ')?;
+    let bearers = request.headers().get_all(AUTHORIZATION).iter().filter_map(|value| {
+        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
     });
-    let secret = bearer.or_else(|| {
-        let query = request.uri().query()?;
-        let raw = query.split('&').find_map(|pair| pair.strip_prefix(KEY_PARAMETER))?;
-        super::routes::percent_decode(raw)
-    });
-    let secret = secret.filter(|text| !text.is_empty()).ok_or_else(|| {
+    let pairs = request.uri().query().into_iter().flat_map(|query| query.split('&'));
+    let raw = pairs.filter_map(|pair| pair.strip_prefix(KEY_PARAMETER));
+    let mut sent =
+        bearers.chain(raw.filter_map(super::routes::percent_decode)).filter(|text| !text.is_empty());
+    let secret = sent.next();
+    if sent.any(|other| Some(&other) != secret.as_ref()) {
+        let message = "The request carries two different keys. Send one.";
+        return Err(Fault::new(FaultKind::ConflictingCredentials, message));
+    }
+    let secret = secret.ok_or_else(|| {
         let message = "No worker's key was sent. Send it as `Authorization: Bearer <key>`.";
         Fault::new(FaultKind::MissingApiKey, message)
     })?;

@@ -83,6 +83,11 @@ async fn without_a_workers_key_nobody_comes_in() {
         assert_eq!(crate::start::code(&asked), (401, code.to_owned()), "{sent}");
         assert_ne!(asked.header("www-authenticate"), "");
     }
+    let two = Client::to(address)
+        .with("authorization", "Bearer wrong")
+        .get(&format!("/ws?ws_auth_key={KEY}"))
+        .await;
+    assert_eq!(code(&two), (401, "conflicting_credentials".to_owned()));
     let by_url = Client::to(address).get("/ws?ws_auth_key=wrong").await;
     assert_eq!(code(&by_url), (401, "invalid_api_key".to_owned()));
     assert_eq!(gateway.client().get("/ws").await.status, 401, "the key of a caller is none of a worker");

@@ -21,7 +21,7 @@ use crate::{
     audit::{Record, Trail},
     backend::{BackendError, FailedAt, UpstreamCall, UpstreamReply, http::HOP_HEADER},
     gateway::{Gateway, Live},
-    metrics::{AttemptLabels, FallbackLabels, Label},
+    metrics::{AttemptLabels, FallbackLabels},
     route::{
         catalog::Route,
         endpoint::{Demand, Lease},
@@ -212,12 +212,13 @@ impl Attempts {
         let fallback = fallback.map(|route| (route.model.clone(), route.pattern.clone()));
         self.trail.mark(backend.clone(), self.tried, fallback);
         if let Some((from, _)) = self.last.replace((backend.clone(), Arc::clone(&choice.route))) {
+            let metrics = &self.gateway.metrics;
             let labels = FallbackLabels {
-                model: Label::from(self.bound.route.label()),
-                from: Label::from(from.as_str()),
-                to: Label::from(backend.as_str()),
+                model: metrics.model_label(self.bound.route.label()),
+                from: metrics.backend_label(from.as_str()),
+                to: metrics.backend_label(backend.as_str()),
             };
-            self.gateway.metrics.fallbacks.get_or_create(&labels).inc();
+            metrics.fallbacks.get_or_create(&labels).inc();
         }
     }
 
@@ -276,7 +277,8 @@ impl Attempts {
                 Ok((head, source.with_lease(lease, now.into_std())))
             }
             Err(mut failed) => {
-                let backend = Label::from(choice.candidate.endpoint.backend.id().as_str());
+                let name = choice.candidate.endpoint.backend.id().as_str();
+                let backend = self.gateway.metrics.backend_label(name);
                 let outcome = failed.fault.kind.code();
                 self.gateway.metrics.attempts.get_or_create(&AttemptLabels { backend, outcome }).inc();
                 if !failed.cut_short {
