@@ -219,7 +219,7 @@ async fn a_gateway_tells_a_worker_that_is_older_what_it_has_to_offer() {
         let (_status, feed) = watch::channel(Arc::new(Status::default()));
         let (stop, stopped) = watch::channel(false);
         let working = Box::pin(worker::run(options, Arc::new(Nothing), feed, stopped));
-        let seen = async {
+        let seen = Box::pin(async {
             if is_told {
                 let told = told.wait_for(Option::is_some).await.expect("it lives").clone().expect("a word");
                 let sums: Vec<_> = told.sha256.values().map(String::as_str).collect();
@@ -229,7 +229,7 @@ async fn a_gateway_tells_a_worker_that_is_older_what_it_has_to_offer() {
                 assert_eq!(*told.borrow(), None, "{version}");
             }
             stop.send_replace(true);
-        };
+        });
         let (worked, ()) = within("the worker", async { tokio::join!(working, seen) }).await;
         worked.expect("randomness");
         gateway.metric("synapse_workers_connected", &[], |count| count == 0.0).await;
