@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use hyper::header::HeaderValue;
 use synapse_core::{
     config::snapshot::{BackendSpec, BaseUrl, Discovery, Snapshot},
+    id::RequestId,
     principal::KeyTable,
     store::admin_tokens::AdminTokenTable,
     worker::WorkerKeyTable,
@@ -98,7 +99,7 @@ impl Gateway {
             keys: ArcSwap::default(),
             local: Mutex::default(),
             admin_tokens: ArcSwap::default(),
-            hub: Hub::new(hub_options(instance, &worker_keys, &notices)),
+            hub: Hub::new(hub_options(&worker_keys, &notices)),
             notices,
             worker_keys,
             workers: Mutex::default(),
@@ -303,15 +304,16 @@ impl Gateway {
                 }
             }
         });
-        for gone in old.fleet.iter().filter(|b| !kept.iter().any(|k| Arc::ptr_eq(k, b))) {
+        let fleet = Arc::new(Fleet::new(kept));
+        let realms = Realms::build(&snapshot, &fleet, &old.realms);
+        self.live.store(Arc::new(Live { snapshot, fleet: Arc::clone(&fleet), realms }));
+        // Only now: whoever waits for one of these looks for another.
+        for gone in old.fleet.iter().filter(|b| !fleet.iter().any(|kept| Arc::ptr_eq(kept, b))) {
             gone.retire();
-            if kept.iter().all(|k| k.id() != gone.id()) {
+            if fleet.get(gone.id()).is_none() {
                 self.metrics.forget_backend(gone.id().as_str(), &gone.models.load());
             }
         }
-        let fleet = Arc::new(Fleet::new(kept));
-        let realms = Realms::build(&snapshot, &fleet, &old.realms);
-        self.live.store(Arc::new(Live { snapshot, fleet, realms }));
     }
 
     fn open_backend(
@@ -350,16 +352,12 @@ pub struct BackendFault {
     source: Box<dyn std::error::Error + Send + Sync>,
 }
 
-fn hub_options(
-    instance: &str,
-    keys: &Arc<ArcSwap<WorkerKeyTable>>,
-    notices: &Arc<OnceLock<Notices>>,
-) -> HubOptions {
+fn hub_options(keys: &Arc<ArcSwap<WorkerKeyTable>>, notices: &Arc<OnceLock<Notices>>) -> HubOptions {
     let (keys, notices) = (Arc::clone(keys), Arc::clone(notices));
     HubOptions {
         is_valid: Box::new(move |credential| holds(&keys.load(), credential)),
         notices: Box::new(move |hello| notices.get().map_or_else(Vec::new, |notices| notices(hello))),
-        ..HubOptions::new(instance, env!("CARGO_PKG_VERSION"))
+        ..HubOptions::new(RequestId::generate().as_str(), env!("CARGO_PKG_VERSION"))
     }
 }
 

@@ -54,7 +54,6 @@ impl Worker {
         if changed {
             metrics.forget_models(self.handle.id().as_str(), &before, &self.handle.models.load());
         }
-        discover::publish(&self.handle, metrics);
         self.seen = Some(status);
         changed
     }
@@ -181,7 +180,7 @@ fn update(handle: &BackendHandle, status: &Status) -> bool {
         loaded: model.loaded,
     };
     // An engine that does not answer lists nothing; callers are to hear that, not that there is no such model.
-    if status.models.is_empty() && (status.unlisted || health == Health::Down) {
+    if status.models.is_empty() && (status.unlisted || health != Health::Up) {
         return handle.lose_models();
     }
     handle.set_models(status.models.iter().map(listed).collect())
@@ -217,7 +216,7 @@ fn describe(session: &Session, handle: Option<&BackendHandle>) -> Value {
         "in_flight": session.in_flight(),
         "running": load.running,
         "queue_depth": load.waiting,
-        "latency_ms": session.round_trip().map(|took| took.as_secs_f64() * 1000.0),
+        "latency_ms": session.round_trip().map(|took| (took.as_secs_f64() * 1e6).round() / 1e3),
         "uptime_s": session.since().elapsed().as_secs(),
         "session": session.epoch(),
     })
@@ -253,6 +252,9 @@ impl Gateway {
                 },
                 _ = counted.tick() => {}
             }
+            self.with_workers(|workers| {
+                workers.handles().for_each(|handle| discover::publish(handle, &self.metrics));
+            });
             let hub = self.hub();
             self.metrics.count_workers(&mut seen, &hub.sessions(), hub.counters());
         }

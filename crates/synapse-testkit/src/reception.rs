@@ -152,7 +152,9 @@ impl Desk {
             Ok(headers) => headers,
             Err(refusal) => return refuse(StatusCode::from_u16(refusal.status()).expect("a status")),
         };
-        let Ok(admission) = self.hub.admit() else { return refuse(StatusCode::SERVICE_UNAVAILABLE) };
+        let Ok(admission) = self.hub.admit(&self.credential.key) else {
+            return refuse(StatusCode::SERVICE_UNAVAILABLE);
+        };
         let Self { hub, credential, told, sessions, .. } = self.clone();
         let upgrading = hyper::upgrade::on(&mut request);
         sessions.lock().expect("unpoisoned").spawn(async move {

@@ -9,6 +9,9 @@ use super::{
 };
 use crate::route::fleet::{ListedModel, Load};
 
+/// Models of one backend that are looked at.
+const MAX_MODELS: usize = 4096;
+
 /// Whether the engine lives and can work.
 pub(super) async fn health(probe: &Probe) -> Result<(), ProbeError> {
     match probe.spec.kind {
@@ -37,6 +40,15 @@ fn answers<T>(asked: Result<T, ProbeError>) -> Result<(), ProbeError> {
 
 /// What the engine serves.
 pub(super) async fn models(probe: &Probe) -> Result<Vec<ListedModel>, ProbeError> {
+    let mut models = list(probe).await?;
+    if models.len() > MAX_MODELS {
+        tracing::warn!(backend = %probe.spec.id, listed = models.len(), "the backend lists too many models; the first {MAX_MODELS} count");
+        models.truncate(MAX_MODELS);
+    }
+    Ok(models)
+}
+
+async fn list(probe: &Probe) -> Result<Vec<ListedModel>, ProbeError> {
     match probe.spec.kind {
         EngineKind::Ollama => ollama_models(probe).await,
         EngineKind::Tgi => tgi_models(probe).await,

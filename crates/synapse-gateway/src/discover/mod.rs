@@ -132,7 +132,9 @@ impl Watcher {
             Err(error) => {
                 self.failed_listings += 1;
                 tracing::debug!(backend = %handle.id(), %error, "the backend does not list its models");
+                let before = handle.models.load_full();
                 if self.failed_listings == FORGET_AFTER && handle.lose_models() {
+                    self.metrics.forget_models(handle.id().as_str(), &before, &[]);
                     self.changed.notify_one();
                 }
             }

@@ -4,7 +4,10 @@ mod count;
 mod names;
 mod workers;
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
@@ -282,8 +285,12 @@ impl Metrics {
 
     /// Drops the series of models that a backend listed `before` and does not list now.
     pub fn forget_models(&self, backend: &str, before: &[ListedModel], now: &[ListedModel]) {
-        let told = before.iter().filter(|model| model.loaded.is_some());
-        for model in told.filter(|model| now.iter().all(|listed| listed.id != model.id)) {
+        let told: Vec<_> = before.iter().filter(|model| model.loaded.is_some()).collect();
+        if told.is_empty() {
+            return;
+        }
+        let listed: HashSet<&str> = now.iter().map(|model| model.id.as_str()).collect();
+        for model in told.into_iter().filter(|model| !listed.contains(model.id.as_str())) {
             for state in ["loaded", "unloaded"] {
                 let (backend, model) = (Label::from(backend), Label::from(model.id.as_str()));
                 self.model_state.remove(&ModelStateLabels { backend, model, state });

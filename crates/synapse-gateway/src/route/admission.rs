@@ -38,6 +38,8 @@ pub enum Shed {
     Unfair,
     /// It has waited for as long as is allowed.
     TimedOut,
+    /// The backends that it waited for have left.
+    Gone,
 }
 
 impl Shed {
@@ -49,6 +51,7 @@ impl Shed {
             Self::Memory => "memory",
             Self::Unfair => "fair_share",
             Self::TimedOut => "timeout",
+            Self::Gone => "gone",
         }
     }
 }
@@ -64,7 +67,7 @@ enum TicketState {
         places: u32,
     },
     Granted(Arc<Endpoint>, Slot),
-    Shed,
+    Shed(Shed),
     /// Nobody waits for it any more.
     Left,
 }
@@ -95,7 +98,7 @@ impl Ticket {
     }
 
     /// Its place in one line is gone; with the last one, so is its hope.
-    fn lose_place(&self) {
+    fn lose_place(&self, why: Shed) {
         let left = match &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             TicketState::Waiting { places, .. } => {
                 *places = places.saturating_sub(1);
@@ -104,7 +107,7 @@ impl Ticket {
             _ => return,
         };
         if left == 0 {
-            self.settle(|| TicketState::Shed);
+            self.settle(|| TicketState::Shed(why));
         }
     }
 }
@@ -144,7 +147,7 @@ impl Line {
             };
             if let Some(last) = longest.places.pop_back() {
                 self.len -= 1;
-                last.ticket.lose_place();
+                last.ticket.lose_place(Shed::Unfair);
             }
         }
         place.ticket.stand();
@@ -172,6 +175,14 @@ impl Line {
             self.turns.push_back(turn);
         }
         place
+    }
+
+    /// Ends the line: nobody waits here any more.
+    pub(super) fn dissolve(&mut self) {
+        self.len = 0;
+        for place in std::mem::take(&mut self.turns).into_iter().flat_map(|turn| turn.places) {
+            place.ticket.lose_place(Shed::Gone);
+        }
     }
 
     fn remove(&mut self, ticket: &Arc<Ticket>) {
@@ -312,7 +323,8 @@ impl Future for Waiting {
                 TicketState::Granted(endpoint, slot) => Poll::Ready(Ok((endpoint, slot))),
                 _ => Poll::Ready(Err(Shed::Unfair)),
             },
-            TicketState::Shed | TicketState::Left => Poll::Ready(Err(Shed::Unfair)),
+            TicketState::Shed(why) => Poll::Ready(Err(*why)),
+            TicketState::Left => Poll::Ready(Err(Shed::Unfair)),
         }
     }
 }

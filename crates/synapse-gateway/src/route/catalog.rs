@@ -21,6 +21,8 @@ use super::{
 
 /// How long a model that nobody lists any more is remembered.
 const REMEMBERED: Duration = Duration::from_secs(600);
+/// Of so many models at most.
+const MAX_REMEMBERED: usize = 4096;
 
 /// Where a model is served, for one backend.
 #[derive(Clone)]
@@ -98,6 +100,8 @@ pub struct Catalog {
     /// Names with a `*`, the most specific first.
     patterns: Vec<(Arc<ModelSpec>, synapse_core::glob::Glob)>,
     listing: Vec<(String, Map<String, Value>)>,
+    /// How many routes are only remembered.
+    remembered: usize,
 }
 
 impl Catalog {
@@ -151,9 +155,14 @@ impl Catalog {
                 continue;
             }
             let candidates: Vec<Candidate> = route.candidates.iter().filter(lost).cloned().collect();
-            // Workers come back, too.
-            let awaited = route.awaited || route.candidates.iter().any(|c| c.endpoint.backend.is_worker());
-            if awaited || !candidates.is_empty() {
+            // A worker that has left may be back in a moment.
+            let has_left = |c: &Candidate| {
+                let backend = &c.endpoint.backend;
+                backend.is_worker() && fleet.get(backend.id()).is_none()
+            };
+            let awaited = route.awaited || route.candidates.iter().any(has_left);
+            if self.remembered < MAX_REMEMBERED && (awaited || !candidates.is_empty()) {
+                self.remembered += 1;
                 let gone =
                     Route { awaited, ..Route::discovered(route.model.clone(), candidates, Some(since)) };
                 self.routes.insert(name.clone(), Arc::new(gone));
@@ -163,6 +172,11 @@ impl Catalog {
 
     fn list(&mut self, id: &str, fields: Map<String, Value>) {
         self.listing.push((id.to_owned(), fields));
+    }
+
+    /// Whether no name leads anywhere.
+    pub fn is_empty(&self) -> bool {
+        self.routes.is_empty() && self.patterns.is_empty()
     }
 
     /// The way of a name: as configured or discovered, else by the most specific pattern.

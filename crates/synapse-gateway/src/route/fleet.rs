@@ -12,13 +12,13 @@ use std::{
 
 use arc_swap::ArcSwap;
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
-use serde_json::{Map, Value};
 use synapse_core::{
     config::snapshot::{BackendSpec, Discovery},
     id::BackendId,
 };
 use tokio::sync::watch;
 
+pub use super::report::{Health, ListedModel, Load};
 use super::{
     admission::Line,
     average::{Average, millis},
@@ -38,53 +38,6 @@ const HOLDS_REMEMBERED: Duration = Duration::from_secs(600);
 const MAY_BE_STUCK: Duration = Duration::from_secs(5);
 /// What a request of somebody else is taken for, in tokens.
 const USUAL_TOKENS: f64 = 512.0;
-
-/// What health checks say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Health {
-    /// Not yet asked.
-    Unknown,
-    /// It answers.
-    Up,
-    /// It does not.
-    Down,
-}
-
-impl Health {
-    /// The word on `/health`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Unknown => "unknown",
-            Self::Up => "healthy",
-            Self::Down => "unhealthy",
-        }
-    }
-}
-
-/// A model as its backend lists it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ListedModel {
-    /// The backend's name for it.
-    pub id: String,
-    /// Everything else that the backend says of it.
-    pub fields: Map<String, Value>,
-    /// Whether it is in memory, where the engine tells.
-    pub loaded: Option<bool>,
-}
-
-/// An engine's own view of its load.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Load {
-    /// Requests it works on.
-    pub running: u32,
-    /// Requests that wait inside it.
-    pub waiting: u32,
-    /// How full its KV cache is, 0–1.
-    pub kv_usage: Option<f64>,
-    /// Requests it can work on at once.
-    pub slots: Option<u32>,
-}
 
 /// A backend and its state.
 pub struct BackendHandle {
@@ -216,8 +169,11 @@ impl BackendHandle {
         if changed {
             self.models.store(Arc::new(models));
         }
+        let models = self.models.load();
+        let loaded: HashMap<&str, Option<bool>> =
+            models.iter().map(|model| (model.id.as_str(), model.loaded)).collect();
         for endpoint in self.endpoints() {
-            endpoint.set_residency(self.residency(&endpoint.model));
+            endpoint.set_residency(residency(loaded.get(&*endpoint.model).copied().flatten()));
         }
         changed || first
     }
@@ -271,6 +227,9 @@ impl BackendHandle {
     }
 
     fn take_slot(self: &Arc<Self>) -> Option<Slot> {
+        if self.retired.load(Ordering::Relaxed) {
+            return None;
+        }
         let limit = self.spec.max_in_flight.unwrap_or(u32::MAX);
         let one_more = |count: u32| (count < limit).then_some(count + 1);
         // Sequentially consistent, as is `waiting`: one who lines up sees the place that another leaves, or
@@ -401,11 +360,9 @@ impl BackendHandle {
 
     /// Whether a model is in memory here, as its list says.
     fn residency(&self, model: &str) -> Residency {
-        match self.models.load().iter().find(|listed| listed.id == model).and_then(|listed| listed.loaded) {
-            None => Residency::Unknown,
-            Some(true) => Residency::Warm,
-            Some(false) => Residency::Cold,
-        }
+        residency(
+            self.models.load().iter().find(|listed| listed.id == model).and_then(|listed| listed.loaded),
+        )
     }
 
     /// Every endpoint so far.
@@ -442,7 +399,18 @@ impl BackendHandle {
     pub fn retire(&self) {
         self.retired.store(true, Ordering::Relaxed);
         *self.prober.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        // Nobody is let in here any more.
+        self.with_line(Line::dissolve);
         self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+/// What it means whether an engine says that a model is loaded.
+const fn residency(loaded: Option<bool>) -> Residency {
+    match loaded {
+        None => Residency::Unknown,
+        Some(true) => Residency::Warm,
+        Some(false) => Residency::Cold,
     }
 }
 

@@ -12,6 +12,7 @@ pub mod fleet;
 pub mod paths;
 pub mod plan;
 pub mod realm;
+mod report;
 mod standing;
 mod strategy;
 #[cfg(test)]

@@ -40,7 +40,10 @@ impl Realms {
     /// Builds the realms of every group that has a backend, and the default one.
     pub fn build(snapshot: &Snapshot, fleet: &Fleet, before: &Self) -> Self {
         let named = fleet.iter().flat_map(|backend| backend.spec.groups.iter().cloned());
-        let groups: BTreeSet<GroupName> = named.chain([GroupName::default()]).collect();
+        // One whose last backend has left is remembered for as long as its models are.
+        let remembered = before.by_group.iter().filter(|(_, realm)| !realm.catalog.is_empty());
+        let remembered = remembered.map(|(group, _)| group.clone());
+        let groups: BTreeSet<GroupName> = named.chain(remembered).chain([GroupName::default()]).collect();
         let build = |group: GroupName| {
             let is_own = |backend: &&Arc<BackendHandle>| backend.spec.groups.contains(&group);
             let own = Fleet::new(fleet.iter().filter(is_own).cloned().collect());
@@ -93,7 +96,10 @@ mod tests {
             });
             let all = Fleet::new(handles.collect());
             let snapshot = config::load("", &Nothing).expect("a configuration");
-            let realms = Realms::build(&snapshot, &all, &Realms::default());
+            // Whatever was there before.
+            let before = Fleet::new(all.iter().skip(all.iter().count() / 2).cloned().collect());
+            let earlier = Realms::build(&snapshot, &before, &Realms::default());
+            let realms = Realms::build(&snapshot, &all, &earlier);
             for number in 0..4 {
                 let realm = realms.of(&group(number));
                 let own: BTreeSet<String> = fleet

@@ -1,6 +1,6 @@
 //! The control stream of a worker that is in: what it says, echoes, and the time it must hold.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
@@ -69,6 +69,8 @@ pub(super) async fn attend(hub: &Arc<Hub>, session: &Session, mut said: Said) ->
 pub(super) fn sound(mut status: Status) -> Status {
     let fine = |text: &str, most: usize| text.len() <= most && !text.chars().any(char::is_control);
     status.models.retain(|model| !model.id.is_empty() && fine(&model.id, MAX_MODEL));
+    let mut known = HashSet::new();
+    status.models.retain(|model| known.insert(model.id.clone()));
     status.models.truncate(MAX_MODELS);
     status.reason = status.reason.filter(|reason| fine(reason, MAX_REASON));
     status.engine = status.engine.filter(|engine| fine(engine, MAX_MODEL));

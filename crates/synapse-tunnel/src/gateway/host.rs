@@ -78,7 +78,14 @@ async fn stay<S>(hub: &Arc<Hub>, seated: Seated, said: Said, remains: &mut Remai
     let end = tokio::select! {
         // What was said last tells more than that nothing more is said.
         biased;
-        end = control::attend(hub, session, said) => end,
+        end = async {
+            let end = control::attend(hub, session, said).await;
+            if end == End::Left {
+                // What was sent before the worker's farewell came is still served.
+                session.idle().await;
+            }
+            end
+        } => end,
         () = remains.gone() => End::Lost,
         () = pulse.stops(hub.options.liveness.limit()) => End::Lost,
         close = session.closing() => End::Closed(close),
@@ -242,6 +249,9 @@ fn check(hello: &Hello, nonce: &str, credential: &Credential) -> Result<u32, Fai
     let fine = |text: &String| text.len() <= MAX_TEXT && !text.chars().any(char::is_control);
     if hello.labels.len() > MAX_LABELS || !texts.all(fine) {
         return Err(Failed::hello("a hello has up to 32 labels and texts of up to 256 plain characters"));
+    }
+    if hello.capacity == Some(0) {
+        return Err(Failed::hello("a worker takes one call at least (--max-in-flight)"));
     }
     // Each end's freshness is its own half; an empty one would be none.
     if hello.nonce.len() < 32 || hello.instance.is_empty() {

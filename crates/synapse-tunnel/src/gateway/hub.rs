@@ -6,11 +6,12 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
+use synapse_core::id::KeyId;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::watch,
@@ -90,10 +91,12 @@ pub(super) fn count(counter: &AtomicU64) {
 /// All workers that are in.
 pub struct Hub {
     pub(super) options: HubOptions,
-    gate: Gate,
+    gate: Arc<Gate>,
     seats: Mutex<Seats>,
     changes: watch::Sender<u64>,
     counters: Counters,
+    /// Whether nobody new is given work.
+    draining: AtomicBool,
 }
 
 #[derive(Default)]
@@ -112,6 +115,7 @@ impl Hub {
             seats: Mutex::default(),
             changes: watch::Sender::new(0),
             counters: Counters::default(),
+            draining: AtomicBool::new(false),
         })
     }
 
@@ -119,8 +123,8 @@ impl Hub {
     ///
     /// # Errors
     /// When too many come at once.
-    pub fn admit(&self) -> Result<Admission, Busy> {
-        self.gate.admit(Instant::now()).inspect_err(|_| count(&self.counters.turned_away))
+    pub fn admit(&self, key: &KeyId) -> Result<Admission, Busy> {
+        self.gate.admit(Instant::now(), key).inspect_err(|_| count(&self.counters.turned_away))
     }
 
     /// Serves a worker on its upgraded connection until it ends. To be spawned on the runtime of the
@@ -183,6 +187,7 @@ impl Hub {
 
     /// Ends all sessions as their calls end.
     pub async fn drain(&self) {
+        self.draining.store(true, Ordering::SeqCst);
         let sessions = self.sessions();
         futures_util::future::join_all(sessions.iter().map(Session::drain)).await;
     }
@@ -213,6 +218,10 @@ impl Hub {
             };
             tracing::warn!(worker = %identity, "{reason}");
             older.close(Close::new(code, reason));
+        }
+        // It may have been on its way in when the others were drained.
+        if self.draining.load(Ordering::SeqCst) {
+            session.close(Close::new(code::GOING_AWAY, "the gateway is going down"));
         }
         self.changed();
         Seated { hub: Arc::clone(self), session, end: End::Lost }

@@ -348,6 +348,11 @@ impl Session {
         self.close(Close::new(code::GOING_AWAY, "the gateway is going down"));
     }
 
+    /// Waits until no call is open.
+    pub(super) async fn idle(&self) {
+        self.0.in_flight.idle().await;
+    }
+
     /// Waits until it is to be closed.
     pub(super) async fn closing(&self) -> Close {
         let mut closing = self.0.closing.subscribe();

@@ -78,7 +78,9 @@ async fn connect(
 ) -> io::Result<Box<dyn Stream>> {
     let tcp = TcpStream::connect(address).await?;
     tcp.set_nodelay(true)?;
-    crate::socket::keep_unsent_small(&tcp)?;
+    if let Err(error) = crate::socket::keep_unsent_small(&tcp) {
+        tracing::debug!(%error, "the system does not bound what is unsent");
+    }
     if !server.tls {
         return Ok(Box::new(tcp));
     }

@@ -137,12 +137,18 @@ async fn keep_address(
     let mut last = None;
     loop {
         let begun = Instant::now();
-        let tried = tokio::select! {
-            dialled = dial(&worker.options, &server, address) => match dialled {
-                Ok(socket) => Tried::Served(Box::pin(serve(&worker, &server, socket)).await),
-                Err(error) => Tried::NotReached(error),
-            },
+        let mut losses = worker.replicas.losses();
+        let dialling = async {
+            worker.replicas.may_dial().await;
+            dial(&worker.options, &server, address).await
+        };
+        let dialled = tokio::select! {
+            dialled = dialling => dialled,
             () = worker.stopped() => return,
+        };
+        let tried = match dialled {
+            Ok(socket) => Tried::Served(Box::pin(serve(&worker, &server, socket)).await),
+            Err(error) => Tried::NotReached(error),
         };
         if matches!(tried, Tried::Served(Ended::Left)) || *worker.stop.borrow() {
             return;
@@ -155,10 +161,15 @@ async fn keep_address(
         let wait = backoff.wait(outlook, begun.elapsed(), luck());
         tried.log(&server, address, wait, &mut last);
         let is_duplicate = matches!(tried, Tried::Served(Ended::Duplicate));
+        match outlook {
+            Outlook::Superseded => worker.replicas.give_way(wait),
+            Outlook::Again if matches!(tried, Tried::Served(_)) => worker.replicas.note_loss(),
+            _ => {}
+        }
         tokio::select! {
             () = sleep(wait) => {}
             // The session that this one would have doubled may be the one that is gone.
-            () = worker.replicas.released(), if is_duplicate => backoff = Backoff::default(),
+            _ = losses.changed(), if is_duplicate => backoff = Backoff::default(),
             () = worker.stopped() => return,
             // The sender is dropped when the name leads elsewhere.
             _ = wanted.changed() => return,

@@ -4,18 +4,30 @@
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 
 /// The replicas with a session.
 #[derive(Clone, Default)]
 pub(super) struct Replicas(Arc<Shared>);
 
-#[derive(Default)]
 struct Shared {
     claimed: Mutex<HashSet<String>>,
-    released: Notify,
+    /// Grows whenever a session was lost that another address may take the place of.
+    lost: watch::Sender<u64>,
+    /// Another worker has this one's name: nobody dials before that.
+    yields_until: Mutex<Option<Instant>>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self { claimed: Mutex::default(), lost: watch::Sender::new(0), yields_until: Mutex::default() }
+    }
 }
 
 /// The right to be the session with a replica; given back when dropped.
@@ -33,16 +45,33 @@ impl Replicas {
             .then(|| Claimed { replicas: self.clone(), replica: replica.to_owned() })
     }
 
-    /// Waits until a session with any replica has ended.
-    pub(super) async fn released(&self) {
-        self.0.released.notified().await;
+    /// Tells when a session was lost.
+    pub(super) fn losses(&self) -> watch::Receiver<u64> {
+        self.0.lost.subscribe()
+    }
+
+    /// A session was lost.
+    pub(super) fn note_loss(&self) {
+        self.0.lost.send_modify(|number| *number += 1);
+    }
+
+    /// Another worker has taken this one's name; it is left alone with it, whatever the address.
+    pub(super) fn give_way(&self, time: Duration) {
+        *self.0.yields_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + time);
+    }
+
+    /// Waits for as long as this worker gives way to another.
+    pub(super) async fn may_dial(&self) {
+        let until = *self.0.yields_until.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(until) = until {
+            sleep_until(until).await;
+        }
     }
 }
 
 impl Drop for Claimed {
     fn drop(&mut self) {
         self.replicas.0.claimed.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.replica);
-        self.replicas.0.released.notify_waiters();
     }
 }
 

@@ -13,7 +13,7 @@ use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     sync::{SetOnce, oneshot, watch},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 
 use super::{
@@ -201,13 +201,16 @@ async fn attend(
         _ = connection.as_mut() => return Ended::Lost,
     }
     connection.as_mut().finish();
+    let over = Instant::now() + worker.options.grace;
     tokio::select! {
-        _ = timeout(worker.options.grace, calls.in_flight.idle()) => {}
+        _ = timeout_at(over, calls.in_flight.idle()) => {}
         _ = connection.as_mut() => return Ended::Lost,
     }
-    // The end of the control stream is the end of the last stream.
+    // The end of the control stream is the end of the last stream. A call may still be on its way here: it was
+    // sent before the gateway knew.
     drop((lines, reader));
-    let _gone = timeout(protocol::LAST_WORDS, connection.as_mut()).await;
+    let over = over.max(Instant::now() + protocol::LAST_WORDS);
+    let _gone = timeout_at(over, connection.as_mut()).await;
     Ended::Left
 }
 

@@ -2,12 +2,15 @@
 
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, time::Duration};
 
-use anyhow::{anyhow, ensure};
+use anyhow::{Context, anyhow, ensure};
 use clap::{Args, builder::PossibleValuesParser};
-use secrecy::SecretString;
-use synapse_core::config::{
-    Surroundings,
-    snapshot::{BaseUrl, EngineKind, LogFormat, Logs},
+use secrecy::{ExposeSecret, SecretString};
+use synapse_core::{
+    config::{
+        Surroundings,
+        snapshot::{BaseUrl, EngineKind, LogFormat, Logs},
+    },
+    key::ApiKey,
 };
 use synapse_tunnel::{message::is_name, worker::ServerUrl};
 
@@ -105,7 +108,7 @@ impl WorkerArgs {
         let secret = |flag, given| secret::read(flag, given, world);
         Ok(worker::Settings {
             servers: servers.collect::<Result<_, _>>()?,
-            key: secret("--ws-auth-key", self.ws_auth_key)?.unwrap_or_default(),
+            key: worker_key(secret("--ws-auth-key", self.ws_auth_key)?)?,
             api_key: secret("--upstream-api-key", key)?,
             engine: self.engine.and_then(|name| EngineKind::ALL.into_iter().find(|kind| kind.name() == name)),
             labels: labels(&self.labels)?,
@@ -119,6 +122,17 @@ impl WorkerArgs {
             name,
         })
     }
+}
+
+/// The key to connect with; no gateway lets anybody in without.
+fn worker_key(given: Option<SecretString>) -> anyhow::Result<SecretString> {
+    let remedy = "`synapse worker-key create` at the gateway makes one";
+    let key = given.with_context(|| format!("--ws-auth-key is required; {remedy}"))?;
+    ensure!(
+        ApiKey::parse(key.expose_secret()).is_none(),
+        "--ws-auth-key is the key of a caller, not of a worker; {remedy}"
+    );
+    Ok(key)
 }
 
 fn labels(given: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
@@ -177,7 +191,8 @@ mod tests {
     }
 
     fn settings_in(world: &World, flags: &[&str]) -> anyhow::Result<worker::Settings> {
-        let line = ["worker"].iter().chain(flags).copied();
+        let key: &[&str] = if flags.contains(&"--ws-auth-key") { &[] } else { &["--ws-auth-key", "k"] };
+        let line = ["worker"].iter().chain(key).chain(flags).copied();
         Line::try_parse_from(line).expect("flags").args.settings(world)
     }
 
@@ -191,7 +206,17 @@ mod tests {
         assert_eq!(settings.url.to_string(), "http://localhost:8081/v1");
         assert_eq!(settings.servers[0].to_string(), "ws://localhost:8080/ws");
         assert!(settings.name.ends_with("-8081") && is_name(&settings.name), "{}", settings.name);
-        assert!(settings.api_key.is_none() && settings.key.expose_secret().is_empty());
+        assert!(settings.api_key.is_none());
+    }
+
+    #[test]
+    fn no_worker_comes_without_a_workers_key() {
+        let callers = ApiKey::generate().expect("randomness");
+        for key in [None, Some(callers.reveal())] {
+            let key = key.map(|key| SecretString::from(key.to_owned()));
+            let error = worker_key(key).expect_err("a complaint").to_string();
+            assert!(error.contains("worker-key create") && !error.contains(callers.reveal()), "{error}");
+        }
     }
 
     #[test]

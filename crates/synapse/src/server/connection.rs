@@ -31,8 +31,10 @@ const MAX_BUFFER: usize = 64 * 1024;
 /// Serves a connection to its end.
 pub(super) async fn serve(shell: &Arc<Shell>, stream: TcpStream, peer: SocketAddr, seat: Seat) {
     // Small writes of a stream must not wait for acknowledgements.
-    let prepared = stream.set_nodelay(true).and_then(|()| keep_unsent_small(&stream));
-    if let Err(error) = prepared {
+    if let Err(error) = keep_unsent_small(&stream) {
+        tracing::debug!(%error, "the system does not bound what is unsent");
+    }
+    if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection has gone before it was served");
         return;
     }

@@ -74,7 +74,7 @@ pub(super) fn join(
     }
     let (secret, key) = find_key(gateway, &request)?;
     let headers = answer(request.method(), request.version(), request.headers()).map_err(no_worker)?;
-    let admission = gateway.hub().admit().map_err(|busy| {
+    let admission = gateway.hub().admit(&key.id).map_err(|busy| {
         Fault::new(FaultKind::Overloaded, "Too many workers connect at once. Try again.")
             .retry_after(busy.retry_after)
     })?;

@@ -138,6 +138,48 @@ async fn a_configured_backend_with_a_slash_in_its_name_is_no_worker() {
 }
 
 #[tokio::test]
+async fn a_model_whose_worker_is_away_is_awaited_in_every_group() {
+    let engine = Engine::serving("far", "m").await;
+    let groups = json!([{"name": "lab", "ws_auth_keys": ["workers-of-lab"], "api_keys": ["key-of-lab"]}]);
+    let gateway = gateway(&Config::new().set("/groups", groups)).await;
+    let caller = gateway.client_with("key-of-lab");
+    let worker = worker_with("workers-of-lab", gateway.address(), &engine, "w");
+    until_listed(&gateway, &caller, &["m"]).await;
+    drop(worker);
+    until_listed(&gateway, &caller, &[]).await;
+    assert_eq!(code(&caller.chat("m").await), (503, "no_backend_available".to_owned()));
+    assert_eq!(gateway.client().chat("m").await.status, 404, "for others it does not exist");
+}
+
+#[tokio::test]
+async fn those_who_wait_for_a_worker_that_leaves_turn_to_another() {
+    let engines = [Engine::serving("one", "m").await, Engine::serving("two", "m").await];
+    let gateway = gateway(&open_to_workers(Config::new())).await;
+    engines[0].update(|behaviour| behaviour.hang_before_head = true);
+    let (server, upstream) = (format!("ws://{}/ws", gateway.address()), engines[0].url());
+    let flags = ["--server-url", &server, "--upstream", &upstream, "--ws-auth-key", KEY, "--name", "one"];
+    let first =
+        Worker::start(env!("CARGO_BIN_EXE_synapse"), &[&flags[..], &["--max-in-flight", "1"]].concat());
+    until_listed(&gateway, &gateway.client(), &["m"]).await;
+    let client = gateway.client();
+    let (stuck, waiting, _second) = tokio::join!(
+        client.chat("m"),
+        async {
+            engines[0].until(|counters| counters.received == 1).await;
+            client.chat("m").await
+        },
+        async {
+            gateway.metric("synapse_queue_waiting", &[], |length| length == 1.0).await;
+            let second = worker(&gateway, &engines[1], "two");
+            engines[1].until(|counters| counters.completed == 1).await;
+            drop(first);
+            second
+        }
+    );
+    assert_eq!((stuck.status, waiting.status), (200, 200), "{} {}", stuck.text(), waiting.text());
+}
+
+#[tokio::test]
 async fn a_key_that_is_taken_away_ends_the_workers_session() {
     let (_engine, gateway, worker) = behind_a_worker().await;
     gateway.reconfigure(&Config::new());

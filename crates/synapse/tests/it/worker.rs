@@ -199,7 +199,8 @@ async fn a_gateway_is_no_engine() {
 
 /// How a worker ends that cannot begin.
 fn refused(args: &[&str]) -> (Option<i32>, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_synapse")).arg("worker").args(args).output();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_synapse"));
+    let output = command.arg("worker").env("SYNAPSE_WS_AUTH_KEY", KEY).args(args).output();
     let output = output.expect("the binary runs");
     (output.status.code(), String::from_utf8(output.stderr).expect("UTF-8"))
 }

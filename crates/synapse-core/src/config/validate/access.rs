@@ -48,6 +48,12 @@ pub(super) fn check(raw: raw::Auth, groups: Vec<raw::Group>, names: &Names, chec
         raw::AuthMode::Keys => AuthMode::Keys,
         raw::AuthMode::Open => {
             check.warn("/auth/mode", "anyone who reaches the gateway may use it");
+            if !groups.is_empty() {
+                check.warn(
+                    "/groups",
+                    "with auth.mode `open`, all callers are in the group `default` and reach no other",
+                );
+            }
             AuthMode::Open
         }
     };

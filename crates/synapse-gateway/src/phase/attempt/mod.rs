@@ -190,6 +190,8 @@ impl Attempts {
                 break;
             }
             pause(self.tried).await;
+            // A backend may have come meanwhile.
+            self.adopt();
             next = self.next_place().await;
         }
         let fault = last.unwrap_or_else(|| self.plan.exhausted(self.bound.route.model.as_str()));

@@ -83,10 +83,15 @@ impl Attempts {
                 let took = began.elapsed();
                 self.waited += took;
                 let operation = self.bound.call.operation.name();
-                let metric = self.gateway.metrics.queue_wait.get_or_create(&OperationLabel { operation });
-                metric.observe(took.as_secs_f64());
+                let waits = &self.gateway.metrics.queue_wait;
+                waits.get_or_create(&OperationLabel { operation }).observe(took.as_secs_f64());
                 match stood {
                     Ok(offer) => return offer,
+                    // There may be others by now.
+                    Err(Shed::Gone) => {
+                        self.adopt();
+                        return None;
+                    }
                     Err(shed) => (shed, Duration::ZERO),
                 }
             }
@@ -119,13 +124,18 @@ impl Attempts {
 
     /// What to do next, with the backends that there are now.
     fn look_again(&mut self) -> Next {
+        self.adopt();
+        self.plan.advance()
+    }
+
+    /// Turns to the backends that there are now.
+    pub(super) fn adopt(&mut self) {
         let now = self.gateway.live();
         // A request keeps the configuration that it began with; what backends list may change.
         if !Arc::ptr_eq(&now, &self.live) && Arc::ptr_eq(&now.snapshot, &self.live.snapshot) {
             self.plan.adopt(Arc::clone(&now));
             self.live = now;
         }
-        self.plan.advance()
     }
 
     /// When all attempts must be over: by the first place's limit, or earlier if the caller says so.

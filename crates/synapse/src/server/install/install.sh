@@ -67,7 +67,7 @@ synapse_install() {
       platforms+=" ${entry%%=*}"
       if [ "${entry%%=*}" = "$os-$arch" ]; then wanted=${entry#*=}; fi
     done
-    [ -n "$wanted" ] || fail "the gateway has no binary for $os-$arch, only for:$platforms"
+    [ -n "$wanted" ] || fail "the gateway has no binary for $os-$arch, only for:$platforms; its operator can add one (server.client_binaries)"
   }
 
   find_folder() {
