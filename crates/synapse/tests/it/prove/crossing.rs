@@ -18,7 +18,7 @@ use synapse_testkit::{Client, Config, Connection, Gateway};
 use tokio::task::JoinSet;
 
 use super::{
-    exact::{Exact, RECORDING, hex, noise, part, recording},
+    exact::{Aside, Exact, RECORDING, hex, noise, part, recording},
     figures::{Figure, at_scale, for_seconds},
     traffic::percentile,
 };
@@ -84,47 +84,52 @@ async fn is_exactly(response: Response<Incoming>, expected: Bytes) -> bool {
     tokio::task::spawn_blocking(move || came == expected).await.expect("a comparison")
 }
 
+/// Downloads all of the noise again and again; how often, and how often it was not the same.
+async fn download(client: Client, noise: Bytes, time: Duration) -> (u64, u64) {
+    let (began, mut done, mut wrong) = (Instant::now(), 0, 0);
+    while done == 0 || began.elapsed() < time {
+        let (_connection, response) = ask(&client, &format!("0 {}", noise.len())).await;
+        wrong += u64::from(!is_exactly(response, noise.clone()).await);
+        done += 1;
+    }
+    (done, wrong)
+}
+
+/// Uploads this form again and again; how often, and how often not the same came to the engine.
+async fn upload(client: Client, form: Bytes, time: Duration) -> (u64, u64) {
+    let digest = hex(&form);
+    let (began, mut done, mut wrong) = (Instant::now(), 0, 0);
+    while done == 0 || began.elapsed() < time {
+        let mut request = client.request(Method::POST, "/v1/audio/transcriptions", form.clone());
+        request.headers_mut().insert("content-type", RECORDING.parse().expect("a value"));
+        let answer = client.send(request).await;
+        wrong += u64::from(answer.status != 200 || answer.json()["text"] != *digest);
+        done += 1;
+    }
+    (done, wrong)
+}
+
 /// Streams that go on through one worker, and what is measured beside them.
 struct Crossing {
     engine: Exact,
     gateway: Gateway,
     noise: Bytes,
     beside: Arc<AtomicUsize>,
+    aside: Aside,
     wrong: u64,
 }
 
 impl Crossing {
-    /// Downloads all of the noise again and again.
-    async fn download(&mut self, time: Duration) -> u64 {
-        let began = Instant::now();
-        let mut done = 0;
-        self.beside.store(Beside::Download as usize, Ordering::Relaxed);
-        while done == 0 || began.elapsed() < time {
-            let whole = format!("0 {}", self.noise.len());
-            let (_connection, response) = ask(&self.gateway.client(), &whole).await;
-            self.wrong += u64::from(!is_exactly(response, self.noise.clone()).await);
-            done += 1;
-        }
+    /// Moves large bodies beside the streams, as `moving` does; how many.
+    async fn carry(
+        &mut self,
+        beside: Beside,
+        moving: impl Future<Output = (u64, u64)> + Send + 'static,
+    ) -> u64 {
+        self.beside.store(beside as usize, Ordering::Relaxed);
+        let (done, wrong) = self.aside.run(moving).await;
         self.beside.store(Beside::Other as usize, Ordering::Relaxed);
-        done
-    }
-
-    /// Uploads all of the noise again and again.
-    async fn upload(&mut self, time: Duration) -> u64 {
-        let form = recording("m", &self.noise);
-        let digest = hex(&form);
-        let client = self.gateway.client();
-        let began = Instant::now();
-        let mut done = 0;
-        self.beside.store(Beside::Upload as usize, Ordering::Relaxed);
-        while done == 0 || began.elapsed() < time {
-            let mut request = client.request(Method::POST, "/v1/audio/transcriptions", form.clone());
-            request.headers_mut().insert("content-type", RECORDING.parse().expect("a value"));
-            let answer = client.send(request).await;
-            self.wrong += u64::from(answer.status != 200 || answer.json()["text"] != *digest);
-            done += 1;
-        }
-        self.beside.store(Beside::Other as usize, Ordering::Relaxed);
+        self.wrong += wrong;
         done
     }
 
@@ -187,7 +192,7 @@ async fn what_crosses_a_worker_comes_whole_and_stops_nothing_else() {
     let (streams, size, stalled) =
         (at_scale(1_000, 40), at_scale(50, 12) as usize * MIB, at_scale(64, 8) as usize);
     let noise = noise(1, size);
-    let engine = Exact::start(noise.clone(), PACE).await;
+    let engine = Exact::start(noise.clone(), PACE);
     let gateway = gateway(&open_to_workers(Config::new())).await;
     let _worker = start::worker(gateway.address(), &engine.url(), "w", KEY);
     until_listed(&gateway, &gateway.client(), &["m"]).await;
@@ -203,12 +208,15 @@ async fn what_crosses_a_worker_comes_whole_and_stops_nothing_else() {
     }
     gateway.metric("synapse_requests_in_flight", &[], |open| open == streams as f64).await;
 
-    let mut crossing = Crossing { engine, gateway, noise, beside, wrong: 0 };
+    let (client, form) = (gateway.client(), recording("m", &noise));
+    let aside = Aside::new();
+    let mut crossing = Crossing { engine, gateway, noise, beside, aside, wrong: 0 };
     let time = for_seconds(8, 1);
     crossing.beside.store(Beside::Nothing as usize, Ordering::Relaxed);
     tokio::time::sleep(time).await;
-    let downloads = crossing.download(time).await;
-    let uploads = crossing.upload(time).await;
+    let downloading = download(client.clone(), crossing.noise.clone(), time);
+    let downloads = crossing.carry(Beside::Download, downloading).await;
+    let uploads = crossing.carry(Beside::Upload, upload(client, form, time)).await;
     crossing.stall(stalled, UNREAD, time).await;
     crossing.engine.end();
     let mut ended = Vec::new();
