@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
-    Request, Response,
+    Request, Response, StatusCode,
     body::{Frame, Incoming},
     server::conn::http1,
     service::service_fn,
@@ -207,7 +207,12 @@ impl Shared {
                 document(&json!({ "text": digest }))
             }
             "/v1/audio/speech" => self.speak(&sent),
-            _ => self.stream(&sent),
+            "/v1/chat/completions" => self.stream(&sent),
+            _ => {
+                let mut nowhere = document(&json!({}));
+                *nowhere.status_mut() = StatusCode::NOT_FOUND;
+                nowhere
+            }
         }
     }
 
