@@ -14,11 +14,11 @@ use http_body_util::BodyExt;
 use hyper::{Method, Response, body::Incoming};
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use synapse_testkit::{Client, Config, Connection, Gateway};
+use synapse_testkit::{Client, Config, Connection, Gateway, within};
 use tokio::task::JoinSet;
 
 use super::{
-    exact::{Exact, RECORDING, hex, noise, part, recording},
+    exact::{Aside, Exact, RECORDING, hex, noise, part, recording},
     figures::{Figure, at_scale, for_seconds},
     traffic::percentile,
 };
@@ -34,19 +34,17 @@ const MIB: usize = 1024 * 1024;
 /// What callers ask for who do not read: more than is kept for them on the way.
 const UNREAD: usize = 10 * MIB;
 
-/// What goes on beside the streams.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// What goes on beside the streams, in this order. The numbers between are for what does not count.
+#[derive(Clone, Copy)]
 enum Beside {
-    /// Nothing that counts.
-    Other,
-    Nothing,
-    Download,
-    Upload,
-    Stalled,
+    Nothing = 1,
+    Download = 3,
+    Upload = 5,
+    Stalled = 7,
 }
 
-/// The gaps between what came of one stream, by what went on beside it.
-type Gaps = [Vec<Duration>; 5];
+/// The time between what came of one stream, by what went on beside it.
+type Gaps = [Vec<Duration>; 9];
 
 /// Reads a stream to its end; its digest, and its gaps.
 async fn follow(client: Client, seed: u64, beside: Arc<AtomicUsize>) -> ([u8; 32], Gaps) {
@@ -60,9 +58,9 @@ async fn follow(client: Client, seed: u64, beside: Arc<AtomicUsize>) -> ([u8; 32
     while let Some(frame) = incoming.frame().await {
         digest.update(frame.expect("an unbroken stream").into_data().unwrap_or_default());
         let now = (beside.load(Ordering::Relaxed), Instant::now());
-        if now.0 == last.0 {
-            gaps[now.0].push(now.1 - last.1);
-        }
+        // A gap belongs to what it began beside, and to all that it has outlasted.
+        let gap = now.1 - last.1;
+        gaps[last.0..now.0.max(last.0 + 1)].iter_mut().for_each(|gaps| gaps.push(gap));
         last = now;
     }
     (digest.finalize().into(), gaps)
@@ -80,8 +78,33 @@ async fn ask(client: &Client, part: &str) -> (Connection, Response<Incoming>) {
 
 /// Whether the rest of an answer is exactly this.
 async fn is_exactly(response: Response<Incoming>, expected: Bytes) -> bool {
-    let came = response.into_body().collect().await.expect("a whole body").to_bytes();
+    let came = within("a whole body", response.into_body().collect()).await.expect("a whole body").to_bytes();
     tokio::task::spawn_blocking(move || came == expected).await.expect("a comparison")
+}
+
+/// Downloads all of the noise again and again; how often, and how often it was not the same.
+async fn download(client: Client, noise: Bytes, time: Duration) -> (u64, u64) {
+    let (began, mut done, mut wrong) = (Instant::now(), 0, 0);
+    while done == 0 || began.elapsed() < time {
+        let (_connection, response) = ask(&client, &format!("0 {}", noise.len())).await;
+        wrong += u64::from(!is_exactly(response, noise.clone()).await);
+        done += 1;
+    }
+    (done, wrong)
+}
+
+/// Uploads this form again and again; how often, and how often not the same came to the engine.
+async fn upload(client: Client, form: Bytes, time: Duration) -> (u64, u64) {
+    let digest = hex(&form);
+    let (began, mut done, mut wrong) = (Instant::now(), 0, 0);
+    while done == 0 || began.elapsed() < time {
+        let mut request = client.request(Method::POST, "/v1/audio/transcriptions", form.clone());
+        request.headers_mut().insert("content-type", RECORDING.parse().expect("a value"));
+        let answer = client.send(request).await;
+        wrong += u64::from(answer.status != 200 || answer.json()["text"] != *digest);
+        done += 1;
+    }
+    (done, wrong)
 }
 
 /// Streams that go on through one worker, and what is measured beside them.
@@ -90,41 +113,28 @@ struct Crossing {
     gateway: Gateway,
     noise: Bytes,
     beside: Arc<AtomicUsize>,
+    aside: Aside,
     wrong: u64,
 }
 
 impl Crossing {
-    /// Downloads all of the noise again and again.
-    async fn download(&mut self, time: Duration) -> u64 {
-        let began = Instant::now();
-        let mut done = 0;
-        self.beside.store(Beside::Download as usize, Ordering::Relaxed);
-        while done == 0 || began.elapsed() < time {
-            let whole = format!("0 {}", self.noise.len());
-            let (_connection, response) = ask(&self.gateway.client(), &whole).await;
-            self.wrong += u64::from(!is_exactly(response, self.noise.clone()).await);
-            done += 1;
-        }
-        self.beside.store(Beside::Other as usize, Ordering::Relaxed);
+    /// Does something beside the streams, and lets them be for a moment.
+    async fn during<T>(&self, beside: Beside, work: impl Future<Output = T>) -> T {
+        self.beside.store(beside as usize, Ordering::Relaxed);
+        let done = work.await;
+        self.beside.store(beside as usize + 1, Ordering::Relaxed);
+        tokio::time::sleep(3 * PACE).await;
         done
     }
 
-    /// Uploads all of the noise again and again.
-    async fn upload(&mut self, time: Duration) -> u64 {
-        let form = recording("m", &self.noise);
-        let digest = hex(&form);
-        let client = self.gateway.client();
-        let began = Instant::now();
-        let mut done = 0;
-        self.beside.store(Beside::Upload as usize, Ordering::Relaxed);
-        while done == 0 || began.elapsed() < time {
-            let mut request = client.request(Method::POST, "/v1/audio/transcriptions", form.clone());
-            request.headers_mut().insert("content-type", RECORDING.parse().expect("a value"));
-            let answer = client.send(request).await;
-            self.wrong += u64::from(answer.status != 200 || answer.json()["text"] != *digest);
-            done += 1;
-        }
-        self.beside.store(Beside::Other as usize, Ordering::Relaxed);
+    /// Moves large bodies beside the streams, as `moving` does; how many.
+    async fn carry(
+        &mut self,
+        beside: Beside,
+        moving: impl Future<Output = (u64, u64)> + Send + 'static,
+    ) -> u64 {
+        let (done, wrong) = self.during(beside, self.aside.run(moving)).await;
+        self.wrong += wrong;
         done
     }
 
@@ -146,9 +156,7 @@ impl Crossing {
             })
             .await;
         assert!(self.engine.spoken() - before < (callers * length) as u64, "the engine has to wait");
-        self.beside.store(Beside::Stalled as usize, Ordering::Relaxed);
-        tokio::time::sleep(time).await;
-        self.beside.store(Beside::Other as usize, Ordering::Relaxed);
+        self.during(Beside::Stalled, tokio::time::sleep(time)).await;
         for ((_connection, response), wanted) in stalled.into_iter().zip(&asked) {
             self.wrong += u64::from(!is_exactly(response, part(wanted, &self.noise)).await);
         }
@@ -185,13 +193,13 @@ fn hold_gaps(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_crosses_a_worker_comes_whole_and_stops_nothing_else() {
     let (streams, size, stalled) =
-        (at_scale(1_000, 40), at_scale(50, 12) as usize * MIB, at_scale(64, 8) as usize);
+        (at_scale(1_000, 40), at_scale(50, 12) as usize * MIB, at_scale(64, 2) as usize);
     let noise = noise(1, size);
-    let engine = Exact::start(noise.clone(), PACE).await;
+    let engine = Exact::start(noise.clone(), PACE);
     let gateway = gateway(&open_to_workers(Config::new())).await;
     let _worker = start::worker(gateway.address(), &engine.url(), "w", KEY);
     until_listed(&gateway, &gateway.client(), &["m"]).await;
-    let beside = Arc::new(AtomicUsize::new(Beside::Other as usize));
+    let beside = Arc::new(AtomicUsize::new(0));
     let mut open = JoinSet::new();
     for seed in 0..streams {
         open.spawn({
@@ -203,16 +211,18 @@ async fn what_crosses_a_worker_comes_whole_and_stops_nothing_else() {
     }
     gateway.metric("synapse_requests_in_flight", &[], |open| open == streams as f64).await;
 
-    let mut crossing = Crossing { engine, gateway, noise, beside, wrong: 0 };
+    let (client, form) = (gateway.client(), recording("m", &noise));
+    let aside = Aside::new();
+    let mut crossing = Crossing { engine, gateway, noise, beside, aside, wrong: 0 };
     let time = for_seconds(8, 1);
-    crossing.beside.store(Beside::Nothing as usize, Ordering::Relaxed);
-    tokio::time::sleep(time).await;
-    let downloads = crossing.download(time).await;
-    let uploads = crossing.upload(time).await;
+    crossing.during(Beside::Nothing, tokio::time::sleep(time)).await;
+    let downloading = download(client.clone(), crossing.noise.clone(), time);
+    let downloads = crossing.carry(Beside::Download, downloading).await;
+    let uploads = crossing.carry(Beside::Upload, upload(client, form, time)).await;
     crossing.stall(stalled, UNREAD, time).await;
     crossing.engine.end();
     let mut ended = Vec::new();
-    while let Some(stream) = open.join_next().await {
+    while let Some(stream) = within("a stream to end", open.join_next()).await {
         let (seed, (digest, gaps)) = stream.expect("a stream");
         crossing.wrong += u64::from(crossing.engine.digest(seed) != Some(digest));
         ended.push((digest, gaps));

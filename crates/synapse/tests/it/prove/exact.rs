@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
-    Request, Response,
+    Request, Response, StatusCode,
     body::{Frame, Incoming},
     server::conn::http1,
     service::service_fn,
@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::{
     net::TcpListener,
+    runtime::{Builder, Runtime},
     sync::watch,
     task::JoinSet,
     time::{MissedTickBehavior, interval},
@@ -82,12 +83,43 @@ fn event(seed: u64, choice: &Value) -> Bytes {
     format!("data: {chunk}\n\n").into()
 }
 
+/// A thread for work that is not to delay what is measured elsewhere in this process.
+pub(super) struct Aside(Option<Runtime>);
+
+impl Aside {
+    pub(super) fn new() -> Self {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        Self(Some(runtime.expect("a thread")))
+    }
+
+    /// Begins work there, which ends with the set.
+    fn begin<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> JoinSet<T> {
+        let mut begun = JoinSet::new();
+        begun.spawn_on(work, self.0.as_ref().expect("it lives").handle());
+        begun
+    }
+
+    /// What comes of work that is done there.
+    pub(super) async fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+        self.begin(work).join_next().await.expect("one piece of work").expect("no panic")
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 /// The engine. It serves the model `m`: a stream for each `seed`, which goes on until [`Self::end`]; any
 /// part of its noise as speech; and the digest of what it gets as a transcription.
 pub(super) struct Exact {
     address: SocketAddr,
     shared: Arc<Shared>,
     _serving: JoinSet<()>,
+    _aside: Aside,
 }
 
 struct Shared {
@@ -102,15 +134,16 @@ struct Shared {
 
 impl Exact {
     /// One that says this much noise at most, and a token each `pace`.
-    pub(super) async fn start(noise: Bytes, pace: Duration) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    pub(super) fn start(noise: Bytes, pace: Duration) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.set_nonblocking(true).expect("a socket");
         let address = listener.local_addr().expect("an address");
         let ending = watch::Sender::new(false);
         let shared = Shared { noise, pace, ending, tokens: Mutex::default(), spoken: AtomicU64::new(0) };
         let shared = Arc::new(shared);
-        let mut serving = JoinSet::new();
-        serving.spawn(listen(listener, Arc::clone(&shared)));
-        Self { address, shared, _serving: serving }
+        let aside = Aside::new();
+        let serving = aside.begin(listen(listener, Arc::clone(&shared)));
+        Self { address, shared, _serving: serving, _aside: aside }
     }
 
     /// Its base URL.
@@ -138,7 +171,8 @@ impl Exact {
     }
 }
 
-async fn listen(listener: TcpListener, shared: Arc<Shared>) {
+async fn listen(listener: std::net::TcpListener, shared: Arc<Shared>) {
+    let listener = TcpListener::from_std(listener).expect("a listener");
     let mut connections = JoinSet::new();
     while let Ok((tcp, _)) = listener.accept().await {
         tcp.set_nodelay(true).expect("TCP");
@@ -173,7 +207,12 @@ impl Shared {
                 document(&json!({ "text": digest }))
             }
             "/v1/audio/speech" => self.speak(&sent),
-            _ => self.stream(&sent),
+            "/v1/chat/completions" => self.stream(&sent),
+            _ => {
+                let mut nowhere = document(&json!({}));
+                *nowhere.status_mut() = StatusCode::NOT_FOUND;
+                nowhere
+            }
         }
     }
 
