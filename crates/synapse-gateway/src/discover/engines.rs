@@ -9,6 +9,8 @@ use super::{
 };
 use crate::route::fleet::{ListedModel, Load};
 
+/// The longest name of a model, in bytes.
+const MAX_NAME: usize = 512;
 /// Models of one backend that are looked at.
 const MAX_MODELS: usize = 4096;
 
@@ -41,6 +43,8 @@ fn answers<T>(asked: Result<T, ProbeError>) -> Result<(), ProbeError> {
 /// What the engine serves.
 pub(super) async fn models(probe: &Probe) -> Result<Vec<ListedModel>, ProbeError> {
     let mut models = list(probe).await?;
+    // They are shown to callers.
+    models.retain(|model| model.id.len() <= MAX_NAME && !model.id.chars().any(char::is_control));
     if models.len() > MAX_MODELS {
         tracing::warn!(backend = %probe.spec.id, listed = models.len(), "the backend lists too many models; the first {MAX_MODELS} count");
         models.truncate(MAX_MODELS);

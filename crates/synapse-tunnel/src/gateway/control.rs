@@ -16,7 +16,9 @@ use crate::{
 };
 
 /// Lines that are read between two pings: what a worker says beyond that waits.
-const LINES: u32 = 250;
+const LINES: usize = 250;
+/// A longer line counts as several.
+const LINE: usize = 16 * 1024;
 /// The longest name of a model.
 const MAX_MODEL: usize = 512;
 /// The longest reason.
@@ -33,7 +35,7 @@ pub(super) async fn attend(hub: &Arc<Hub>, session: &Session, mut said: Said) ->
         tokio::select! {
             line = said.next(), if left > 0 => match line {
                 Ok(Some(line)) => {
-                    left -= 1;
+                    left = left.saturating_sub(1 + line.len() / LINE);
                     match read(&line) {
                         Ok(FromWorker::Status(status)) => {
                             session.set_status(sound(*status));

@@ -201,7 +201,9 @@ impl Hub {
         let mut seats = self.seats();
         seats.epoch += 1;
         let flaps = seats.comings.note(identity, Instant::now());
-        let session = Session::new(opening(seats.epoch, !flaps));
+        // One that takes the place of a serving one serves at once: a pause would help nobody.
+        let takes_over = seats.sessions.get(identity).is_some_and(Session::may_serve);
+        let session = Session::new(opening(seats.epoch, !flaps || takes_over));
         let older = seats.sessions.insert(identity.clone(), session.clone());
         drop(seats);
         count(&self.counters.welcomed);
