@@ -227,9 +227,6 @@ impl BackendHandle {
     }
 
     fn take_slot(self: &Arc<Self>) -> Option<Slot> {
-        if self.retired.load(Ordering::Relaxed) {
-            return None;
-        }
         let limit = self.spec.max_in_flight.unwrap_or(u32::MAX);
         let one_more = |count: u32| (count < limit).then_some(count + 1);
         // Sequentially consistent, as is `waiting`: one who lines up sees the place that another leaves, or
@@ -399,7 +396,8 @@ impl BackendHandle {
     pub fn retire(&self) {
         self.retired.store(true, Ordering::Relaxed);
         *self.prober.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        // Nobody is let in here any more.
+        // Whoever waits here looks for another; and whoever began with a configuration that has this one still
+        // finds it.
         self.with_line(Line::dissolve);
         self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use synapse_testkit::{Config, Engine, Gateway};
+use tokio::task::JoinSet;
 
 use crate::{
     load::Load,
@@ -76,6 +77,26 @@ async fn a_stream_goes_on_while_its_backend_leaves_the_configuration() {
     assert_eq!(gateway.client().chat("m").await.header("x-synapse-backend"), "second");
     first.update(|behaviour| behaviour.interruption = None);
     assert!(stream.finish().await.is_done());
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_backend_that_changes_is_served_by_it() {
+    let config = |engine: &Engine| Config::with(&[engine]).set("/backends/0/max_in_flight", 1);
+    let engine = Engine::serving("one", "m").await.that(|behaviour| behaviour.hang_before_head = true);
+    let gateway = gateway(&config(&engine)).await;
+    let mut asked = JoinSet::new();
+    for waiting in [0.0, 1.0] {
+        let client = gateway.client();
+        asked.spawn(async move { client.chat("m").await });
+        engine.until(|counters| counters.received == 1).await;
+        gateway.metric("synapse_queue_waiting", &[], |length| length == waiting).await;
+    }
+    gateway.reconfigure(&config(&engine).set("/backends/0/timeouts", json!({"idle_s": 30})));
+    reloads(&gateway, "success", 1.0).await;
+    engine.update(|behaviour| behaviour.hang_before_head = false);
+    for answer in asked.join_all().await {
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
 }
 
 /// Changes the configuration this many times under load; how many requests failed, and of how many.
