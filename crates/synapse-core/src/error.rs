@@ -87,6 +87,28 @@ fault_kinds! {
     ModelNotAllowed = "model_not_allowed", "permission_error", Policy, Never;
     /// The operation is outside the key's allowlist.
     OperationNotAllowed = "operation_not_allowed", "permission_error", Policy, Never;
+    /// The request asks for a class of data below its key's, or for one that does not exist.
+    DataClassNotAllowed = "data_class_not_allowed", "permission_error", Policy, Never;
+    /// The key may not be used from the caller's network.
+    NetworkNotAllowed = "network_not_allowed", "permission_error", Policy, Never;
+    /// The prompt holds what a policy blocks.
+    DlpBlocked = "dlp_blocked", "policy_violation", Policy, Never;
+    /// The reply holds what a policy blocks.
+    DlpResponseBlocked = "dlp_response_blocked", "policy_violation", Policy, Never;
+    /// The request holds what a policy demands to be searched, and what cannot be.
+    ContentUnscannable = "content_unscannable", "policy_violation", Policy, Never;
+    /// The search for sensitive data failed where a policy demands it.
+    DlpFailed = "dlp_failed", "unavailable_error", Gateway, SameOk;
+    /// Over a limit of requests.
+    RequestLimit = "rate_limit_exceeded", "rate_limit_error", Policy, SameOk;
+    /// Over a limit of tokens.
+    TokenLimit = "token_limit_exceeded", "rate_limit_error", Policy, SameOk;
+    /// Over a limit of requests at once.
+    ConcurrencyLimit = "concurrency_limit_exceeded", "rate_limit_error", Policy, SameOk;
+    /// Over a limit of money.
+    BudgetExceeded = "budget_exceeded", "rate_limit_error", Policy, SameOk;
+    /// The shared counters cannot be reached, and the configuration says to refuse then.
+    LimitsUnavailable = "limits_unavailable", "unavailable_error", Gateway, SameOk;
     /// Allowed, but no such model.
     ModelNotFound = "model_not_found", "invalid_request_error", Caller, Never;
     /// No such route.
@@ -161,6 +183,8 @@ pub struct Fault {
     pub upstream_status: Option<u16>,
     /// The engine's own code, where the caller is to see that one.
     pub upstream_code: Option<String>,
+    /// Further fields of the error object, for programs to read.
+    pub details: Vec<(&'static str, serde_json::Value)>,
     /// What lies beneath; for logs only.
     pub source: Option<Box<dyn Error + Send + Sync>>,
 }
@@ -175,6 +199,7 @@ impl Fault {
             retry_after: None,
             upstream_status: None,
             upstream_code: None,
+            details: Vec::new(),
             source: None,
         }
     }
@@ -190,6 +215,13 @@ impl Fault {
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
+        self
+    }
+
+    /// Adds a field to the error object.
+    #[must_use]
+    pub fn detail(mut self, name: &'static str, value: impl Into<serde_json::Value>) -> Self {
+        self.details.push((name, value.into()));
         self
     }
 

@@ -83,6 +83,14 @@ text_id!(
     GroupName
 );
 text_id!(
+    /// The name of a class of data, such as `sensitive`.
+    ClassName
+);
+text_id!(
+    /// The name of a policy for sensitive data.
+    PolicyName
+);
+text_id!(
     /// Correlates one request across the response, logs and records.
     RequestId
 );

@@ -2,11 +2,13 @@
 //! traits. Pure data and pure functions: nothing here knows of sockets, runtimes or SQL.
 
 pub mod audit;
+pub mod binding;
 pub mod config;
 pub mod error;
 pub mod glob;
 pub mod id;
 pub mod key;
+pub mod limits;
 pub mod operation;
 pub mod principal;
 pub mod store;

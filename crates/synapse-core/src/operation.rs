@@ -1,7 +1,10 @@
 //! What a caller asks for, whatever dialect the request came in.
 
+use serde::{Deserialize, Serialize};
+
 /// One operation of the data plane. Policies, metrics and records name it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Operation {
     /// `/v1/chat/completions`
     Chat,
@@ -54,6 +57,11 @@ impl Operation {
             Self::Transcription => "transcription",
             Self::Translation => "translation",
         }
+    }
+
+    /// The operation that is called so.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|operation| operation.name() == name)
     }
 
     /// The path below an OpenAI-compatible base URL (`…/v1`).

@@ -5,10 +5,12 @@ use std::{collections::HashMap, sync::Arc};
 use jiff::Timestamp;
 
 use crate::{
+    binding::Binding,
     error::{Fault, FaultKind},
     glob::Glob,
     id::{GroupName, KeyId, TeamName},
     key::{ApiKey, SecretHash},
+    limits::Limits,
 };
 
 /// A key and what it is bound to.
@@ -22,6 +24,10 @@ pub struct Principal {
     pub group: GroupName,
     /// The models it may use.
     pub models: Vec<Glob>,
+    /// What else it decides for its callers.
+    pub binding: Arc<Binding>,
+    /// What all keys of its team may spend together.
+    pub team_limits: Arc<Limits>,
     /// When it stops working.
     pub expires_at: Option<Timestamp>,
     /// Why it does not work now, apart from expiry.
@@ -134,6 +140,8 @@ mod tests {
             team: "lab".into(),
             group: GroupName::default(),
             models: vec![Glob::new("llama*")],
+            binding: Arc::default(),
+            team_limits: Arc::default(),
             expires_at: None,
             state,
         }

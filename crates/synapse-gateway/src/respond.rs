@@ -27,6 +27,9 @@ pub const fn status(kind: FaultKind) -> StatusCode {
         | K::UnsupportedField
         | K::UpstreamRejected
         | K::ContextExceeded
+        | K::DlpBlocked
+        | K::DlpResponseBlocked
+        | K::ContentUnscannable
         | K::MalformedRequest => StatusCode::BAD_REQUEST,
         K::MissingApiKey | K::ConflictingCredentials | K::Unauthenticated => StatusCode::UNAUTHORIZED,
         K::InvalidApiKey
@@ -34,14 +37,20 @@ pub const fn status(kind: FaultKind) -> StatusCode {
         | K::KeyExpired
         | K::KeyDisabled
         | K::ModelNotAllowed
-        | K::OperationNotAllowed => StatusCode::FORBIDDEN,
+        | K::OperationNotAllowed
+        | K::DataClassNotAllowed
+        | K::NetworkNotAllowed => StatusCode::FORBIDDEN,
         K::ModelNotFound | K::NotFound => StatusCode::NOT_FOUND,
         K::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         K::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
         K::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
         K::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         K::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        K::UpstreamRateLimited => StatusCode::TOO_MANY_REQUESTS,
+        K::UpstreamRateLimited
+        | K::RequestLimit
+        | K::TokenLimit
+        | K::ConcurrencyLimit
+        | K::BudgetExceeded => StatusCode::TOO_MANY_REQUESTS,
         K::UriTooLong => StatusCode::URI_TOO_LONG,
         K::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         K::UpstreamAuth
@@ -49,9 +58,13 @@ pub const fn status(kind: FaultKind) -> StatusCode {
         | K::Upstream
         | K::UpstreamInvalidResponse
         | K::UpstreamTruncated => StatusCode::BAD_GATEWAY,
-        K::NoBackendAvailable | K::CircuitOpen | K::Overloaded | K::NoClientBinary | K::ShuttingDown => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        K::NoBackendAvailable
+        | K::CircuitOpen
+        | K::Overloaded
+        | K::NoClientBinary
+        | K::DlpFailed
+        | K::LimitsUnavailable
+        | K::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
         K::UpstreamTimeout | K::FirstTokenTimeout => StatusCode::GATEWAY_TIMEOUT,
         K::LoopDetected => StatusCode::LOOP_DETECTED,
         // The caller is gone; whoever reads this is a log.
@@ -63,8 +76,11 @@ pub const fn status(kind: FaultKind) -> StatusCode {
 pub fn fault(fault: &Fault) -> Response<Bytes> {
     let own = fault.upstream_status.and_then(|s| StatusCode::from_u16(s).ok());
     let code = own.unwrap_or(status(fault.kind));
-    let envelope =
+    let mut envelope =
         error::envelope(fault.kind, &fault.message, fault.param.as_deref(), fault.upstream_code.as_deref());
+    for (name, value) in &fault.details {
+        envelope["error"][name] = value.clone();
+    }
     let mut response = Response::new(Bytes::from(envelope.to_string()));
     *response.status_mut() = code;
     let headers = response.headers_mut();
@@ -107,6 +123,7 @@ mod tests {
                 "invalid_request_error" => (400..500).contains(&status) || matches!(status, 500 | 508),
                 "authentication_error" => status == 401,
                 "permission_error" => status == 403,
+                "policy_violation" => status == 400,
                 "rate_limit_error" => status == 429,
                 "unavailable_error" => status == 503,
                 "upstream_error" => status == 502 || status == 504,

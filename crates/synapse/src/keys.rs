@@ -119,6 +119,8 @@ impl KeyKeeper {
                 team: TeamName::from(DEFAULT_TEAM),
                 group: GroupName::default(),
                 models: vec![Glob::new("*")],
+                binding: Arc::default(),
+                team_limits: Arc::default(),
                 expires_at: None,
                 state: KeyState::Active,
             };
@@ -162,6 +164,8 @@ fn principal_of(key: &StaticKey) -> Principal {
         team: TeamName::from(DEFAULT_TEAM),
         group: key.group.clone(),
         models: key.models.clone(),
+        binding: Arc::default(),
+        team_limits: Arc::default(),
         expires_at: None,
         state: KeyState::Active,
     }

@@ -1,6 +1,6 @@
 //! Keys: made, listed, changed, rotated, revoked. Secrets are hashes here.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -65,6 +65,8 @@ impl KeyInfo {
             team: self.team.clone(),
             group: self.group.clone(),
             models: self.models.clone(),
+            binding: Arc::default(),
+            team_limits: Arc::default(),
             expires_at: self.expires_at,
             state,
         }

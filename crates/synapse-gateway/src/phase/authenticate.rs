@@ -98,6 +98,8 @@ fn anyone() -> Arc<Principal> {
             team: "default".into(),
             group: GroupName::default(),
             models: vec![Glob::new("*")],
+            binding: Arc::default(),
+            team_limits: Arc::default(),
             expires_at: None,
             state: KeyState::Active,
         })

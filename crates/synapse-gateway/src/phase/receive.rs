@@ -15,6 +15,7 @@ use synapse_core::{
     operation::Operation,
 };
 use synapse_dialect::{
+    json::Edits,
     multipart::{Field, FormError, Scanner},
     openai::request::{self, Places, Shape},
 };
@@ -49,6 +50,20 @@ pub(super) enum CallBody {
     Json(Bytes),
     /// Its pieces, and where the model's name stands in them.
     Form { pieces: Vec<Segment>, model: std::ops::Range<u64> },
+}
+
+impl Call {
+    /// Makes these changes in a JSON body, and reads anew where everything stands in it.
+    pub(super) fn edit(&mut self, edits: Edits) -> Result<(), Fault> {
+        let CallBody::Json(body) = &self.body else { return Ok(()) };
+        if edits.is_empty() {
+            return Ok(());
+        }
+        let edited = edits.apply(body);
+        self.shape = request::read(self.operation, &edited)?;
+        self.body = CallBody::Json(edited);
+        Ok(())
+    }
 }
 
 /// Reads the body of `operation`.
