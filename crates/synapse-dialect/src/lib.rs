@@ -8,3 +8,4 @@ pub mod openai;
 pub mod peek;
 mod scan;
 pub mod sse;
+pub mod walk;
