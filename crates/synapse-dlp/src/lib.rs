@@ -1,5 +1,19 @@
 //! Data loss prevention: text in, findings out, and the same text with its sensitive parts
 //! disguised, whole or as it streams by. Knows nothing of HTTP, of async, or of the rest of Synapse.
 
+mod custom;
+mod finding;
 pub mod hit;
 pub mod identifiers;
+mod policy;
+mod redact;
+mod scan;
+mod secrets;
+mod window;
+
+pub use custom::{CustomKind, CustomRule, RuleError, exact_hash};
+pub use finding::{Action, Category, Direction, Finding};
+pub use hit::{Certainty, Group, Severity};
+pub use policy::{Placeholder, Policy, PolicyError, PolicySpec, Selector, categories};
+pub use redact::{Placeholders, Restorer, label};
+pub use window::{Step, Window};

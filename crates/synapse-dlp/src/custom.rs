@@ -1,0 +1,134 @@
+//! The operator's own rules: expressions, dictionaries, and values of which only hashes are known.
+
+use std::collections::HashSet;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use crate::{finding::Category, hit::Severity};
+
+/// A rule of the operator's.
+#[derive(Clone)]
+pub struct CustomRule {
+    /// Its name; findings call it `custom:` and this.
+    pub name: String,
+    /// What it finds.
+    pub kind: CustomKind,
+    /// How bad a leak of it is.
+    pub severity: Severity,
+    /// Whether replies may be kept back whole for its sake. Without it, a rule for replies needs a greatest
+    /// length.
+    pub buffer: bool,
+}
+
+/// What a custom rule finds.
+#[derive(Clone)]
+pub enum CustomKind {
+    /// What an expression matches, in time linear in the text.
+    Regex {
+        /// The expression.
+        pattern: String,
+        /// Texts in which it must match.
+        examples: Vec<String>,
+        /// Texts in which it must not.
+        counter_examples: Vec<String>,
+        /// How long a match may be in bytes, where the expression itself knows no bound. Longer ones are cut.
+        max_len: Option<usize>,
+    },
+    /// Words and phrases.
+    Dictionary {
+        /// The words.
+        words: Vec<String>,
+        /// Whether they must stand alone, as opposed to within other words.
+        whole_words: bool,
+        /// Whether case matters.
+        case_sensitive: bool,
+    },
+    /// Values of which only keyed hashes are known, as [`exact_hash`] makes them.
+    ExactMatch {
+        /// The key of the hashes.
+        salt: Vec<u8>,
+        /// The hashes.
+        hmacs: HashSet<[u8; 32]>,
+        /// How many words a value may have.
+        max_words: usize,
+    },
+}
+
+/// The keyed hash of a value for [`CustomKind::ExactMatch`]: of its words in lower case, with single spaces
+/// between them.
+pub fn exact_hash(salt: &[u8], value: &str) -> [u8; 32] {
+    let words: Vec<String> = value.split_whitespace().map(str::to_lowercase).collect();
+    keyed(salt, &words.join(" "))
+}
+
+fn keyed(salt: &[u8], text: &str) -> [u8; 32] {
+    // HMAC takes keys of any length.
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(salt) else { return [0; 32] };
+    mac.update(text.as_bytes());
+    mac.finalize().into_bytes().into()
+}
+
+/// What is wrong with a custom rule.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RuleError {
+    /// Its expression cannot be read.
+    #[error("`pattern` cannot be used: {0}")]
+    Pattern(String),
+    /// It does not find what it should.
+    #[error("`examples[{0}]` is not found by the pattern")]
+    MissedExample(usize),
+    /// It finds what it should not.
+    #[error("`counter_examples[{0}]` is found by the pattern")]
+    FoundCounterExample(usize),
+    /// Nothing bounds its matches.
+    #[error(
+        "matches have no greatest length: set `max_len` to 512 or less, or `buffer` to keep replies back whole"
+    )]
+    Unbounded,
+    /// Its matches may be too long.
+    #[error("matches may be {0} bytes long: bound them to 512, or set `buffer` to keep replies back whole")]
+    TooLong(usize),
+    /// It would find nothing.
+    #[error("`{0}` is empty")]
+    Empty(&'static str),
+}
+
+impl CustomRule {
+    /// Feeds a hash with all that it says.
+    pub(crate) fn feed(&self, hash: &mut Sha256) {
+        use sha2::Digest;
+        hash.update(format!("{} {:?} {}", self.name, self.severity, self.buffer));
+        match &self.kind {
+            CustomKind::Regex { pattern, max_len, .. } => hash.update(format!("{pattern:?} {max_len:?}")),
+            CustomKind::Dictionary { words, whole_words, case_sensitive } => {
+                hash.update(format!("{words:?} {whole_words} {case_sensitive}"));
+            }
+            CustomKind::ExactMatch { salt, hmacs, max_words } => {
+                let mut hmacs: Vec<_> = hmacs.iter().collect();
+                hmacs.sort_unstable();
+                hash.update(format!("{max_words}"));
+                hash.update(salt);
+                hmacs.into_iter().for_each(|hmac| hash.update(hmac));
+            }
+        }
+    }
+}
+
+/// The custom rules of a policy, ready for use.
+#[derive(Default)]
+pub(crate) struct CustomRules {
+    buffered: Vec<Category>,
+}
+
+impl CustomRules {
+    pub(crate) fn compile(rules: &[CustomRule]) -> Result<Self, (String, RuleError)> {
+        let buffered = rules.iter().filter(|rule| rule.buffer).map(|rule| Category::custom(&rule.name));
+        Ok(Self { buffered: buffered.collect() })
+    }
+
+    /// The categories whose rules want replies whole.
+    pub(crate) fn buffered(&self) -> impl Iterator<Item = &Category> {
+        self.buffered.iter()
+    }
+}
