@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use crate::{
     id::{BackendId, KeyId, ModelName, RequestId, TeamName},
+    incident::Incident,
     operation::Operation,
     usage::Usage,
 };
@@ -18,6 +19,8 @@ pub enum Outcome {
     Completed,
     /// Refused before an engine was asked: bad input, no such key, no such model, over a limit.
     Rejected,
+    /// A policy for sensitive data stopped the request or its reply.
+    Blocked,
     /// The caller hung up.
     Cancelled,
     /// An engine or the gateway failed.
@@ -30,6 +33,7 @@ impl Outcome {
         match self {
             Self::Completed => "completed",
             Self::Rejected => "rejected",
+            Self::Blocked => "blocked",
             Self::Cancelled => "cancelled",
             Self::Failed => "failed",
         }
@@ -96,4 +100,6 @@ pub struct RequestRecord {
     pub overhead: Duration,
     /// Bytes of the request's and the reply's body.
     pub bytes: (u64, u64),
+    /// What was found in the request or its reply.
+    pub incident: Option<Box<Incident>>,
 }

@@ -7,6 +7,7 @@ pub mod config;
 pub mod error;
 pub mod glob;
 pub mod id;
+pub mod incident;
 pub mod key;
 pub mod limits;
 pub mod operation;

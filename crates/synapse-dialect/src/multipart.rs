@@ -6,7 +6,7 @@ use std::ops::Range;
 use memchr::memmem;
 
 /// The longest value that counts as a small field, in bytes.
-const MAX_VALUE: usize = 4096;
+const MAX_VALUE: usize = 64 * 1024;
 /// The longest header section of one part, in bytes.
 const MAX_HEADERS: usize = 16 * 1024;
 /// The most parts of one body.
@@ -27,6 +27,9 @@ pub enum FormError {
     /// The closing boundary never came.
     #[error("the form ends before its closing boundary")]
     Truncated,
+    /// A field that must be read is too long for that.
+    #[error("the form's field `{0}` is longer than 64 KiB")]
+    FieldTooLong(&'static str),
     /// Something that two readers could read in two ways.
     #[error("{0}")]
     Ambiguous(&'static str),
@@ -124,20 +127,22 @@ impl Scanner {
                 Ok(false)
             }
             State::Headers => self.read_headers(),
-            State::Skip | State::Value { .. } => Ok(self.seek_delimiter()),
+            State::Skip | State::Value { .. } => self.seek_delimiter(),
         }
     }
 
-    fn seek_delimiter(&mut self) -> bool {
+    fn seek_delimiter(&mut self) -> Result<bool, FormError> {
         let Some(at) = memmem::find(&self.window, &self.delimiter) else {
-            let keep = match &self.state {
-                State::Value { .. } if self.window.len() <= MAX_VALUE + self.delimiter.len() => return false,
-                _ => self.delimiter.len().min(self.window.len()),
-            };
-            // A value beyond the limit is no small field.
-            self.state = State::Skip;
+            if let State::Value { name, .. } = &self.state {
+                if self.window.len() <= MAX_VALUE + self.delimiter.len() {
+                    return Ok(false);
+                }
+                let name = self.wanted.iter().find(|wanted| *wanted == name);
+                return Err(FormError::FieldTooLong(name.copied().unwrap_or("")));
+            }
+            let keep = self.delimiter.len().min(self.window.len());
             self.drop_front(self.window.len() - keep);
-            return false;
+            return Ok(false);
         };
         if let State::Value { name, start } = &mut self.state {
             let (name, start) = (std::mem::take(name), *start);
@@ -146,7 +151,7 @@ impl Scanner {
         }
         self.drop_front(at + self.delimiter.len());
         self.state = State::Headers;
-        true
+        Ok(true)
     }
 
     fn read_headers(&mut self) -> Result<bool, FormError> {

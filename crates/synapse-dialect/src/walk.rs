@@ -237,7 +237,8 @@ mod tests {
 
     #[test]
     fn every_string_and_number_is_told_with_its_way() {
-        let json = r#" {"a":[{"b":"x\"y"},"z",[ 1.5e3 ]], "c":{"d":true,"e":null,"f":"g"} , "h":{} ,"i":[]} "#;
+        let json =
+            r#" {"a":[{"b":"x\"y"},"z",[ 1.5e3 ]], "c":{"d":true,"e":null,"f":"g"} , "h":{} ,"i":[]} "#;
         let want = [r#"a[0].b = "x\"y""#, r#"a[1] = "z""#, "a[2][0] = 1.5e3", r#"c.f = "g""#];
         assert_eq!(told(json), want);
     }

@@ -75,6 +75,18 @@ pub enum Severity {
     Critical,
 }
 
+impl Severity {
+    /// Its name in records.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
+    }
+}
+
 /// A built-in category.
 #[derive(Clone, Copy, Debug)]
 pub struct CategoryInfo {

@@ -66,6 +66,21 @@ impl Placeholders {
         token
     }
 
+    /// Whether any value can be put back.
+    pub fn has_values(&self) -> bool {
+        !self.by_name.is_empty()
+    }
+
+    /// Where in a text that goes on a placeholder begins whose end has not come.
+    pub fn open_at(&self, text: &str) -> Option<usize> {
+        let at = memchr::memrchr(b'[', text.as_bytes())?;
+        let tail = &text.as_bytes()[at + 1..];
+        let longest = self.by_name.keys().map(String::len).max().unwrap_or(0);
+        let open = tail.len() + 1 < longest
+            && tail.iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || *b == b'_');
+        open.then_some(at)
+    }
+
     /// `text` with every numbered placeholder of this request replaced by the value it stands for.
     pub fn restore<'t>(&self, text: &'t str) -> Cow<'t, str> {
         if self.by_name.is_empty() || memchr::memchr(b'[', text.as_bytes()).is_none() {

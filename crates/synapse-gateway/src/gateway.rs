@@ -19,13 +19,14 @@ use synapse_core::{
     worker::WorkerKeyTable,
 };
 use synapse_tunnel::gateway::{Credential, Hub, HubOptions, Notices};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::{
     audit::{Journal, RecordSink},
     backend::http::{HttpBackend, TlsSetup},
     discover,
     drain::Drain,
+    inspect::policies::{Policies, PolicyFault},
     metrics::Metrics,
     route::{
         admission::WaitingRoom,
@@ -44,6 +45,8 @@ pub struct Live {
     pub fleet: Arc<Fleet>,
     /// What each group reaches of them.
     pub realms: Realms,
+    /// The policies for sensitive data.
+    pub policies: Arc<Policies>,
 }
 
 /// The gateway.
@@ -69,6 +72,8 @@ pub struct Gateway {
     pub budget: RetryBudget,
     /// What the requests that wait for a backend share.
     pub waiting: Arc<WaitingRoom>,
+    /// How many large bodies are searched at once.
+    pub(crate) searches: Semaphore,
     /// Where records go.
     pub journal: Arc<Journal>,
     /// Everything that is counted.
@@ -88,10 +93,14 @@ impl Gateway {
         snapshot: Arc<Snapshot>,
         instance: &str,
         sink: Arc<dyn RecordSink>,
-    ) -> Result<Arc<Self>, BackendFault> {
+    ) -> Result<Arc<Self>, SetupFault> {
         let metrics = Arc::new(Metrics::new());
-        let empty =
-            Live { snapshot: Arc::clone(&snapshot), fleet: Arc::default(), realms: Realms::default() };
+        let empty = Live {
+            snapshot: Arc::clone(&snapshot),
+            fleet: Arc::default(),
+            realms: Realms::default(),
+            policies: Arc::default(),
+        };
         let worker_keys = Arc::<ArcSwap<WorkerKeyTable>>::default();
         let notices = Arc::default();
         let gateway = Arc::new(Self {
@@ -111,6 +120,7 @@ impl Gateway {
             hop: HeaderValue::from_str(instance).unwrap_or(HeaderValue::from_static("-")),
             budget: RetryBudget::new(Instant::now()),
             waiting: Arc::default(),
+            searches: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
             journal: Journal::new(Arc::clone(&metrics), sink),
             metrics,
             drain: Arc::default(),
@@ -180,7 +190,7 @@ impl Gateway {
         let live = self.live();
         if changes.fleet {
             let others = live.fleet.iter().filter(|backend| !backend.is_worker()).cloned().collect();
-            self.set_fleet(&live, Arc::clone(&live.snapshot), others);
+            self.set_fleet(&live, Arc::clone(&live.snapshot), Arc::clone(&live.policies), others);
         } else if changes.models {
             self.rebuild_realms();
         }
@@ -212,8 +222,8 @@ impl Gateway {
     /// connections; requests under way keep what they began with.
     ///
     /// # Errors
-    /// When a backend cannot be set up; then nothing has changed.
-    pub fn apply(self: &Arc<Self>, snapshot: Arc<Snapshot>) -> Result<(), BackendFault> {
+    /// When a backend or a policy cannot be set up; then nothing has changed.
+    pub fn apply(self: &Arc<Self>, snapshot: Arc<Snapshot>) -> Result<(), SetupFault> {
         let _change = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         self.replace(snapshot)
     }
@@ -222,7 +232,7 @@ impl Gateway {
     ///
     /// # Errors
     /// As [`Self::apply`].
-    pub fn forget_local(self: &Arc<Self>) -> Result<(), BackendFault> {
+    pub fn forget_local(self: &Arc<Self>) -> Result<(), SetupFault> {
         let _change = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let forgotten = std::mem::take(&mut *self.local.lock().unwrap_or_else(PoisonError::into_inner));
         if forgotten.is_empty() { Ok(()) } else { self.replace(Arc::clone(&self.live().snapshot)) }
@@ -233,7 +243,7 @@ impl Gateway {
     ///
     /// # Errors
     /// As [`Self::apply`].
-    pub fn set_local(self: &Arc<Self>, found: Vec<Arc<BackendSpec>>) -> Result<(), BackendFault> {
+    pub fn set_local(self: &Arc<Self>, found: Vec<Arc<BackendSpec>>) -> Result<(), SetupFault> {
         let _change = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let live = self.live();
         let mut found = found;
@@ -256,8 +266,13 @@ impl Gateway {
         self.replace(Arc::clone(&live.snapshot))
     }
 
-    fn replace(self: &Arc<Self>, snapshot: Arc<Snapshot>) -> Result<(), BackendFault> {
+    fn replace(self: &Arc<Self>, snapshot: Arc<Snapshot>) -> Result<(), SetupFault> {
         let old = self.live();
+        let policies = if std::ptr::eq(&*old.snapshot, &*snapshot) && old.policies.is_compiled() {
+            Arc::clone(&old.policies)
+        } else {
+            Arc::new(Policies::compile(&snapshot.dlp)?)
+        };
         let local = self.local.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut kept = Vec::new();
         let mut fresh = Vec::new();
@@ -285,7 +300,7 @@ impl Gateway {
             };
             kept.push(handle);
         }
-        self.set_fleet(&old, snapshot, kept);
+        self.set_fleet(&old, snapshot, policies, kept);
         for handle in fresh {
             discover::watch(&handle, Arc::clone(&self.metrics), Arc::clone(&self.listing_changed));
         }
@@ -293,7 +308,13 @@ impl Gateway {
     }
 
     /// Makes these backends and the workers the fleet.
-    fn set_fleet(&self, old: &Live, snapshot: Arc<Snapshot>, mut kept: Vec<Arc<BackendHandle>>) {
+    fn set_fleet(
+        &self,
+        old: &Live,
+        snapshot: Arc<Snapshot>,
+        policies: Arc<Policies>,
+        mut kept: Vec<Arc<BackendHandle>>,
+    ) {
         self.with_workers(|workers| {
             for worker in workers.handles() {
                 // What is configured wins.
@@ -306,7 +327,7 @@ impl Gateway {
         });
         let fleet = Arc::new(Fleet::new(kept));
         let realms = Realms::build(&snapshot, &fleet, &old.realms);
-        self.live.store(Arc::new(Live { snapshot, fleet: Arc::clone(&fleet), realms }));
+        self.live.store(Arc::new(Live { snapshot, fleet: Arc::clone(&fleet), realms, policies }));
         // Only now: whoever waits for one of these looks for another.
         for gone in old.fleet.iter().filter(|b| !fleet.iter().any(|kept| Arc::ptr_eq(kept, b))) {
             gone.retire();
@@ -320,9 +341,9 @@ impl Gateway {
         &self,
         spec: &Arc<BackendSpec>,
         pace: Discovery,
-    ) -> Result<Arc<BackendHandle>, BackendFault> {
+    ) -> Result<Arc<BackendHandle>, SetupFault> {
         let transport = HttpBackend::new(spec, &self.tls, &self.instance)
-            .map_err(|source| BackendFault { backend: spec.id.to_string(), source })?;
+            .map_err(|source| SetupFault::Backend { backend: spec.id.to_string(), source })?;
         Ok(BackendHandle::new(Arc::clone(spec), Arc::new(transport), pace, &self.metrics))
     }
 
@@ -340,16 +361,25 @@ impl Gateway {
         let live = self.live();
         let (snapshot, fleet) = (Arc::clone(&live.snapshot), Arc::clone(&live.fleet));
         let realms = Realms::build(&snapshot, &fleet, &live.realms);
-        self.live.store(Arc::new(Live { snapshot, fleet, realms }));
+        let policies = Arc::clone(&live.policies);
+        self.live.store(Arc::new(Live { snapshot, fleet, realms, policies }));
     }
 }
 
-/// A backend that cannot be set up.
+/// A part of the configuration that only fails when it is put in force.
 #[derive(Debug, thiserror::Error)]
-#[error("backend `{backend}` cannot be set up: {source}")]
-pub struct BackendFault {
-    backend: String,
-    source: Box<dyn std::error::Error + Send + Sync>,
+pub enum SetupFault {
+    /// A backend cannot be set up.
+    #[error("backend `{backend}` cannot be set up: {source}")]
+    Backend {
+        /// Which.
+        backend: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A policy for sensitive data cannot be used.
+    #[error("{0}")]
+    Policy(#[from] PolicyFault),
 }
 
 fn hub_options(keys: &Arc<ArcSwap<WorkerKeyTable>>, notices: &Arc<OnceLock<Notices>>) -> HubOptions {

@@ -7,6 +7,7 @@ pub mod discover;
 pub mod drain;
 pub mod gateway;
 pub mod health;
+pub mod inspect;
 pub mod metrics;
 pub mod models;
 pub mod phase;

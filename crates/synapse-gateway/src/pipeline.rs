@@ -58,7 +58,8 @@ async fn run(
         phase::authenticate::authenticate(&live.snapshot.auth, &gateway.keys(), &head.headers, record)?;
     let call = phase::receive::receive(&live, operation, caller, head.headers, body, record).await?;
     let bound = phase::bind::bind(&live, call, record)?;
-    phase::deliver::deliver(gateway, live, bound, &id, record).await
+    let cleared = phase::inspect::inspect(gateway, &live, bound, record).await?;
+    phase::deliver::deliver(gateway, live, cleared, &id, record).await
 }
 
 /// Is the gateway taking work, and has this piece of work not been here before?

@@ -64,6 +64,7 @@ fn json(record: &RequestRecord) -> Vec<u8> {
     line.text(r#","finish_reason":"#, record.finish_reason.as_deref());
     line.value(r#","input_tokens":"#, record.usage.map(|u| u.input_tokens));
     line.value(r#","output_tokens":"#, record.usage.map(|u| u.output_tokens));
+    line.text(r#","incident":"#, record.incident.as_ref().map(|i| i.id.as_str()));
     line.milliseconds(r#","duration_ms":"#, Some(record.duration));
     line.milliseconds(r#","first_token_ms":"#, first_token(record));
     line.milliseconds(r#","overhead_ms":"#, Some(record.overhead));
@@ -203,6 +204,7 @@ mod tests {
             first_token: None,
             overhead: Duration::ZERO,
             bytes: (0, 0),
+            incident: None,
         }
     }
 

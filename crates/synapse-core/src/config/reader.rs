@@ -94,7 +94,16 @@ impl Reader<'_> {
 
     fn object(&mut self, node: &Node, schema: &Value, pointer: &str) -> Value {
         let mut object = Map::new();
+        // Keys of the operator's choosing.
+        let any = schema.get("additionalProperties").filter(|any| any.is_object());
         for entry in node.entries() {
+            if let Some(schema) = any {
+                let at = format!("{pointer}/{}", entry.key);
+                if let Some(value) = self.value(&entry.value, schema, &at) {
+                    object.insert(entry.key.clone(), value);
+                }
+                continue;
+            }
             let known = &schema["properties"];
             let key = match known.get(&entry.key) {
                 Some(_) => Some(&*entry.key),

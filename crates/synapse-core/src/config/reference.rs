@@ -122,7 +122,7 @@ fn row(page: &mut String, path: &str, schema: &Value, is_required: bool) {
         other => format!("`{}`", number(other)),
     };
     let mut meaning = description(schema);
-    for (choice, what) in choices(schema) {
+    for (choice, what) in choices(schema).chain(choices(&schema["additionalProperties"])) {
         let _ = write!(meaning, " `{choice}`: {what}");
     }
     let _ =
@@ -138,6 +138,9 @@ fn type_of(schema: &Value) -> String {
         Some("array") if nested(schema).is_some() => "list of sections".to_owned(),
         Some("array") if schema["items"]["writeOnly"] == true => "list of secrets".to_owned(),
         Some("array") => "list of texts".to_owned(),
+        Some("object") if schema["additionalProperties"].is_object() => {
+            format!("any key: {}", type_of(&schema["additionalProperties"]))
+        }
         Some("object") => "section".to_owned(),
         Some("integer") => range("whole number"),
         Some("number") => range("number"),

@@ -1,8 +1,12 @@
 //! The validated, immutable configuration. The request path reads nothing else.
 
+mod dlp;
+
 use std::{fmt, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use secrecy::SecretString;
+
+pub use dlp::{Dlp, DlpAction, DlpMatcher, DlpPolicy, DlpRule, DlpSeverity};
 
 use super::ExternalUrl;
 use crate::{
@@ -27,6 +31,8 @@ pub struct Snapshot {
     pub models: Vec<Arc<ModelSpec>>,
     /// How a request finds its backend.
     pub routing: Routing,
+    /// The search for sensitive data.
+    pub dlp: Dlp,
     /// How engines are watched.
     pub discovery: Discovery,
     /// What is logged.

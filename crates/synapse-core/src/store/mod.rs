@@ -1,6 +1,7 @@
 //! What must last, as narrow traits by consumer. `synapse-store` implements them.
 
 pub mod admin_tokens;
+pub mod incidents;
 pub mod keys;
 pub mod teams;
 pub mod worker_keys;

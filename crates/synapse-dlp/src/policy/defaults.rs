@@ -40,6 +40,19 @@ const CATEGORIES: &[(&str, Action, Action)] = &[
 const FREE_IN_REPLIES: [Group; 3] = [Group::Contact, Group::Network, Group::Date];
 
 impl PolicySpec {
+    /// One that looks for nothing.
+    pub fn empty() -> Self {
+        Self {
+            name: String::new(),
+            prompt: Vec::new(),
+            reply: Vec::new(),
+            custom: Vec::new(),
+            placeholder: Placeholder::Label,
+            allowed_hosts: Vec::new(),
+            max_scan_bytes: 16 << 20,
+        }
+    }
+
     /// For prompts that go to somebody else's machines.
     pub fn cloud() -> Self {
         Self::built_in("cloud", |(_, cloud)| cloud)
@@ -63,15 +76,7 @@ impl PolicySpec {
             prompt.iter().map(|(selector, action)| (selector.clone(), (*action).min(Redact))).collect();
         reply.extend(FREE_IN_REPLIES.map(|group| (Selector::Group(group), Allow)));
         reply.push((Selector::Group(Group::Exfiltration), Redact));
-        Self {
-            name: name.to_owned(),
-            prompt,
-            reply,
-            custom: Vec::new(),
-            placeholder: Placeholder::Label,
-            allowed_hosts: Vec::new(),
-            max_scan_bytes: 16 << 20,
-        }
+        Self { name: name.to_owned(), prompt, reply, ..Self::empty() }
     }
 
     pub(super) fn entries(&self, direction: crate::Direction) -> &[(Selector, Action)] {

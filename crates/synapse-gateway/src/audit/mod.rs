@@ -14,7 +14,7 @@ use synapse_core::{
     usage::Usage,
 };
 
-use crate::metrics::Metrics;
+use crate::{inspect::Inspection, metrics::Metrics};
 
 /// Takes closed records. It must neither wait nor fail: the caller's last bytes wait for it.
 pub trait RecordSink: Send + Sync {
@@ -49,6 +49,7 @@ impl Journal {
             first_token: None,
             bytes: (0, 0),
             trail: Arc::default(),
+            inspection: None,
         };
         Record { journal: Arc::clone(self), started, draft: Some(Box::new(draft)) }
     }
@@ -86,6 +87,14 @@ struct Draft {
     first_token: Option<Duration>,
     bytes: (u64, u64),
     trail: Arc<Trail>,
+    inspection: Option<Arc<Inspection>>,
+}
+
+/// Whom an incident is about.
+pub(crate) struct Subject<'r> {
+    pub(crate) request: &'r RequestId,
+    pub(crate) actor: &'r Actor,
+    pub(crate) target: &'r Target,
 }
 
 /// What attempts leave behind while nobody holds the record.
@@ -151,6 +160,13 @@ impl Record {
         self.draft.as_deref().map(|d| Arc::clone(&d.trail)).unwrap_or_default()
     }
 
+    /// The request and its reply are searched for sensitive data.
+    pub(crate) fn inspects(&mut self, inspection: Arc<Inspection>) {
+        if let Some(draft) = self.draft() {
+            draft.inspection = Some(inspection);
+        }
+    }
+
     /// Adds time spent waiting for an engine.
     pub fn waited_upstream(&mut self, time: Duration) {
         if let Some(draft) = self.draft() {
@@ -198,12 +214,19 @@ impl Record {
         let outcome = match draft.end.fault {
             _ if cancelled => Outcome::Cancelled,
             None => Outcome::Completed,
+            Some(FaultKind::DlpBlocked | FaultKind::DlpResponseBlocked) => Outcome::Blocked,
             Some(kind) if matches!(kind.blame(), Blame::Caller | Blame::Policy) => Outcome::Rejected,
             Some(_) => Outcome::Failed,
         };
         let duration = self.started.elapsed();
         let ours = draft.first_token.map_or(duration, |first| first.min(duration));
         let receiving = draft.received.duration_since(self.started);
+        let incident = draft.inspection.take().and_then(|inspection| {
+            let subject = Subject { request: &draft.id, actor: &draft.actor, target: &draft.target };
+            let state = inspection.state();
+            self.journal.metrics.count_findings(&state.tally);
+            state.tally.incident(&inspection.policy, draft.at, subject).map(Box::new)
+        });
         let record = RequestRecord {
             id: draft.id,
             at: draft.at,
@@ -223,6 +246,7 @@ impl Record {
             first_token: draft.first_token,
             overhead: ours.saturating_sub(receiving).saturating_sub(draft.upstream),
             bytes: draft.bytes,
+            incident,
         };
         self.journal.close(&record);
     }

@@ -30,10 +30,20 @@ pub enum Segment {
 }
 
 impl Segment {
-    fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         match self {
             Self::Memory(bytes) => bytes.len() as u64,
             Self::File(_, range) => range.end - range.start,
+        }
+    }
+
+    /// A part of it.
+    pub(crate) fn slice(&self, part: Range<u64>) -> Self {
+        match self {
+            Self::Memory(bytes) => Self::Memory(bytes.slice(part.start as usize..part.end as usize)),
+            Self::File(file, whole) => {
+                Self::File(Arc::clone(file), whole.start + part.start..whole.start + part.end)
+            }
         }
     }
 

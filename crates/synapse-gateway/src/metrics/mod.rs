@@ -1,6 +1,7 @@
 //! Prometheus metrics: base units, route templates, key teams but never people.
 
 mod count;
+mod findings;
 mod names;
 mod workers;
 
@@ -73,6 +74,8 @@ labels! {
     ReasonLabel { reason: &'static str }
     /// Of a configuration reload or a closed record.
     ResultLabel { result: &'static str }
+    /// Of what was found in texts.
+    FindingLabels { category: Label, action: &'static str, direction: &'static str }
     /// Of a closed record.
     StatusLabel { status: &'static str }
 }
@@ -84,6 +87,7 @@ pub struct Metrics {
     instance: count::Instance,
     backends: names::Names,
     models: names::Names,
+    categories: names::Names,
     /// The registry, for the metrics listener.
     pub registry: Registry,
     /// `synapse_requests_total`
@@ -122,6 +126,8 @@ pub struct Metrics {
     pub model_state: Family<ModelStateLabels, Gauge>,
     /// `synapse_audit_records_total`
     pub records: Family<StatusLabel, Counter>,
+    /// `synapse_dlp_findings_total`
+    pub findings: Family<FindingLabels, Counter>,
     /// `synapse_workers_connected`
     pub workers_connected: Family<GroupLabel, Gauge>,
     /// `synapse_tunnel_streams`
@@ -175,6 +181,7 @@ impl Metrics {
             instance: count::Instance::default(),
             backends: names::Names::default(),
             models: names::Names::default(),
+            categories: names::Names::default(),
             registry: Registry::with_prefix("synapse"),
             requests: Family::default(),
             duration: Family::new_with_constructor(seconds),
@@ -194,6 +201,7 @@ impl Metrics {
             breaker: Family::default(),
             model_state: Family::default(),
             records: Family::default(),
+            findings: Family::default(),
             workers_connected: Family::default(),
             tunnel_streams: Family::default(),
             worker_sessions: Family::default(),
@@ -247,6 +255,7 @@ impl Metrics {
         r.register("breaker_state", "0 closed, 1 half-open, 2 open", self.breaker.clone());
         r.register("model_state", "1 for the state a model is in", self.model_state.clone());
         r.register("audit_records", "Records closed, by outcome", self.records.clone());
+        r.register("dlp_findings", "Sensitive data found in prompts and replies", self.findings.clone());
         r.register("workers_connected", "Workers that have dialled in", self.workers_connected.clone());
         r.register("tunnel_streams", "Calls open through a worker's tunnel", self.tunnel_streams.clone());
         r.register("worker_sessions", "What became of workers' sessions", self.worker_sessions.clone());

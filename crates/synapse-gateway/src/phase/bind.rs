@@ -9,7 +9,7 @@ use synapse_core::{
 use synapse_dialect::openai::prefix;
 
 use super::receive::Call;
-use crate::{audit::Record, gateway::Live, route::catalog::Route};
+use crate::{audit::Record, gateway::Live, inspect::policies::ON_PREM, route::catalog::Route};
 
 /// A call that its key allows, with the way it is to go.
 pub struct Bound {
@@ -18,6 +18,12 @@ pub struct Bound {
 }
 
 impl Bound {
+    /// The name of the policy for sensitive data.
+    pub(super) fn policy(&self) -> &str {
+        let named = self.call.caller.principal().binding.dlp_policy.as_ref();
+        named.map_or(ON_PREM, |name| name.as_str())
+    }
+
     /// What all turns of the request's conversation share.
     pub(super) fn fingerprint(&self) -> Option<u64> {
         prefix::fingerprint(self.call.body.json()?, self.call.caller.principal().key.as_str())

@@ -14,7 +14,7 @@ use synapse_core::{
 
 use super::{
     attempt::{Attempts, Outcome},
-    bind::Bound,
+    inspect::Cleared,
 };
 use crate::{
     audit::Record,
@@ -40,13 +40,14 @@ const NO_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 pub async fn deliver(
     gateway: &Arc<Gateway>,
     live: Arc<Live>,
-    bound: Bound,
+    cleared: Cleared,
     id: &RequestId,
     record: &mut Record,
 ) -> Result<Response<ReplyBody>, Fault> {
     let reveal = live.snapshot.server.reveal_backend;
-    let (streamed, operation) = (bound.call.shape.stream, bound.call.operation);
-    let attempts = Attempts::new(Arc::clone(gateway), live, bound, id.as_str(), record.trail())?;
+    let call = &cleared.bound.call;
+    let (streamed, operation) = (call.shape.stream, call.operation);
+    let attempts = Attempts::new(Arc::clone(gateway), live, cleared, id.as_str(), record.trail())?;
     let mut pending: PendingReply = Box::pin(attempts.run());
     tokio::select! {
         biased;

@@ -1,9 +1,10 @@
-//! The phases of a request, in order: authenticate → receive → bind → attempt → deliver. What a
+//! The phases of a request, in order: authenticate → receive → bind → inspect → attempt → deliver. What a
 //! phase returns is the proof that it ran: only it can make that type.
 
 pub mod attempt;
 pub mod authenticate;
 pub mod bind;
 pub mod deliver;
+pub mod inspect;
 pub mod receive;
 mod refusal;

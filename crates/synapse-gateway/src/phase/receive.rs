@@ -1,7 +1,7 @@
 //! The request's body: read within its limits, parsed once. JSON stays in memory as it came; a form
 //! is spooled, and only its small fields are looked at.
 
-use std::{fs::File, io::Write, sync::Arc, time::Duration};
+use std::{fs::File, io::Write, ops::Range, sync::Arc, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::BodyExt;
@@ -33,7 +33,7 @@ const IDLE: Duration = Duration::from_secs(30);
 /// Uploads up to this size stay in memory.
 const SPOOL_ABOVE: u64 = 1024 * 1024;
 /// The form fields that decide a request's way.
-const FIELDS: &[&str] = &["model", "stream"];
+const FIELDS: &[&str] = &["model", "stream", "prompt"];
 
 /// A request that has arrived whole.
 pub struct Call {
@@ -49,7 +49,7 @@ pub(super) enum CallBody {
     /// As it came.
     Json(Bytes),
     /// Its pieces, and where the model's name stands in them.
-    Form { pieces: Vec<Segment>, model: std::ops::Range<u64> },
+    Form { pieces: Vec<Segment>, model: Range<u64>, prompt: Option<Field> },
 }
 
 impl Call {
@@ -269,7 +269,8 @@ async fn receive_form(
         places: Places::default(),
     };
     let size = spool.size;
-    Ok((shape, CallBody::Form { pieces: spool.finish().await?, model: model.range.clone() }, size))
+    let (model, prompt) = (model.range.clone(), find("prompt").cloned());
+    Ok((shape, CallBody::Form { pieces: spool.finish().await?, model, prompt }, size))
 }
 
 fn malformed(error: FormError) -> Fault {
@@ -328,6 +329,26 @@ impl CallBody {
         }
     }
 
+    /// The text that a form has for the model.
+    pub(super) fn form_text(&self) -> Option<&str> {
+        match self {
+            Self::Form { prompt, .. } => prompt.as_ref().map(|field| field.value.as_str()),
+            Self::Json(_) => None,
+        }
+    }
+
+    /// Puts another text in its place.
+    pub(super) fn replace_form_text(&mut self, text: &str) {
+        let Self::Form { pieces, model, prompt: Some(field) } = self else { return };
+        *pieces = splice(pieces, &field.range, text);
+        let moved = |at: u64| at - (field.range.end - field.range.start) + text.len() as u64;
+        if model.start >= field.range.end {
+            *model = moved(model.start)..moved(model.end);
+        }
+        field.range.end = field.range.start + text.len() as u64;
+        text.clone_into(&mut field.value);
+    }
+
     /// What it takes in memory, in bytes.
     pub(super) fn memory(&self) -> u64 {
         match self {
@@ -350,26 +371,24 @@ impl CallBody {
             Self::Form { pieces, .. } if shape.model == upstream_model => {
                 UpstreamBody::segments(pieces.clone())
             }
-            Self::Form { pieces, model } => UpstreamBody::segments(splice(pieces, model, upstream_model)),
+            Self::Form { pieces, model, .. } => UpstreamBody::segments(splice(pieces, model, upstream_model)),
         }
     }
 }
 
-/// The pieces with `name` in place of `range`.
-fn splice(pieces: &[Segment], range: &std::ops::Range<u64>, name: &str) -> Vec<Segment> {
+/// The pieces with `text` in place of `range`.
+fn splice(pieces: &[Segment], range: &Range<u64>, text: &str) -> Vec<Segment> {
     let mut out = Vec::with_capacity(pieces.len() + 2);
+    let mut text = Some(Segment::Memory(Bytes::copy_from_slice(text.as_bytes())));
+    let mut at = 0;
     for piece in pieces {
-        let (before, after) = match piece {
-            Segment::Memory(bytes) => (
-                Segment::Memory(bytes.slice(..range.start as usize)),
-                Segment::Memory(bytes.slice(range.end as usize..)),
-            ),
-            Segment::File(file, whole) => (
-                Segment::File(Arc::clone(file), whole.start..range.start),
-                Segment::File(Arc::clone(file), range.end..whole.end),
-            ),
-        };
-        out.extend([before, Segment::Memory(Bytes::copy_from_slice(name.as_bytes())), after]);
+        let (start, end) = (at, at + piece.len());
+        at = end;
+        out.extend((start < range.start).then(|| piece.slice(0..range.start.min(end) - start)));
+        if end >= range.start {
+            out.extend(text.take());
+        }
+        out.extend((end > range.end).then(|| piece.slice(range.end.max(start) - start..end - start)));
     }
     out
 }

@@ -31,6 +31,7 @@ use crate::{
     audit::End,
     backend::{BackendError, ReplyStream},
     drain::Drain,
+    inspect::reply::Guard,
     route::endpoint::Lease,
 };
 
@@ -48,6 +49,7 @@ pub(crate) struct EventFlow {
     upstream: ReplyStream,
     framer: Framer,
     observer: Observer,
+    guard: Option<Box<Guard>>,
     held: Bytes,
     lease: Option<Lease>,
     limits: Limits,
@@ -101,11 +103,17 @@ impl EventFlow {
                 return Err(invalid("The engine sent no content in a long stream."));
             }
         }
+        let mut guard = context.inspection.as_ref().and_then(|i| Guard::new(i, context.operation));
+        let mut held = held.freeze();
+        if let Some(guard) = &mut guard {
+            held = guard.pass(held)?;
+        }
         Ok(Self {
             upstream,
             framer,
             observer,
-            held: held.freeze(),
+            guard,
+            held,
             lease: None,
             limits: Limits::new(context, drain),
             gaps: gaps(),
@@ -165,7 +173,11 @@ impl EventFlow {
             match self.framer.push(ready) {
                 Ok(run) if run.is_empty() => {}
                 Ok(run) => {
-                    out.push(self.observer.observe(run));
+                    let run = self.observer.observe(run);
+                    match self.guarded(run) {
+                        Ok(run) => out.push(run),
+                        Err(fault) => return Some(self.break_off(fault.kind, &fault.message)),
+                    }
                     if let Some(last) = self.conclude_run() {
                         return Some(last);
                     }
@@ -180,6 +192,14 @@ impl EventFlow {
             Step::End => self.conclude_end(),
             Step::Broken(kind, message) => self.break_off(kind, message),
         })
+    }
+
+    /// What of a run may go out.
+    fn guarded(&mut self, run: Bytes) -> Result<Bytes, Fault> {
+        match &mut self.guard {
+            Some(guard) => guard.pass(run),
+            None => Ok(run),
+        }
     }
 
     /// What the engine has ready, and whether its stream has ended with that.
@@ -258,6 +278,10 @@ impl EventFlow {
         // A last event may lack its blank line.
         let mut last =
             if rest.is_empty() { rest } else { self.observer.observe([&rest[..], b"\n\n"].concat().into()) };
+        match self.guarded(last) {
+            Ok(passed) => last = passed,
+            Err(fault) => return self.break_off(fault.kind, &fault.message),
+        }
         if matches!(self.observer.progress(), Progress::Failed(_) | Progress::Broken) {
             let kept = last;
             let error = self.conclude_run().unwrap_or_default();
@@ -268,6 +292,12 @@ impl EventFlow {
                 FaultKind::UpstreamTruncated,
                 "The engine's stream ended before it was complete.",
             );
+        }
+        if let Some(guard) = &mut self.guard {
+            match guard.finish() {
+                Ok(rest) => last = [&last[..], &rest[..]].concat().into(),
+                Err(fault) => return self.break_off(fault.kind, &fault.message),
+            }
         }
         if self.observer.progress() != &Progress::Done {
             last = [&last[..], self.observer.end_marker()].concat().into();

@@ -25,6 +25,7 @@ use tokio::time::Instant;
 use crate::{
     backend::{BackendError, ReplyStream},
     drain::Drain,
+    inspect::{Inspection, reply::has_text},
     route::endpoint::Lease,
 };
 pub(crate) use events::EventFlow;
@@ -35,6 +36,9 @@ pub(crate) use raw::RawFlow;
 /// Replies up to this size are read whole before the first byte goes out, so that one that breaks
 /// can be replaced.
 const MAX_BUFFERED: usize = 4 * 1024 * 1024;
+
+/// Replies that are searched for sensitive data are read whole up to this size; longer ones are failures.
+const MAX_SEARCHED: usize = 32 * 1024 * 1024;
 
 /// The longest single event of a stream, in bytes. Pictures and whole responses come in one event.
 const fn max_event(operation: Operation) -> usize {
@@ -51,6 +55,8 @@ pub(crate) struct Context {
     pub(crate) hide_usage: bool,
     /// How many choices a complete reply has.
     pub(crate) choices: u32,
+    /// What the reply is searched under.
+    pub(crate) inspection: Option<Arc<Inspection>>,
     pub(crate) timeouts: Timeouts,
     pub(crate) deadline: Instant,
     /// Whether the deadline comes before the backend has had all of its time.
@@ -111,6 +117,10 @@ pub(crate) async fn begin(
     }
     if is_json {
         begin_json(context, body, drain).await
+    } else if kind.starts_with("text/")
+        && let Some(inspection) = context.searches()
+    {
+        begin_text(context, inspection, body).await
     } else {
         RawFlow::begin(context, body, BytesMut::new(), drain).await
     }
@@ -124,7 +134,21 @@ const fn expects_json(operation: Operation) -> bool {
     )
 }
 
-async fn begin_json(context: &Context, mut body: ReplyStream, drain: &Arc<Drain>) -> Result<Source, Fault> {
+impl Context {
+    /// What the texts of the reply are searched under, if they are.
+    fn searches(&self) -> Option<&Arc<Inspection>> {
+        let inspection = self.inspection.as_ref().filter(|_| has_text(self.operation))?;
+        inspection.searches_replies().then_some(inspection)
+    }
+}
+
+/// A reply in memory, or the beginning of one that is too long for that.
+enum Gathered {
+    Whole(Bytes),
+    Beginning(BytesMut, ReplyStream),
+}
+
+async fn gather(context: &Context, mut body: ReplyStream, limit: usize) -> Result<Gathered, Fault> {
     let mut whole = BytesMut::new();
     loop {
         let frame = tokio::time::timeout(context.timeouts.idle, body.frame());
@@ -142,15 +166,60 @@ async fn begin_json(context: &Context, mut body: ReplyStream, drain: &Arc<Drain>
                 }
             }
         }
-        if whole.len() > MAX_BUFFERED {
-            return RawFlow::begin(context, body, whole, drain).await;
+        if whole.len() > limit {
+            return Ok(Gathered::Beginning(whole, body));
         }
     }
-    let bytes = whole.freeze();
+    Ok(Gathered::Whole(whole.freeze()))
+}
+
+/// A text, such as a transcript or subtitles, that is to be searched.
+async fn begin_text(
+    context: &Context,
+    inspection: &Arc<Inspection>,
+    body: ReplyStream,
+) -> Result<Source, Fault> {
+    match gather(context, body, MAX_SEARCHED).await? {
+        Gathered::Whole(bytes) => {
+            let bytes = inspection.search_reply_text(bytes)?;
+            Ok(Source::Whole(Whole { bytes, usage: None, finish_reason: None }))
+        }
+        Gathered::Beginning(..) => Err(too_long_to_search()),
+    }
+}
+
+fn too_long_to_search() -> Fault {
+    let message = "The engine's answer is too long to be searched for sensitive data.";
+    Fault::new(FaultKind::DlpFailed, message)
+}
+
+async fn begin_json(context: &Context, body: ReplyStream, drain: &Arc<Drain>) -> Result<Source, Fault> {
+    let inspection = context.searches();
+    let limit = if inspection.is_some() { MAX_SEARCHED } else { MAX_BUFFERED };
+    let bytes = match gather(context, body, limit).await? {
+        Gathered::Whole(bytes) => bytes,
+        Gathered::Beginning(..) if inspection.is_some() => return Err(too_long_to_search()),
+        Gathered::Beginning(whole, body) => return RawFlow::begin(context, body, whole, drain).await,
+    };
     check_json(&bytes)?;
+    let bytes = match inspection {
+        Some(inspection) => search(inspection, bytes).await?,
+        None => bytes,
+    };
     let usage = peek::usage(&bytes);
     let finish_reason = peek::finish_reasons(&bytes).last().map(str::to_owned);
     Ok(Source::Whole(Whole { bytes, usage, finish_reason }))
+}
+
+/// Searches a reply; a long one on a thread of its own, so that no core stalls.
+async fn search(inspection: &Arc<Inspection>, bytes: Bytes) -> Result<Bytes, Fault> {
+    const LARGE: usize = 64 * 1024;
+    if bytes.len() <= LARGE {
+        return inspection.search_reply(&bytes);
+    }
+    let inspection = Arc::clone(inspection);
+    let searched = tokio::task::spawn_blocking(move || inspection.search_reply(&bytes)).await;
+    searched.map_err(|error| too_long_to_search().source(error))?
 }
 
 /// A reply that is cut, garbled, or an error in the clothes of a success is none. Of a very large one,

@@ -1,6 +1,7 @@
 //! What every implementation of the stores promises, as one suite of tests that runs against each of them.
 
 mod admin_tokens;
+mod incidents;
 mod worker_keys;
 
 use std::{collections::HashSet, time::Duration};
@@ -14,6 +15,7 @@ use synapse_core::{
     store::{
         StoreError,
         admin_tokens::AdminTokenStore,
+        incidents::IncidentStore,
         keys::{KeyChange, KeyInfo, KeyStore, NewKey},
         teams::TeamStore,
         worker_keys::WorkerKeyStore,
@@ -21,11 +23,12 @@ use synapse_core::{
 };
 
 pub(crate) use admin_tokens::*;
+pub(crate) use incidents::*;
 pub(crate) use worker_keys::*;
 
 /// An empty database that can be opened more than once, as a gateway and a command line do.
 pub(crate) trait Database: Sized {
-    type Store: TeamStore + KeyStore + WorkerKeyStore + AdminTokenStore;
+    type Store: TeamStore + KeyStore + WorkerKeyStore + AdminTokenStore + IncidentStore;
     async fn create() -> Self;
     async fn open(&self) -> Self::Store;
 }
@@ -65,6 +68,12 @@ macro_rules! store_contract {
             a_good_worker_key_is_in_the_table_with_its_record,
             a_revoked_worker_key_leaves_the_table_and_stays_in_the_list,
             every_change_of_worker_keys_moves_the_mark_of_everyone,
+            an_incident_reads_back_as_it_was_kept,
+            an_incident_kept_twice_is_one,
+            incidents_are_listed_newest_first_page_by_page,
+            incidents_are_found_by_what_they_are_about,
+            old_incidents_are_forgotten,
+            an_incident_leaves_the_mark_of_keys_alone,
         );
     };
     ($database:ty: $($promise:ident,)*) => {

@@ -152,7 +152,7 @@ impl KeyStore for SqliteStore {
     async fn change_mark(&self) -> Result<i64, StoreError> {
         let mut watcher = self.watcher.lock().await;
         let watcher: &mut SqliteConnection = &mut watcher;
-        sqlx::query_scalar("PRAGMA data_version").fetch_one(watcher).await.map_err(backend)
+        sqlx::query_scalar("SELECT mark FROM changes").fetch_one(watcher).await.map_err(backend)
     }
 }
 

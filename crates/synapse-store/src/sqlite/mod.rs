@@ -2,6 +2,7 @@
 //! running gateway.
 
 mod admin_tokens;
+mod incidents;
 mod keys;
 mod open;
 mod teams;
@@ -30,8 +31,7 @@ pub struct SqliteStore {
     /// A pool of one: SQLite takes one writer at a time, so they queue here rather than at the file.
     writer: SqlitePool,
     readers: SqlitePool,
-    /// `PRAGMA data_version` tells a connection of the commits of *others*. This one never writes, so
-    /// everybody is another to it, and it is never replaced, because only its own numbers compare.
+    /// Asked several times a second, and never busy with anything else.
     watcher: Mutex<SqliteConnection>,
 }
 

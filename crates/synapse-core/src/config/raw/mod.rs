@@ -2,6 +2,7 @@
 //! types, so every comment here is user documentation. Fields that a file must have are `Option`
 //! all the same: a broken one is reported and left out, and the checks go on.
 
+mod dlp;
 mod routing;
 
 use schemars::JsonSchema;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::GroupName;
 
+pub(super) use dlp::{Dlp, DlpAction, DlpBase, DlpPlaceholder, DlpRule, DlpSeverity};
 pub(super) use routing::{Affinity, Routing, Strategy};
 
 /// The configuration of a Synapse gateway. Every key is optional unless marked required.
@@ -17,7 +19,7 @@ pub(super) use routing::{Affinity, Routing, Strategy};
 #[serde(deny_unknown_fields, default)]
 #[schemars(
     title = "Synapse configuration",
-    extend("x-planned" = ["dlp", "audit", "anomaly", "speech", "telemetry"])
+    extend("x-planned" = ["audit", "anomaly", "speech", "telemetry"])
 )]
 pub(super) struct Config {
     /// The listener and its limits.
@@ -41,6 +43,8 @@ pub(super) struct Config {
     /// and workers of its own group. What names no group is in `default`. Any other that a backend or
     /// a static key names must stand here, even if all its keys are issued ones.
     pub(super) groups: Vec<Group>,
+    /// The search for sensitive data in prompts and replies.
+    pub(super) dlp: Dlp,
     /// How engines are found and watched.
     pub(super) discovery: Discovery,
     /// What is logged, and how.

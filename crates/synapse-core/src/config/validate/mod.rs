@@ -3,6 +3,7 @@
 
 mod access;
 mod backends;
+mod dlp;
 mod models;
 mod routing;
 mod server;
@@ -42,6 +43,7 @@ pub(super) fn snapshot(root: &Node, world: &dyn Surroundings, problems: &mut Vec
     let auth = access::check(config.auth, config.groups, &groups, &mut check);
     let (backends, names) = backends::check(config.backends, &groups, &mut check);
     let models = models::check(config.models, &names, &backends, &mut check);
+    let dlp = dlp::check(config.dlp, &mut check);
     let logs = logs(config.logs, &mut check);
     let warnings = check.warnings;
     Snapshot {
@@ -52,6 +54,7 @@ pub(super) fn snapshot(root: &Node, world: &dyn Surroundings, problems: &mut Vec
         backends,
         models,
         routing: routing::check(&config.routing),
+        dlp,
         discovery,
         logs,
         warnings,

@@ -16,11 +16,12 @@ use synapse_core::{
 };
 use tokio::time::Instant;
 
-use super::{bind::Bound, refusal};
+use super::{bind::Bound, inspect::Cleared, refusal};
 use crate::{
     audit::{Record, Trail},
     backend::{BackendError, FailedAt, UpstreamCall, UpstreamReply, http::HOP_HEADER},
     gateway::{Gateway, Live},
+    inspect::Inspection,
     metrics::{AttemptLabels, FallbackLabels},
     route::{
         catalog::Route,
@@ -119,6 +120,7 @@ pub(super) struct Attempts {
     gateway: Arc<Gateway>,
     live: Arc<Live>,
     bound: Bound,
+    inspection: Option<Arc<Inspection>>,
     plan: Plan,
     demand: Demand,
     request_id: HeaderValue,
@@ -138,10 +140,11 @@ impl Attempts {
     pub(super) fn new(
         gateway: Arc<Gateway>,
         live: Arc<Live>,
-        bound: Bound,
+        cleared: Cleared,
         request_id: &str,
         trail: Arc<Trail>,
     ) -> Result<Self, Fault> {
+        let Cleared { bound, inspection } = cleared;
         let patience = place::callers_patience(&bound.call.headers)?;
         let caller = Arc::clone(bound.call.caller.principal());
         let shape = &bound.call.shape;
@@ -155,6 +158,7 @@ impl Attempts {
             gateway,
             live,
             bound,
+            inspection,
             plan,
             demand,
             request_id,
@@ -325,6 +329,7 @@ impl Attempts {
             operation: self.bound.call.operation,
             hide_usage: !self.bound.call.shape.wants_usage,
             choices: self.bound.call.shape.choices,
+            inspection: self.inspection.clone(),
             timeouts: choice.candidate.timeouts,
             deadline,
             is_cut_short: deadline < began + choice.candidate.timeouts.total,
