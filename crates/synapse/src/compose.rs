@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     banner,
+    incidents::{self, IncidentSink, Sinks},
     keys::KeyKeeper,
     reload::Reloader,
     server::{self, Server, install::Install, tls::Certificates},
@@ -59,7 +60,7 @@ async fn run(
         tracing::warn!("{warning}");
     }
     let folder = DataDir::claim(&snapshot.data_dir)?;
-    let store = SqliteStore::open(database_file(&snapshot)?).await?;
+    let store = Arc::new(SqliteStore::open(database_file(&snapshot)?).await?);
     let (demo_engine, extend) = if demo { start_demo().await? } else { (None, no_extension()) };
     extend(&mut snapshot);
 
@@ -70,8 +71,11 @@ async fn run(
 
     set_shards(server::cores_count());
     let instance = folder.instance_id().simple().to_string();
-    let gateway = Gateway::new(Arc::new(snapshot), &instance, Arc::clone(&telemetry.access_log) as _)?;
-    let keys = Arc::new(KeyKeeper::new(store, Arc::clone(&gateway), demo)?);
+    let (incidents, found) = IncidentSink::new();
+    let sinks = Sinks(vec![Arc::clone(&telemetry.access_log) as _, Arc::clone(&incidents) as _]);
+    let gateway = Gateway::new(Arc::new(snapshot), &instance, Arc::new(sinks))?;
+    incidents.count_dropped(gateway.metrics.incidents_dropped.clone());
+    let keys = Arc::new(KeyKeeper::new(Arc::clone(&store), Arc::clone(&gateway), demo)?);
     keys.load().await?;
     let key_to_show = match gateway.live().snapshot.auth.mode {
         AuthMode::Keys => keys.key_to_show().await?,
@@ -86,6 +90,8 @@ async fn run(
         tasks::spawn("catalogue keeper", Arc::clone(&gateway).keep_catalog()),
         tasks::spawn("worker keeper", Arc::clone(&gateway).keep_workers()),
         tasks::spawn("key watcher", Arc::clone(&keys).watch()),
+        tasks::spawn("incident writer", incidents::write(Arc::clone(&store) as _, found)),
+        tasks::spawn("incident keeper", incidents::forget_old(store)),
     ];
     tasks.extend(demo_engine);
     tasks.extend(
@@ -109,6 +115,9 @@ async fn run(
     signals::wait(telemetry.writer.clone(), "changed files are read by themselves; the gateway runs on")
         .await?;
     take_down(&gateway, &mut server).await;
+    if tokio::time::timeout(LAST_WORDS, incidents.flush()).await.is_err() {
+        tracing::error!("the last incidents could not be stored in time");
+    }
     drop((tasks, folder));
     Ok(ExitCode::SUCCESS)
 }

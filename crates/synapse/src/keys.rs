@@ -30,7 +30,7 @@ const DEFAULT_TEAM: &str = "default";
 
 /// Keeps the gateway's keys.
 pub(crate) struct KeyKeeper {
-    store: SqliteStore,
+    store: Arc<SqliteStore>,
     gateway: Arc<Gateway>,
     /// A key that lives as long as this process.
     passing: Option<ApiKey>,
@@ -41,7 +41,7 @@ pub(crate) struct KeyKeeper {
 
 impl KeyKeeper {
     /// A keeper; `demo` adds a key that ends with this process.
-    pub(crate) fn new(store: SqliteStore, gateway: Arc<Gateway>, demo: bool) -> anyhow::Result<Self> {
+    pub(crate) fn new(store: Arc<SqliteStore>, gateway: Arc<Gateway>, demo: bool) -> anyhow::Result<Self> {
         let passing = demo.then(ApiKey::generate).transpose().context("no randomness for a key")?;
         Ok(Self { store, gateway, passing, loaded: Mutex::default() })
     }

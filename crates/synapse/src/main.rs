@@ -5,6 +5,7 @@ mod banner;
 mod binary;
 mod cli;
 mod compose;
+mod incidents;
 mod keys;
 mod logs;
 mod reload;

@@ -128,6 +128,8 @@ pub struct Metrics {
     pub records: Family<StatusLabel, Counter>,
     /// `synapse_dlp_findings_total`
     pub findings: Family<FindingLabels, Counter>,
+    /// `synapse_incidents_dropped_total`
+    pub incidents_dropped: Counter,
     /// `synapse_workers_connected`
     pub workers_connected: Family<GroupLabel, Gauge>,
     /// `synapse_tunnel_streams`
@@ -202,6 +204,7 @@ impl Metrics {
             model_state: Family::default(),
             records: Family::default(),
             findings: Family::default(),
+            incidents_dropped: Counter::default(),
             workers_connected: Family::default(),
             tunnel_streams: Family::default(),
             worker_sessions: Family::default(),
@@ -256,6 +259,11 @@ impl Metrics {
         r.register("model_state", "1 for the state a model is in", self.model_state.clone());
         r.register("audit_records", "Records closed, by outcome", self.records.clone());
         r.register("dlp_findings", "Sensitive data found in prompts and replies", self.findings.clone());
+        r.register(
+            "incidents_dropped",
+            "Incidents that the store could not take in time",
+            self.incidents_dropped.clone(),
+        );
         r.register("workers_connected", "Workers that have dialled in", self.workers_connected.clone());
         r.register("tunnel_streams", "Calls open through a worker's tunnel", self.tunnel_streams.clone());
         r.register("worker_sessions", "What became of workers' sessions", self.worker_sessions.clone());

@@ -320,7 +320,13 @@ impl EventFlow {
         if let Some(mut lease) = self.lease.take().filter(|_| self.limits.blames_backend(kind)) {
             lease.failure();
         }
-        self.observer.error_event(kind, message)
+        let event = self.observer.error_event(kind, message);
+        // A text that breaks off has ended: what waited is no beginning any more.
+        let blocked = matches!(kind, FaultKind::DlpResponseBlocked | FaultKind::DlpFailed);
+        match self.guard.take().filter(|_| !blocked).map(|mut guard| guard.finish()) {
+            Some(Ok(rest)) if !rest.is_empty() => [&rest[..], &event[..]].concat().into(),
+            _ => event,
+        }
     }
 }
 

@@ -4,7 +4,9 @@
 mod admin_token;
 mod check;
 mod config;
+mod dlp;
 mod environment;
+mod incident;
 mod issued;
 mod key;
 mod location;
@@ -66,6 +68,10 @@ enum Command {
     Key(key::KeyArgs),
     /// Manage worker keys, with which workers connect
     WorkerKey(worker_key::WorkerKeyArgs),
+    /// Try policies for sensitive data on texts
+    Dlp(dlp::DlpArgs),
+    /// List and export what was found in requests and replies
+    Incident(incident::IncidentArgs),
     /// Manage administrators' tokens, for the admin API
     AdminToken(admin_token::AdminTokenArgs),
 }
@@ -97,6 +103,15 @@ impl Cli {
             Command::Key(args) => {
                 let output = Output { json: args.shared.json };
                 one_core()?.block_on(key::run(args, output))?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Dlp(args) => {
+                dlp::run(args)?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Incident(args) => {
+                let output = Output { json: args.shared.json };
+                one_core()?.block_on(incident::run(args, output))?;
                 Ok(ExitCode::SUCCESS)
             }
             Command::AdminToken(args) => {

@@ -35,6 +35,20 @@ impl FromStr for Expiry {
     }
 }
 
+/// A moment that has been, as given on the command line.
+pub(super) fn past(text: &str) -> Result<Timestamp, String> {
+    let ago = |span: Duration| Timestamp::now().checked_sub(span).map_err(|error| error.to_string());
+    let day = || text.parse::<jiff::civil::Date>().and_then(|day| day.to_zoned(jiff::tz::TimeZone::UTC));
+    parse_duration(text)
+        .and_then(ago)
+        .or_else(|_| text.parse())
+        .or_else(|_| day().map(|day| day.timestamp()))
+        .map_err(|_| {
+            "expected a span such as 24h, a day such as 2026-01-31, or a moment such as 2026-01-31T12:00:00Z"
+                .into()
+        })
+}
+
 impl Expiry {
     /// The moment, which lies after `now`.
     pub(super) fn resolve(self, now: Timestamp) -> anyhow::Result<Timestamp> {

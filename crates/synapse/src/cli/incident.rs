@@ -1,0 +1,248 @@
+//! `synapse incident`: lists, shows and exports what was found in requests and replies.
+
+use std::io::{self, Write};
+
+use clap::{Args, Subcommand, ValueEnum};
+use jiff::Timestamp;
+use synapse_core::{
+    id::{KeyId, TeamName},
+    incident::Incident,
+    store::incidents::{IncidentFilter, IncidentStore},
+};
+use synapse_store::sqlite::SqliteStore;
+
+use super::{
+    location::SharedArgs,
+    output::{Output, fields, table},
+    time::{moment, past, relative},
+};
+
+/// Incidents that an export reads at once.
+const PAGE: u32 = 500;
+
+#[derive(Args, Debug)]
+pub(super) struct IncidentArgs {
+    #[command(flatten)]
+    pub(super) shared: SharedArgs,
+    #[command(subcommand)]
+    verb: IncidentVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum IncidentVerb {
+    /// List incidents, newest first
+    List {
+        #[command(flatten)]
+        filter: FilterArgs,
+        /// How many
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
+    },
+    /// Show one incident: categories, counts and places, never the text
+    Show {
+        /// Its id, as replies and the access log name it
+        id: String,
+    },
+    /// Write all incidents that fit, newest first
+    Export {
+        #[command(flatten)]
+        filter: FilterArgs,
+        /// One JSON document a line, or a table for spreadsheets
+        #[arg(long, value_enum, default_value_t = Format::Jsonl)]
+        format: Format,
+    },
+}
+
+/// How an export is written.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// One JSON document a line
+    Jsonl,
+    /// One finding a line, with a header
+    Csv,
+}
+
+#[derive(Args, Debug)]
+struct FilterArgs {
+    /// Since a time (2026-01-31, 2026-01-31T12:00:00Z), or for so long (24h, 7d)
+    #[arg(long, value_name = "TIME", value_parser = past)]
+    since: Option<Timestamp>,
+    /// Before a time, or until so long ago
+    #[arg(long, value_name = "TIME", value_parser = past)]
+    until: Option<Timestamp>,
+    /// Only of this team
+    #[arg(long)]
+    team: Option<TeamName>,
+    /// Only of this key
+    #[arg(long)]
+    key: Option<KeyId>,
+    /// Only with this strongest action
+    #[arg(long, value_parser = ["alert", "redact", "block"])]
+    action: Option<String>,
+    /// Only with this worst severity
+    #[arg(long, value_parser = ["low", "medium", "high", "critical"])]
+    severity: Option<String>,
+    /// Only with a finding of this category, such as us_ssn
+    #[arg(long)]
+    category: Option<String>,
+}
+
+impl FilterArgs {
+    fn into_filter(self) -> IncidentFilter {
+        let Self { since, until, team, key, action, severity, category } = self;
+        IncidentFilter { since, until, team, key, action, severity, category, before: None }
+    }
+}
+
+pub(super) async fn run(args: IncidentArgs, output: Output) -> anyhow::Result<()> {
+    let store = args.shared.location.open().await?;
+    let done = act(&store, args.verb, output).await;
+    store.close().await;
+    done
+}
+
+async fn act(store: &SqliteStore, verb: IncidentVerb, output: Output) -> anyhow::Result<()> {
+    match verb {
+        IncidentVerb::List { filter, limit } => {
+            list(&store.list_incidents(&filter.into_filter(), limit).await?, output)
+        }
+        IncidentVerb::Show { id } => {
+            let incident = store.get_incident(&id).await?;
+            Ok(output.result(&incident, |incident| fields(&describe(incident)))?)
+        }
+        IncidentVerb::Export { filter, format } => export(store, filter.into_filter(), format).await,
+    }
+}
+
+fn list(incidents: &[Incident], output: Output) -> anyhow::Result<()> {
+    if incidents.is_empty() {
+        output.note("There is no such incident.")?;
+    }
+    let now = Timestamp::now();
+    let row = |incident: &Incident| {
+        [
+            incident.id.clone(),
+            relative(incident.at, now),
+            text(incident.team.as_ref()),
+            text(incident.key.as_ref()),
+            incident.action.clone(),
+            incident.severity.clone(),
+            categories(incident),
+        ]
+    };
+    Ok(output.result(incidents, |incidents| match incidents {
+        [] => String::new(),
+        _ => {
+            let rows: Vec<_> = incidents.iter().map(row).collect();
+            table(["ID", "WHEN", "TEAM", "KEY", "ACTION", "SEVERITY", "FOUND"], &rows)
+        }
+    })?)
+}
+
+fn text(name: Option<&impl ToString>) -> String {
+    name.map(ToString::to_string).unwrap_or_default()
+}
+
+fn categories(incident: &Incident) -> String {
+    let each = incident.findings.iter().map(|finding| format!("{} × {}", finding.category, finding.count));
+    each.collect::<Vec<_>>().join(", ")
+}
+
+fn describe(incident: &Incident) -> Vec<(&'static str, String)> {
+    let mut lines = vec![
+        ("id", incident.id.clone()),
+        ("when", moment(incident.at, Timestamp::now())),
+        ("request", incident.request.to_string()),
+        ("team", text(incident.team.as_ref())),
+        ("key", text(incident.key.as_ref())),
+        ("model", text(incident.model.as_ref())),
+        ("policy", format!("{} ({})", incident.policy, incident.policy_version)),
+        ("action", incident.action.clone()),
+        ("severity", incident.severity.clone()),
+    ];
+    for found in &incident.findings {
+        let places = found.paths.join(", ");
+        let line = format!(
+            "{} × {} in the {}, {}: {places}",
+            found.category, found.count, found.direction, found.action
+        );
+        lines.push(("found", line));
+    }
+    lines
+}
+
+async fn export(store: &SqliteStore, mut filter: IncidentFilter, format: Format) -> anyhow::Result<()> {
+    if matches!(format, Format::Csv) {
+        print(
+            "id,at,request,team,key,model,policy,policy_version,direction,category,severity,action,count,paths\n",
+        )?;
+    }
+    loop {
+        let page = store.list_incidents(&filter, PAGE).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        filter.before = Some(last.id.clone());
+        let mut lines = String::new();
+        for incident in &page {
+            match format {
+                Format::Jsonl => lines.push_str(&(serde_json::to_string(incident)? + "\n")),
+                Format::Csv => lines.push_str(&rows(incident)),
+            }
+        }
+        print(&lines)?;
+    }
+}
+
+fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
+fn rows(incident: &Incident) -> String {
+    let row = |found: &synapse_core::incident::IncidentFinding| {
+        let cells = [
+            incident.id.clone(),
+            incident.at.to_string(),
+            incident.request.to_string(),
+            text(incident.team.as_ref()),
+            text(incident.key.as_ref()),
+            text(incident.model.as_ref()),
+            incident.policy.to_string(),
+            incident.policy_version.clone(),
+            found.direction.clone(),
+            found.category.clone(),
+            found.severity.clone(),
+            found.action.clone(),
+            found.count.to_string(),
+            found.paths.join(" "),
+        ];
+        cells.map(|cell| csv(&cell)).join(",") + "\n"
+    };
+    incident.findings.iter().map(row).collect()
+}
+
+/// A cell after RFC 4180. What a spreadsheet would take for a formula gets an apostrophe.
+fn csv(cell: &str) -> String {
+    let formula = cell.starts_with(['=', '+', '-', '@', '\t', '\r']);
+    let cell = if formula { format!("'{cell}") } else { cell.to_owned() };
+    if cell.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::csv;
+
+    #[test]
+    fn a_cell_is_quoted_where_it_must_be_and_never_a_formula() {
+        for (cell, want) in [
+            ("plain", "plain"),
+            ("a,b", "\"a,b\""),
+            ("say \"x\"", "\"say \"\"x\"\"\""),
+            ("=1+1", "'=1+1"),
+            ("@SUM(A1)", "'@SUM(A1)"),
+            ("-2", "'-2"),
+        ] {
+            assert_eq!(csv(cell), want);
+        }
+    }
+}
