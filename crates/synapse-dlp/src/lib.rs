@@ -2,13 +2,16 @@
 //! disguised, whole or as it streams by. Knows nothing of HTTP, of async, or of the rest of Synapse.
 
 mod custom;
+mod exfiltration;
 mod finding;
 pub mod hit;
 pub mod identifiers;
+mod invisible;
 mod policy;
 mod redact;
 mod scan;
 mod secrets;
+mod view;
 mod window;
 
 pub use custom::{CustomKind, CustomRule, RuleError, exact_hash};

@@ -1,9 +1,15 @@
 //! From detectors' hits to a policy's findings.
 
+use std::{cmp::Reverse, ops::Range};
+
 use crate::{
+    exfiltration,
     finding::{Action, Category, Direction, Finding},
-    identifiers,
+    hit::{Certainty, Hit},
+    identifiers, invisible,
     policy::Policy,
+    secrets,
+    view::{Kind, Survey, Views},
 };
 
 /// What `text` has from byte `left` on.
@@ -15,28 +21,74 @@ pub(crate) fn scan(
     direction: Direction,
     all: bool,
 ) -> Vec<Finding> {
-    let _ = hint;
+    if hint.is_empty() {
+        return find(policy, text, left, direction, all);
+    }
+    // A hint is to what follows as a key is to its value.
+    let behind = hint.len() + 2;
+    let mut found = find(policy, &format!("{hint}: {text}"), behind + left, direction, all);
+    for finding in &mut found {
+        finding.range = finding.range.start - behind..finding.range.end - behind;
+    }
+    found
+}
+
+fn find(policy: &Policy, text: &str, left: usize, direction: Direction, all: bool) -> Vec<Finding> {
+    let survey = Survey::of(text);
     let mut found = Vec::new();
-    identifiers::find(text, &mut |hit| {
-        let finding = policy.judge(Category::built_in(hit.category), hit.certainty, hit.range, direction);
+    let mut add = |category: Category, range: Range<usize>, certainty: Certainty| {
+        let range = range.start.max(left)..range.end;
+        if range.is_empty() || !text.is_char_boundary(range.start) || !text.is_char_boundary(range.end) {
+            return;
+        }
+        let finding = policy.judge(category, certainty, range, direction);
         found.extend(finding.filter(|finding| all || finding.action > Action::Allow));
-    });
-    found.retain(|finding| finding.range.start >= left);
+    };
+    if survey.non_ascii {
+        invisible::find(text, &mut |hit| add(Category::built_in(hit.category), hit.range, hit.certainty));
+    }
+    let views = Views::of(text, &survey);
+    for (view, kind, origin) in views.each() {
+        let survey = if view.len() == text.len() { survey } else { Survey::of(view) };
+        let mut sink = |hit: Hit| {
+            if let Some(range) = origin.source(hit.range) {
+                add(Category::built_in(hit.category), range, hit.certainty);
+            }
+        };
+        if kind != Kind::Joined && survey.may_have_identifiers() {
+            identifiers::find(view, &mut sink);
+        }
+        if survey.may_have_secrets() {
+            secrets::find(view, &mut sink);
+        }
+        if kind == Kind::Plain && survey.brackets && survey.tokens {
+            exfiltration::find(view, &policy.allowed_hosts, &mut sink);
+        }
+    }
     resolve(found)
 }
 
 /// Of findings that overlap, the one with the strongest action stays; then the longest; then the surest.
 fn resolve(mut found: Vec<Finding>) -> Vec<Finding> {
-    found.sort_by_key(|finding| {
-        let rank = (finding.action, finding.range.len(), finding.certainty);
-        (std::cmp::Reverse(rank), finding.range.start)
-    });
-    let mut kept: Vec<Finding> = Vec::new();
+    if found.len() < 2 {
+        return found;
+    }
+    let rank = |finding: &Finding| (finding.action, finding.range.len(), finding.certainty);
+    found.sort_by_key(|finding| (finding.range.start, Reverse(rank(finding))));
+    let mut kept: Vec<Finding> = Vec::with_capacity(found.len());
     for finding in found {
-        if kept.iter().all(|k| finding.range.end <= k.range.start || k.range.end <= finding.range.start) {
-            kept.push(finding);
+        match kept.last() {
+            Some(last) if finding.range.start < last.range.end => {
+                // What it beats goes, as long as that overlaps it; it stays only if it beats all of that.
+                let beaten = kept.iter().rev().take_while(|k| finding.range.start < k.range.end).count();
+                let from = kept.len() - beaten;
+                if kept[from..].iter().all(|k| rank(k) < rank(&finding)) {
+                    kept.truncate(from);
+                    kept.push(finding);
+                }
+            }
+            _ => kept.push(finding),
         }
     }
-    kept.sort_by_key(|finding| finding.range.start);
     kept
 }

@@ -1,0 +1,164 @@
+//! Texts as detectors see them, and the way back to the places in the text that was given.
+//!
+//! A view is made only where something in the text asks for it: most texts are their own only view.
+
+mod decode;
+mod fold;
+mod look_alikes;
+mod spread;
+mod survey;
+
+use std::{borrow::Cow, ops::Range};
+
+pub(crate) use survey::Survey;
+
+/// A stretch of a view, up to where the next one begins.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    /// Where it begins in the view.
+    at: usize,
+    /// Where its source begins.
+    source: usize,
+    /// How long its source is, when the stretch stands for it as a whole; 0 when it is the same text.
+    whole: usize,
+}
+
+/// A text made from another one.
+#[derive(Debug, Default)]
+pub(crate) struct View {
+    pub(crate) text: String,
+    stretches: Vec<Stretch>,
+}
+
+impl View {
+    /// Goes on with `source[range]` as it is.
+    fn keep(&mut self, source: &str, range: Range<usize>) {
+        let Some(text) = source.get(range.clone()).filter(|text| !text.is_empty()) else { return };
+        let at = self.text.len();
+        let goes_on = self
+            .stretches
+            .last()
+            .is_some_and(|last| last.whole == 0 && last.source + (at - last.at) == range.start);
+        if !goes_on {
+            self.stretches.push(Stretch { at, source: range.start, whole: 0 });
+        }
+        self.text.push_str(text);
+    }
+
+    /// Goes on with `text`, which stands for the source's `range` as a whole.
+    fn put(&mut self, text: &str, range: Range<usize>) {
+        if !text.is_empty() {
+            self.stretches.push(Stretch { at: self.text.len(), source: range.start, whole: range.len() });
+            self.text.push_str(text);
+        }
+    }
+
+    /// The stretch that byte `at` is part of.
+    fn stretch(&self, at: usize) -> Option<&Stretch> {
+        self.stretches.get(self.stretches.partition_point(|stretch| stretch.at <= at).checked_sub(1)?)
+    }
+
+    /// What of the source a part of the view stands for.
+    fn source(&self, range: Range<usize>) -> Option<Range<usize>> {
+        let first = self.stretch(range.start)?;
+        let last = self.stretch(range.end.checked_sub(1)?)?;
+        let start = first.source + if first.whole == 0 { range.start - first.at } else { 0 };
+        let end = last.source + if last.whole == 0 { range.end - last.at } else { last.whole };
+        Some(start..end)
+    }
+}
+
+/// What a view is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The text itself, with other forms of the same characters folded.
+    Plain,
+    /// With what was encoded decoded in its place.
+    Decoded,
+    /// With characters moved together that were set apart. Detectors of identifiers do that themselves.
+    Joined,
+}
+
+/// How often what was decoded is decoded again.
+const DEPTH: usize = 3;
+
+/// All views of a text.
+pub(crate) struct Views<'t> {
+    raw: &'t str,
+    made: Vec<(View, Option<usize>, Kind)>,
+    plain: Option<usize>,
+}
+
+impl<'t> Views<'t> {
+    /// Makes those that a text asks for.
+    pub(crate) fn of(raw: &'t str, survey: &Survey) -> Self {
+        let mut views = Self { raw, made: Vec::new(), plain: None };
+        if survey.non_ascii {
+            views.add_plain(fold::fold);
+            if fold::has_look_alikes(views.text(views.plain)) {
+                views.add_plain(look_alikes::fold);
+            }
+        }
+        let plain = views.plain;
+        let mut latest = plain;
+        for _ in 0..DEPTH {
+            let Some(view) = decode::decode(views.text(latest)) else { break };
+            latest = views.add(view, latest, Kind::Decoded);
+        }
+        if let Some(view) = spread::join(views.text(plain)) {
+            views.add(view, plain, Kind::Joined);
+        }
+        views
+    }
+
+    fn add(&mut self, view: View, parent: Option<usize>, kind: Kind) -> Option<usize> {
+        self.made.push((view, parent, kind));
+        Some(self.made.len() - 1)
+    }
+
+    fn add_plain(&mut self, make: fn(&str) -> Option<View>) {
+        if let Some(view) = make(self.text(self.plain)) {
+            self.plain = self.add(view, self.plain, Kind::Plain);
+        }
+    }
+
+    fn text(&self, view: Option<usize>) -> &str {
+        view.and_then(|at| self.made.get(at)).map_or(self.raw, |(view, ..)| &view.text)
+    }
+
+    /// Each view's text, what it is good for, and what leads back from it.
+    pub(crate) fn each(&self) -> impl Iterator<Item = (&str, Kind, Origin<'_>)> {
+        let plain = (self.text(self.plain), Kind::Plain, Origin { views: self, view: self.plain });
+        let others = self.made.iter().enumerate().filter(|(_, (_, _, kind))| *kind != Kind::Plain);
+        let others =
+            others.map(|(at, (view, _, kind))| (&*view.text, *kind, Origin { views: self, view: Some(at) }));
+        std::iter::once(plain).chain(others)
+    }
+}
+
+/// The way from a view back to the text that was given.
+#[derive(Clone, Copy)]
+pub(crate) struct Origin<'v> {
+    views: &'v Views<'v>,
+    view: Option<usize>,
+}
+
+impl Origin<'_> {
+    /// What of the text a part of the view stands for.
+    pub(crate) fn source(&self, mut range: Range<usize>) -> Option<Range<usize>> {
+        let mut view = self.view;
+        while let Some((made, parent, _)) = view.and_then(|at| self.views.made.get(at)) {
+            range = made.source(range)?;
+            view = *parent;
+        }
+        Some(range)
+    }
+}
+
+/// `text` with other forms of the same characters folded: what dictionaries and hashes are compared with.
+pub(crate) fn folded(text: &str) -> Cow<'_, str> {
+    match fold::fold(text) {
+        Some(view) => Cow::Owned(view.text),
+        None => Cow::Borrowed(text),
+    }
+}
