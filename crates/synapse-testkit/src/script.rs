@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -28,15 +29,24 @@ impl Script {
     /// # Panics
     /// When no port is free.
     pub async fn saying(reply: impl Into<Vec<u8>>) -> Self {
+        Self::serving(Some(reply.into())).await
+    }
+
+    /// A server that answers 200 with what each request asks for: its field `say` has a `type` and a `body`.
+    pub async fn obeying() -> Self {
+        Self::serving(None).await
+    }
+
+    async fn serving(reply: Option<Vec<u8>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let calls = Arc::new(AtomicUsize::new(0));
-        let (reply, counted) = (Arc::new(reply.into()), Arc::clone(&calls));
+        let (reply, counted) = (reply.map(Arc::new), Arc::clone(&calls));
         let mut serving = JoinSet::new();
         serving.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(converse(stream, Arc::clone(&reply), Arc::clone(&counted)));
+                connections.spawn(converse(stream, reply.clone(), Arc::clone(&counted)));
             }
         });
         Self { address, calls, _serving: serving }
@@ -64,8 +74,10 @@ impl Script {
     }
 }
 
-async fn converse(mut stream: TcpStream, reply: Arc<Vec<u8>>, calls: Arc<AtomicUsize>) {
-    let Some(is_call) = read_request(&mut stream).await else { return };
+async fn converse(mut stream: TcpStream, reply: Option<Arc<Vec<u8>>>, calls: Arc<AtomicUsize>) {
+    let Some(request) = read_request(&mut stream).await else { return };
+    let is_call = request.starts_with(b"POST");
+    let reply = reply.unwrap_or_else(|| Arc::new(wanted(&request)));
     if is_call {
         calls.fetch_add(1, Ordering::SeqCst);
     }
@@ -76,8 +88,21 @@ async fn converse(mut stream: TcpStream, reply: Arc<Vec<u8>>, calls: Arc<AtomicU
     let _gone = stream.shutdown().await;
 }
 
-/// Reads a request whole; whether it was a POST.
-async fn read_request(stream: &mut TcpStream) -> Option<bool> {
+/// The answer that a request asks for.
+fn wanted(request: &[u8]) -> Vec<u8> {
+    let body = request.windows(4).position(|end| end == b"\r\n\r\n").map_or(0, |at| at + 4);
+    let json: Value = serde_json::from_slice(&request[body..]).unwrap_or_default();
+    let (kind, body) = (json["say"]["type"].as_str(), json["say"]["body"].as_str());
+    let kind = kind.unwrap_or("text/event-stream");
+    format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\nconnection: close\r\n\r\n{}",
+        body.unwrap_or_default()
+    )
+    .into_bytes()
+}
+
+/// Reads a request whole.
+async fn read_request(stream: &mut TcpStream) -> Option<Vec<u8>> {
     let mut read = Vec::new();
     loop {
         let text = String::from_utf8_lossy(&read).to_ascii_lowercase();
@@ -85,7 +110,7 @@ async fn read_request(stream: &mut TcpStream) -> Option<bool> {
             let length = text[..head].lines().find_map(|line| line.strip_prefix("content-length: "));
             let length: usize = length.map_or(Some(0), |digits| digits.trim().parse().ok())?;
             if read.len() >= head + 4 + length {
-                return Some(text.starts_with("post"));
+                return Some(read);
             }
         }
         if stream.read_buf(&mut read).await.ok()? == 0 {

@@ -9,6 +9,7 @@ mod chat;
 mod cli;
 mod disconnects;
 mod discovery;
+mod dlp;
 mod drain;
 mod endpoints;
 mod errors;

@@ -11,7 +11,8 @@ use crate::{
 
 const DONE: &str = "synapse_config_reloads_total";
 
-async fn reloads(gateway: &Gateway, result: &str, count: f64) {
+/// Waits for so many reloads with this result.
+pub(crate) async fn reloads(gateway: &Gateway, result: &str, count: f64) {
     gateway.metric(DONE, &[("result", result)], |so_far| so_far >= count).await;
 }
 
