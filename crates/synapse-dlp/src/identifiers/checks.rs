@@ -72,7 +72,7 @@ pub(super) fn verhoeff(digits: &[u8]) -> bool {
 
 /// Whether there is such a day.
 pub(super) fn is_date(year: u64, month: u64, day: u64) -> bool {
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let days = match month {
         2 => 28 + u64::from(leap),
         4 | 6 | 9 | 11 => 30,

@@ -57,7 +57,7 @@ pub(super) fn told(_: &[u8]) -> Option<Proof> {
 }
 
 fn gb_nhs(d: &[u8]) -> Option<Proof> {
-    when(weighted(d, &[10, 9, 8, 7, 6, 5, 4, 3, 2, 1]) % 11 == 0, Weak)
+    when(weighted(d, &[10, 9, 8, 7, 6, 5, 4, 3, 2, 1]).is_multiple_of(11), Weak)
 }
 
 fn gb_utr(d: &[u8]) -> Option<Proof> {
@@ -66,14 +66,14 @@ fn gb_utr(d: &[u8]) -> Option<Proof> {
 }
 
 fn nl_bsn(d: &[u8]) -> Option<Proof> {
-    when(weighted(d, &[9, 8, 7, 6, 5, 4, 3, 2, 10]) % 11 == 0, Weak)
+    when(weighted(d, &[9, 8, 7, 6, 5, 4, 3, 2, 10]).is_multiple_of(11), Weak)
 }
 
 fn pl_pesel(d: &[u8]) -> Option<Proof> {
     let (year, month, day) = (number(&d[..2]), number(&d[2..4]), number(&d[4..6]));
     let century = [1900, 2000, 2100, 2200, 1800][month as usize / 20];
     let sum = weighted(d, &[1, 3, 7, 9, 1, 3, 7, 9, 1, 3, 1]);
-    when(sum % 10 == 0 && is_date(century + year, month % 20, day), Good)
+    when(sum.is_multiple_of(10) && is_date(century + year, month % 20, day), Good)
 }
 
 fn pl_nip(d: &[u8]) -> Option<Proof> {
@@ -132,8 +132,8 @@ fn no_fnr(d: &[u8]) -> Option<Proof> {
         (900.., 40..) => 1900,
         _ => return None,
     };
-    let first = weighted(d, &[3, 7, 6, 1, 8, 9, 4, 5, 2, 1]) % 11 == 0;
-    let second = weighted(d, &[5, 4, 3, 2, 7, 6, 5, 4, 3, 2, 1]) % 11 == 0;
+    let first = weighted(d, &[3, 7, 6, 1, 8, 9, 4, 5, 2, 1]).is_multiple_of(11);
+    let second = weighted(d, &[5, 4, 3, 2, 7, 6, 5, 4, 3, 2, 1]).is_multiple_of(11);
     let day = if day > 40 { day - 40 } else { day };
     let month = if month > 40 { month - 40 } else { month };
     when(first && second && is_date(century + year, month, day), Strong)
@@ -169,7 +169,7 @@ fn be_nn(d: &[u8]) -> Option<Proof> {
 
 fn ch_ahv(d: &[u8]) -> Option<Proof> {
     let sum = weighted(d, &[1, 3, 1, 3, 1, 3, 1, 3, 1, 3, 1, 3, 1]);
-    when(d.starts_with(b"756") && sum % 10 == 0, Good)
+    when(d.starts_with(b"756") && sum.is_multiple_of(10), Good)
 }
 
 fn cz_rc(d: &[u8]) -> Option<Proof> {

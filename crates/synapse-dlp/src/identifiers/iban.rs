@@ -106,9 +106,6 @@ pub(super) const COUNTRIES: &[Country] = &[
     country(*b"YE", 30, "iban_ye"),
 ];
 
-/// The longest there is.
-pub(super) const LONGEST: usize = 33;
-
 /// The country whose IBANs start as `text` does: its length, and its category.
 pub(super) fn begins(text: &[u8]) -> Option<(usize, &'static str)> {
     let [a, b, c, d, ..] = *text else { return None };

@@ -42,6 +42,9 @@ pub(super) static RULES: &[Mixed] = &[
     Mixed { cat: DeCommercialRegister, shape: "AAA999999", check: de_register, forms: &["9", "3 6"] },
     Mixed { cat: DeCommercialRegister, shape: "AAA9999", check: de_register, forms: &["7", "3 4"] },
     Mixed { cat: MedicalRecord, shape: "AAA9999999", check: mrn, forms: &[] },
+    Mixed { cat: Icd10, shape: "A99", check: told, forms: &[] },
+    Mixed { cat: Icd10, shape: "A99?", check: told, forms: &["3.1"] },
+    Mixed { cat: Icd10, shape: "A99??", check: told, forms: &["3.2"] },
     Mixed { cat: Isin, shape: "AA?????????9", check: isin, forms: &["12"] },
     Mixed { cat: Lei, shape: "??????????????????99", check: lei, forms: &[] },
     Mixed { cat: MedicalRecord, shape: "AAA999999", check: mrn, forms: &[] },
@@ -58,7 +61,7 @@ fn base36(byte: u8) -> u32 {
 fn in_gstin(c: &[u8]) -> Option<Proof> {
     let state = matches!(number(&c[..2]), 1..=38 | 97 | 99);
     let sum: u32 = (0..14).map(|n| base36(c[n]) * (1 + n as u32 % 2)).map(|v| v / 36 + v % 36).sum();
-    when(state && in_pan(&c[2..12]).is_some() && (sum + base36(c[14])) % 36 == 0, Strong)
+    when(state && in_pan(&c[2..12]).is_some() && (sum + base36(c[14])).is_multiple_of(36), Strong)
 }
 
 const SPANISH: &[u8; 23] = b"TRWAGMYFPDXBNJZSQVHLCKE";
@@ -140,7 +143,7 @@ fn mx_curp(c: &[u8]) -> Option<Proof> {
     let (year, month, day) = (number(&c[4..6]), number(&c[6..8]), number(&c[8..10]));
     let sum: u32 = c[..17].iter().zip((2..=18).rev()).map(|(byte, weight)| value(*byte) * weight).sum();
     let real = matches!(c[10], b'H' | b'M' | b'X') && is_recent_date(year, month, day);
-    when(real && (sum + digit(c[17])) % 10 == 0, Strong)
+    when(real && (sum + digit(c[17])).is_multiple_of(10), Strong)
 }
 
 fn gb_nino(c: &[u8]) -> Option<Proof> {

@@ -1,13 +1,19 @@
 //! Identifiers of persons, companies, accounts and machines: where they stand in a normalised text.
 
+mod bic;
 mod cards;
 mod categories;
 mod checks;
 mod context;
+mod crypto;
+mod dates;
 mod documents;
+mod email;
 mod europe;
 mod iban;
+mod keccak;
 mod mixed;
+mod network;
 mod numbers;
 mod phone;
 mod rules;
@@ -25,21 +31,28 @@ pub static CATEGORIES: &[CategoryInfo] = &categories::ALL;
 pub fn find(text: &str, sink: &mut dyn FnMut(Hit)) {
     let bytes = text.as_bytes();
     let mut at = 0;
-    while let Some(digit) = next_digit(bytes, at) {
+    while let Some(digit) = next(bytes, at, |byte| byte.wrapping_sub(b'0') < 10) {
         at = run::runs(text, digit, |run| numbers::look(run, sink));
     }
+    at = 0;
+    while let Some(mark) = next(bytes, at, |byte| matches!(byte, b'@' | b':' | b'-')) {
+        at = match bytes[mark] {
+            b'@' => email::at_sign(text, mark, sink),
+            _ => network::at_mark(text, mark, sink),
+        };
+    }
+    bic::find(text, sink);
 }
 
-/// Where the next digit stands. Looks at many bytes at once.
-fn next_digit(bytes: &[u8], from: usize) -> Option<usize> {
+/// Where the next byte of that kind stands. Looks at many at once.
+fn next(bytes: &[u8], from: usize, is_wanted: impl Fn(u8) -> bool) -> Option<usize> {
     const STEP: usize = 32;
-    let is_digit = |byte: &u8| byte.wrapping_sub(b'0') < 10;
     let mut at = from;
     while let Some(chunk) = bytes.get(at..at + STEP) {
-        if chunk.iter().fold(false, |any, byte| any | is_digit(byte)) {
+        if chunk.iter().fold(false, |any, byte| any | is_wanted(*byte)) {
             break;
         }
         at += STEP;
     }
-    bytes.get(at..)?.iter().position(is_digit).map(|place| at + place)
+    bytes.get(at..)?.iter().position(|byte| is_wanted(*byte)).map(|place| at + place)
 }

@@ -6,9 +6,9 @@ use super::{
     cards,
     categories::Cat::{self, AccountNumber, Iban},
     context::Context,
-    documents, europe, iban, mixed, phone,
+    crypto, dates, documents, europe, iban, mixed, network, phone,
     rules::{Digits, Mixed, Proof, Window},
-    run::{Run, gap},
+    run::{Run, gap, is_glue},
     world,
 };
 use crate::hit::{Certainty, Hit};
@@ -17,32 +17,46 @@ use crate::hit::{Certainty, Hit};
 const LONGEST: usize = 34;
 /// Of those that are digits alone.
 const MOST_DIGITS: usize = 19;
-/// As many characters written as usual are one value, even with more beside them.
-const LONG: usize = 14;
+/// Of those, none is shorter.
+const SHORTEST: usize = 5;
 
 /// A mixed rule with its shape as bits.
+#[derive(Clone, Copy)]
 struct Shaped {
     rule: &'static Mixed,
     digits: u64,
     letters: u64,
 }
 
+/// The mixed rules for values of a length.
+#[derive(Default)]
+struct Kinds {
+    all: Vec<Shaped>,
+    /// Those whose check is enough by itself.
+    checksummed: Vec<Shaped>,
+}
+
 /// Rules by the length of the values.
 struct Tables {
     digits: Vec<Vec<&'static Digits>>,
-    mixed: Vec<Vec<Shaped>>,
+    mixed: Vec<Kinds>,
 }
 
 static TABLES: LazyLock<Tables> = LazyLock::new(|| {
     let mut digits: Vec<Vec<_>> = (0..=LONGEST).map(|_| Vec::new()).collect();
     europe::RULES.iter().chain(world::RULES).for_each(|rule| digits[rule.len].push(rule));
-    let mut mixed: Vec<Vec<_>> = (0..=LONGEST).map(|_| Vec::new()).collect();
+    let mut mixed: Vec<Kinds> = (0..=LONGEST).map(|_| Kinds::default()).collect();
     for rule in mixed::RULES.iter().chain(documents::RULES) {
         let bits = |wanted: u8| {
             let places = rule.shape.bytes().enumerate().filter(|(_, byte)| *byte == wanted);
             places.fold(0, |bits, (place, _)| bits | 1 << place)
         };
-        mixed[rule.shape.len()].push(Shaped { rule, digits: bits(b'9'), letters: bits(b'A') });
+        let shaped = Shaped { rule, digits: bits(b'9'), letters: bits(b'A') };
+        let kinds = &mut mixed[rule.shape.len()];
+        kinds.all.push(shaped);
+        if matches!(rule.cat, Cat::InGstin | Cat::ItCf | Cat::FrNir | Cat::CnRic | Cat::MxCurp | Cat::Lei) {
+            kinds.checksummed.push(shaped);
+        }
     }
     Tables { digits, mixed }
 });
@@ -67,12 +81,22 @@ pub(super) fn look(run: &Run, sink: &mut dyn FnMut(Hit)) {
             break;
         }
         look.iban(start);
-        look.telephone(start, digits);
+        look.word(start);
+        if digits > 0 {
+            look.telephone(start, digits);
+            look.date(start, digits);
+        }
         let mut ends = run.bounds >> (start + 1) << (start + 1) & low_bits(start + LONGEST + 1);
+        let mut window = Window { run, start, end: start + 1, inside: 0 };
+        let (left, _) = window.outside();
+        if is_glue(left) && left != gap::DASH {
+            // Digits that go on before their start are no value; what has letters may have a checksum.
+            ends = ends >> (start + digits + 1) << (start + digits + 1);
+        }
         while ends != 0 {
             let end = ends.trailing_zeros() as usize;
             ends &= ends - 1;
-            let window = Window { run, start, end };
+            window.extend(end);
             if run.range(start, end).end <= run.seen {
                 continue;
             }
@@ -108,7 +132,7 @@ impl Look<'_> {
         if end > run.len || run.bounds >> end & 1 == 0 || run.range(start, end).end <= run.seen {
             return;
         }
-        let window = Window { run, start, end };
+        let window = Window { run, start, end, inside: 0 };
         if iban::is_valid(window.chars()) {
             self.report(category, window, Certainty::Sure);
         }
@@ -123,9 +147,47 @@ impl Look<'_> {
         }
     }
 
+    /// What one word is by itself.
+    fn word(&mut self, start: usize) {
+        let run = self.run;
+        let end = (start + 1..run.len).find(|place| run.gaps[*place] != 0).unwrap_or(run.len);
+        let range = run.range(start, end);
+        if range.len() >= crypto::SHORTEST
+            && range.end > run.seen
+            && let Some((cat, certainty)) = crypto::address(&run.text[range.clone()])
+        {
+            (self.sink)(Hit { category: cat.name(), range, certainty });
+        }
+    }
+
+    fn date(&mut self, start: usize, digits: usize) {
+        let run = self.run;
+        let place = run.place(start);
+        if digits > 4 && run.gaps[start + 1..start + 5].iter().all(|gap| *gap == 0)
+            || is_glue(run.gaps[start])
+        {
+            return;
+        }
+        if let Some((end, certainty)) =
+            dates::date(run.text.as_bytes(), place).filter(|(end, _)| *end > run.seen)
+        {
+            (self.sink)(Hit { category: Cat::Date.name(), range: place..end, certainty });
+        }
+    }
+
+    fn ipv4(&mut self, window: Window) {
+        if let Some((end, certainty)) = network::ipv4(window) {
+            let range = self.run.range(window.start, end);
+            (self.sink)(Hit { category: Cat::IpAddress.name(), range, certainty });
+        }
+    }
+
     fn digits(&mut self, window: Window, rules: &[&Digits]) {
         let chars = window.chars();
-        if chars.len() < 5 || chars.iter().all(|byte| *byte == chars[0]) || window.is_part() {
+        if window.inside & gap::DOT != 0 {
+            self.ipv4(window);
+        }
+        if chars.len() < SHORTEST || !window.may_be() || chars.iter().all(|byte| *byte == chars[0]) {
             return;
         }
         if phone::has_plus(self.run.text, self.run.place(window.start)) {
@@ -134,7 +196,7 @@ impl Look<'_> {
         if let Some(proof) = phone::national(window) {
             self.weigh(window, Cat::Phone, proof, proof != Proof::Told);
         }
-        if window.inside() & gap::PAREN != 0 {
+        if window.inside & gap::PAREN != 0 {
             return;
         }
         for rule in rules {
@@ -150,18 +212,20 @@ impl Look<'_> {
         }
     }
 
-    fn mixed(&mut self, window: Window, rules: &[Shaped]) {
+    fn mixed(&mut self, window: Window, table: &Kinds) {
         let run = self.run;
         let length = window.end - window.start;
+        if length == 12 && window.inside == gap::DOT && network::is_dotted_mac(window) {
+            self.report(Cat::MacAddress.name(), window, Certainty::Likely);
+        }
+        // Where it stands says nothing against what has a checksum.
+        let rules = if window.may_be() { &table.all } else { &table.checksummed };
         let digits = run.digits >> window.start & (low_bits(length) as u64);
         let letters = !digits;
         for Shaped { rule, .. } in rules.iter().filter(|shaped| {
             digits & shaped.digits == shaped.digits && letters & shaped.letters == shaped.letters
         }) {
             if let Some(proof) = (rule.check)(window.chars()) {
-                if proof != Proof::Strong && window.is_part() {
-                    continue;
-                }
                 self.weigh(window, rule.cat, proof, window.has_one_of(rule.forms));
             }
         }
@@ -171,13 +235,10 @@ impl Look<'_> {
     fn weigh(&mut self, window: Window, cat: Cat, proof: Proof, form: bool) {
         let run = self.run;
         let range = run.range(window.start, window.end);
-        let lettered = run.digits >> window.start & (low_bits(window.end - window.start) as u64)
-            != low_bits(window.end - window.start) as u64;
+        let lettered = window.is_lettered();
         let checked = lettered && proof == Proof::Strong;
-        let apart = window.stands_apart();
         // Cards are followed by other numbers, and are long enough to be told from them.
-        let long = form && window.end - window.start >= LONG;
-        if !apart && !checked && !long {
+        if !form && !checked && !window.stands_apart() {
             return;
         }
         let mut spoken = || self.context().speaks_of(cat, &range);
@@ -247,7 +308,7 @@ fn fits(cat: Cat, length: usize) -> bool {
             let tables = &*TABLES;
             length <= LONGEST
                 && (tables.digits[length].iter().any(|rule| rule.cat == cat)
-                    || tables.mixed[length].iter().any(|shaped| shaped.rule.cat == cat))
+                    || tables.mixed[length].all.iter().any(|shaped| shaped.rule.cat == cat))
         }
     }
 }

@@ -43,8 +43,8 @@ pub(super) fn with_signs(text: &str, range: Range<usize>) -> Range<usize> {
 
 /// Whether a plus stands before this place.
 pub(super) fn has_plus(text: &str, place: usize) -> bool {
-    let before = text.as_bytes()[..place].iter().rev().take(3);
-    before.skip_while(|byte| matches!(byte, b' ' | b'(')).next() == Some(&b'+')
+    let mut before = text.as_bytes()[..place].iter().rev().take(3);
+    before.copied().find(|byte| !matches!(byte, b' ' | b'(')) == Some(b'+')
 }
 
 /// Where the international number ends that begins at `start` with this many digits ahead.
@@ -64,7 +64,7 @@ pub(super) fn national(window: Window) -> Option<Proof> {
     if !(7..=15).contains(&d.len()) {
         return None;
     }
-    let inside = window.inside();
+    let inside = window.inside;
     let inner = window.inner();
     let bracketed = inside & PAREN != 0;
     let at = |place: usize, wanted: u8| inner.get(place - 1).is_some_and(|gap| gap & wanted != 0);

@@ -48,7 +48,12 @@ pub(super) struct Window<'a> {
     pub(super) run: &'a Run<'a>,
     pub(super) start: usize,
     pub(super) end: usize,
+    /// Everything that separates its characters.
+    pub(super) inside: u8,
 }
+
+/// As many characters written as usual are one value, even with more beside them.
+const LONG: usize = 14;
 
 impl Window<'_> {
     /// The characters, in upper case.
@@ -61,9 +66,21 @@ impl Window<'_> {
         &self.run.gaps[self.start + 1..self.end]
     }
 
-    /// Everything that separates its characters.
-    pub(super) fn inside(&self) -> u8 {
-        self.inner().iter().fold(0, |all, gap| all | gap)
+    /// Makes it reach further.
+    pub(super) fn extend(&mut self, end: usize) {
+        self.inside |= self.run.gaps[self.end..end].iter().fold(0, |all, gap| all | gap);
+        self.end = end;
+    }
+
+    /// Whether it has a letter.
+    pub(super) fn is_lettered(&self) -> bool {
+        let digits = (!(self.run.digits >> self.start)).trailing_zeros() as usize;
+        digits < self.end - self.start
+    }
+
+    /// Whether it may be a value by where it stands.
+    pub(super) fn may_be(&self) -> bool {
+        !self.is_part() && (self.end - self.start >= LONG || self.stands_apart())
     }
 
     /// What stands before it and behind it; an edge where the neighbour is a word without digits.
@@ -86,7 +103,7 @@ impl Window<'_> {
     /// Whether it stands apart from its neighbours more than its characters from each other.
     pub(super) fn stands_apart(&self) -> bool {
         let (left, right) = self.outside();
-        let inside = self.inside();
+        let inside = self.inside;
         let apart = |outer: u8| {
             outer & gap::EDGE != 0
                 || (outer & gap::NEWLINE != 0 && inside & gap::NEWLINE == 0)
@@ -116,7 +133,7 @@ impl Window<'_> {
                 return false;
             }
         }
-        place + group == self.end - self.start && (place > 0 || self.inside() == 0)
+        place + group == self.end - self.start && (place > 0 || self.inside == 0)
     }
 
     pub(super) fn has_one_of(&self, forms: &[&str]) -> bool {

@@ -201,10 +201,17 @@ impl<'a> Run<'a> {
             let (left, right) = (here - before, after - here);
             let alike = (self.digits >> (here - 1) & 1) == (self.digits >> here & 1);
             let digits = self.digits >> here & 1 == 1;
-            if alike && (left + right == 2 || (digits && left <= 2 && right <= 2)) {
+            let alike = alike || (left + right == 2 && !self.is_english(before) && !self.is_english(here));
+            let even = self.gaps[here] == self.gaps[before] || self.gaps[here] == self.gaps[after];
+            if alike && even && (left + right == 2 || (digits && left <= 2 && right <= 2)) {
                 self.bounds &= !(1 << here);
             }
         }
+    }
+
+    /// Whether the letter there is a word of English.
+    fn is_english(&self, place: usize) -> bool {
+        matches!(self.text.as_bytes()[self.at[place]], b'a' | b'I')
     }
 
     /// Where the characters from `start` to before `end` stand.

@@ -31,7 +31,7 @@ pub(super) static WORDS: &[(&str, bool, &[Cat])] = &[
     ("taxpayer, individual taxpayer", true, &[UsItin]),
     ("ein, fein, employer id, employer identification", true, &[UsEin]),
     ("nhs", true, &[GbNhs]),
-    ("patient, patients", false, &[GbNhs, UsMbi, MedicalRecord, AuMedicare]),
+    ("patient, patients", false, &[GbNhs, UsMbi, AuMedicare]),
     ("utr, self assessment, unique taxpayer", true, &[GbUtr]),
     ("nino, national insurance, ni number", true, &[GbNino]),
     ("aadhaar, aadhar, uidai", true, &[InAadhaar]),

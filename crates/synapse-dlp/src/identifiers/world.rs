@@ -47,6 +47,11 @@ pub(super) static RULES: &[Digits] = &[
     Digits { cat: PhTin, len: 9, check: ph_tin, forms: &["9", "3-3-3"] },
     Digits { cat: PhTin, len: 12, check: ph_tin, forms: &["12", "3-3-3-3"] },
     Digits { cat: Imei, len: 15, check: imei, forms: &["2-6-6-1", "2 6 6 1"] },
+    Digits { cat: MedicalRecord, len: 6, check: told, forms: &[] },
+    Digits { cat: MedicalRecord, len: 7, check: told, forms: &[] },
+    Digits { cat: MedicalRecord, len: 8, check: told, forms: &[] },
+    Digits { cat: MedicalRecord, len: 9, check: told, forms: &[] },
+    Digits { cat: MedicalRecord, len: 10, check: told, forms: &[] },
     Digits { cat: DePostcode, len: 5, check: told, forms: &[] },
 ];
 
@@ -67,7 +72,7 @@ fn us_ein(d: &[u8]) -> Option<Proof> {
 }
 
 fn us_aba(d: &[u8]) -> Option<Proof> {
-    when(weighted(d, &[3, 7, 1, 3, 7, 1, 3, 7, 1]) % 10 == 0, Weak)
+    when(weighted(d, &[3, 7, 1, 3, 7, 1, 3, 7, 1]).is_multiple_of(10), Weak)
 }
 
 /// The sum begins with what the prefix 80840 of cards of health adds.
@@ -103,16 +108,16 @@ fn ca_sin(d: &[u8]) -> Option<Proof> {
 }
 
 fn au_tfn(d: &[u8]) -> Option<Proof> {
-    when(weighted(d, &[1, 4, 3, 7, 5, 8, 6, 9, 10]) % 11 == 0, Weak)
+    when(weighted(d, &[1, 4, 3, 7, 5, 8, 6, 9, 10]).is_multiple_of(11), Weak)
 }
 
 fn au_abn(d: &[u8]) -> Option<Proof> {
     let sum = weighted(d, &[10, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19]);
-    when(d[0] != b'0' && (sum - 10) % 89 == 0, Strong)
+    when(d[0] != b'0' && (sum - 10).is_multiple_of(89), Strong)
 }
 
 fn au_acn(d: &[u8]) -> Option<Proof> {
-    when((weighted(d, &[8, 7, 6, 5, 4, 3, 2, 1]) + digit(d[8])) % 10 == 0, Weak)
+    when((weighted(d, &[8, 7, 6, 5, 4, 3, 2, 1]) + digit(d[8])).is_multiple_of(10), Weak)
 }
 
 fn au_medicare(d: &[u8]) -> Option<Proof> {
@@ -149,7 +154,7 @@ fn kr_frn(d: &[u8]) -> Option<Proof> {
 
 fn kr_brn(d: &[u8]) -> Option<Proof> {
     let sum = weighted(d, &[1, 3, 7, 1, 3, 7, 1, 3, 5, 1]) + digit(d[8]) * 5 / 10;
-    when(number(&d[..3]) > 100 && sum % 10 == 0, Weak)
+    when(number(&d[..3]) > 100 && sum.is_multiple_of(10), Weak)
 }
 
 fn kr_driving(d: &[u8]) -> Option<Proof> {
@@ -170,7 +175,7 @@ pub(super) fn cn_ric(d: &[u8]) -> Option<Proof> {
 
 fn th_pin(d: &[u8]) -> Option<Proof> {
     let check = (11 - weighted(d, &[13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2]) % 11) % 10;
-    when(matches!(d[0], b'1'..=b'8') && check == digit(d[12]), Weak)
+    when(matches!(d[0], b'1'..=b'8') && number(&d[1..3]) < 97 && check == digit(d[12]), Weak)
 }
 
 fn il_id(d: &[u8]) -> Option<Proof> {
