@@ -71,8 +71,8 @@ struct Seam {
     text: Range<usize>,
     /// How much of it belongs to the first.
     first: usize,
-    /// The first's index; the second is the next.
-    piece: usize,
+    /// Their indices.
+    pieces: (usize, usize),
 }
 
 /// The texts of a body.
@@ -115,10 +115,9 @@ impl Document {
                 let is_content = matches!(key, "content" | "text" | "input" | "prompt");
                 if document.add(body, path, raw) && is_content {
                     let this = document.pieces.len() - 1;
-                    if last_content == Some(this.wrapping_sub(1)) {
-                        document.join(this - 1);
+                    if let Some(before) = last_content.replace(this) {
+                        document.join(before, this);
                     }
-                    last_content = Some(this);
                 }
             }
             Item::Key(raw) => {
@@ -182,16 +181,16 @@ impl Document {
     }
 
     /// Two texts that an engine may put together.
-    fn join(&mut self, first: usize) {
+    fn join(&mut self, first: usize, second: usize) {
         let head = &self.buffer[self.pieces[first].text.clone()];
-        let tail = &self.buffer[self.pieces[first + 1].text.clone()];
+        let tail = &self.buffer[self.pieces[second].text.clone()];
         let head = &head[floor(head, head.len().saturating_sub(SEAM))..];
         let tail = &tail[..floor(tail, SEAM)];
         let joined = format!("{BREAK}{head}{tail}");
         let first_len = head.len();
         let start = self.buffer.len() + BREAK.len_utf8();
         self.buffer.push_str(&joined);
-        self.seams.push(Seam { text: start..self.buffer.len(), first: first_len, piece: first });
+        self.seams.push(Seam { text: start..self.buffer.len(), first: first_len, pieces: (first, second) });
     }
 
     /// Searches the texts and says what is to change.
@@ -237,10 +236,11 @@ impl Document {
             let (start, end) = (finding.range.start - seam.text.start, finding.range.end - seam.text.start);
             // What stands in one of the two was found there.
             if start < seam.first && end > seam.first {
-                let first = &self.pieces[seam.piece].text;
+                let first = &self.pieces[seam.pieces.0].text;
                 let offset = first.len() - seam.first;
-                parts.push((seam.piece, Finding { range: start + offset..first.len(), ..finding.clone() }));
-                parts.push((seam.piece + 1, Finding { range: 0..end - seam.first, ..finding.clone() }));
+                parts
+                    .push((seam.pieces.0, Finding { range: start + offset..first.len(), ..finding.clone() }));
+                parts.push((seam.pieces.1, Finding { range: 0..end - seam.first, ..finding.clone() }));
             }
             return;
         }

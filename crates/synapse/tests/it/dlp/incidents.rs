@@ -9,7 +9,7 @@ use crate::start::{gateway, saying, single};
 async fn listed(gateway: &synapse_testkit::Gateway, count: usize) -> Vec<Value> {
     gateway
         .until("incidents are stored", async || {
-            let listed = gateway.cli_json(&["incident", "list", "--json"]).await;
+            let listed = gateway.cli_json(&["incident", "list"]).await;
             let listed = listed.as_array().cloned().unwrap_or_default();
             (listed.len() >= count).then_some(listed)
         })
@@ -79,7 +79,7 @@ async fn incidents_of_the_last_moment_are_stored_before_the_gateway_ends() {
     }
     gateway.terminate();
     assert!(gateway.ended().await.success());
-    assert_eq!(gateway.cli_json(&["incident", "list", "--json"]).await.as_array().map(Vec::len), Some(20));
+    assert_eq!(gateway.cli_json(&["incident", "list"]).await.as_array().map(Vec::len), Some(20));
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ pub(super) fn token() -> String {
 
 /// A policy of this text, which the one key has.
 pub(super) fn under(policy: Value, config: Config) -> Config {
-    config.push("/dlp/policies", named("on_prem", policy))
+    config.set("/dlp/policies", json!([named("on_prem", policy)]))
 }
 
 /// A policy with a name.

@@ -168,7 +168,7 @@ async fn what_is_blocked_reaches_no_engine_and_the_refusal_says_why() {
 #[tokio::test]
 async fn a_request_in_which_nothing_is_found_keeps_its_bytes() {
     let (engine, gateway) = single().await;
-    let body = "{ \"model\":\"m\",\n \"messages\" : [{\"role\":\"user\",\"content\":\"caf\\u00e9 at 12:30\"}], \"seed\": 1.0 }";
+    let body = "{ \"model\":\"m\",\n \"messages\" : [{\"role\":\"user\",\"content\":\"caf\\u00e9 at 12:30\"}], \"temperature\": 1.0 }";
     assert_eq!(gateway.client().post_text("/v1/chat/completions", body).await.status, 200);
     assert_eq!(engine.last_body(), body);
 }
@@ -179,7 +179,10 @@ async fn a_long_prompt_is_searched_to_its_end() {
     let long = "All work and no play makes a dull day. ".repeat(20_000);
     let answer = gateway
         .client()
-        .post("/v1/chat/completions", &saying("m", &format!("{long} my card is {}", card())))
+        .post(
+            "/v1/chat/completions",
+            &with(saying("m", "hi"), json!({"metadata": {"long": format!("{long} my card is {}", card())}})),
+        )
         .await;
     assert_eq!(answer.status, 200);
     let sent = engine.last_body();
@@ -213,8 +216,8 @@ async fn a_changed_policy_is_in_force_for_the_next_request() {
 async fn a_policy_that_cannot_be_used_is_refused_whole() {
     let engine = synapse_testkit::Engine::serving("one", "m").await;
     let gateway = gateway(&Config::with(&[&engine])).await;
-    let wrong =
-        Config::with(&[&engine]).push("/dlp/policies", named("p", json!({"prompt": {"us_snn": "block"}})));
+    let wrong = Config::with(&[&engine])
+        .set("/dlp/policies", json!([named("p", json!({"prompt": {"us_snn": "block"}}))]));
     gateway.reconfigure(&wrong);
     let line = gateway.logs().line("the changed configuration is refused").await;
     assert!(line.contains("us_snn"), "{line}");
