@@ -1,6 +1,9 @@
 //! What a key is bound to besides its models: what its callers may do is decided here, and by nothing
 //! that a request says.
 
+mod change;
+mod check;
+
 use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +15,9 @@ use crate::{
     limits::Limits,
     operation::Operation,
 };
+
+pub use change::{BindingChange, Change, LimitsChange};
+pub use check::Unfit;
 
 /// Everything that a key decides for its callers. What is absent does not bind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +82,17 @@ pub enum Unscannable {
     OnPrem,
     /// The request is refused.
     Block,
+}
+
+impl Unscannable {
+    /// The spelling on the command line and in configuration files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::OnPrem => "on_prem",
+            Self::Block => "block",
+        }
+    }
 }
 
 /// Bounds of what a request may ask of an engine.

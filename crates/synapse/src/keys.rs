@@ -6,10 +6,12 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context;
 use secrecy::ExposeSecret;
 use synapse_core::{
+    binding::Binding,
     config::snapshot::{StaticKey, StaticWorkerKey},
     glob::Glob,
     id::{GroupName, TeamName},
     key::{AdminToken, ApiKey, SecretHash},
+    limits::Limits,
     principal::{KeyState, Principal},
     store::{
         admin_tokens::AdminTokenStore,
@@ -58,7 +60,7 @@ impl KeyKeeper {
         }
         let team = TeamName::from(DEFAULT_TEAM);
         if !self.store.list_teams().await?.iter().any(|known| known.name == team) {
-            self.store.create_team(&team).await?;
+            self.store.create_team(&team, &Limits::default()).await?;
         }
         let key = ApiKey::generate().context("no randomness for a key")?;
         let new = NewKey {
@@ -67,6 +69,7 @@ impl KeyKeeper {
             name: Some("first key".to_owned()),
             models: vec![Glob::new("*")],
             expires_at: None,
+            binding: Binding::default(),
         };
         self.store.create_key(&key, &new).await?;
         self.load().await?;
