@@ -40,6 +40,7 @@ fn example_world() -> World {
         .file("/etc/synapse/tls.crt", PEM)
         .file("/etc/synapse/tls.key", PEM)
         .file("/etc/synapse/lab-ca.pem", PEM)
+        .file("/etc/synapse/ci-prompt.txt", "Be brief.\n")
 }
 
 #[test]

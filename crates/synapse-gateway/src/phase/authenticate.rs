@@ -10,9 +10,7 @@ use jiff::Timestamp;
 use synapse_core::{
     config::snapshot::{Auth, AuthMode},
     error::{Fault, FaultKind},
-    glob::Glob,
-    id::{GroupName, KeyId},
-    principal::{KeyState, KeyTable, Principal},
+    principal::{KeyTable, Principal},
 };
 
 use crate::audit::Record;
@@ -46,7 +44,7 @@ pub fn authenticate(
     record: &mut Record,
 ) -> Result<Authenticated, Fault> {
     if auth.mode == AuthMode::Open {
-        return Ok(Authenticated(anyone()));
+        return Ok(Authenticated(Arc::clone(&auth.open)));
     }
     let principal = keys.authenticate(credential(headers)?, Timestamp::now())?;
     record.actor(|actor| {
@@ -87,23 +85,6 @@ fn credential(headers: &HeaderMap) -> Result<&str, Fault> {
             "No API key was sent. Send it as `Authorization: Bearer <key>` or in the `x-api-key` header.",
         )
     })
-}
-
-/// The caller while `auth.mode` is `open`.
-fn anyone() -> Arc<Principal> {
-    static ANYONE: std::sync::OnceLock<Arc<Principal>> = std::sync::OnceLock::new();
-    Arc::clone(ANYONE.get_or_init(|| {
-        Arc::new(Principal {
-            key: KeyId::from("anonymous"),
-            team: "default".into(),
-            group: GroupName::default(),
-            models: vec![Glob::new("*")],
-            binding: Arc::default(),
-            team_limits: Arc::default(),
-            expires_at: None,
-            state: KeyState::Active,
-        })
-    }))
 }
 
 #[cfg(test)]

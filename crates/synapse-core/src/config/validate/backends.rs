@@ -54,8 +54,7 @@ fn spec(raw: raw::Backend, at: &str, check: &mut Check<'_>) -> Option<BackendSpe
         .map_err(|error| check.report(&format!("{at}/url"), error.to_string()))
         .ok()?;
     let locality = match raw.locality {
-        Some(raw::Locality::OnPrem) => Locality::OnPrem,
-        Some(raw::Locality::Cloud) => Locality::Cloud,
+        Some(written) => written.into(),
         None => Locality::of_host(&url.host),
     };
     if raw.api_key.is_some() && !url.https && locality == Locality::Cloud {
@@ -73,6 +72,15 @@ fn spec(raw: raw::Backend, at: &str, check: &mut Check<'_>) -> Option<BackendSpe
         max_in_flight: raw.max_in_flight,
         ca_file: raw.ca_file.map(Into::into),
     })
+}
+
+impl From<raw::Locality> for Locality {
+    fn from(raw: raw::Locality) -> Self {
+        match raw {
+            raw::Locality::OnPrem => Self::OnPrem,
+            raw::Locality::Cloud => Self::Cloud,
+        }
+    }
 }
 
 const fn kind(raw: raw::EngineType) -> EngineKind {
