@@ -73,7 +73,7 @@ impl BindingChange {
             let known = binding.system_prompt.take();
             binding.system_prompt = text.as_ref().map(|text| match known {
                 Some(same) if same.text == *text => same,
-                _ => Arc::new(SystemPrompt { version: latest_prompt + 1, text: text.clone() }),
+                _ => Arc::new(SystemPrompt::new(latest_prompt + 1, text.as_str())),
             });
         }
         if let Some(unscannable) = self.unscannable {

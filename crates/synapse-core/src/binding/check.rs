@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_refused_prompt_is_not_repeated() {
-        let prompt = SystemPrompt { version: 1, text: "canary".repeat(MAX_PROMPT) };
+        let prompt = SystemPrompt::new(1, "canary".repeat(MAX_PROMPT));
         let refusal = prompt.check().expect_err("a refusal").to_string();
         assert!(!refusal.contains("canary"), "{refusal}");
     }

@@ -229,6 +229,9 @@ pub struct BackendSpec {
     pub api_key: Option<SecretString>,
     /// Whether traffic to it leaves the house.
     pub locality: Locality,
+    /// Whether it may be reached at private addresses only: its name looks like one of the house, but
+    /// nobody has said that it is.
+    pub is_confined: bool,
     /// How long to wait for what.
     pub timeouts: Timeouts,
     /// Requests at once; `None` has no bound of ours.

@@ -132,7 +132,7 @@ pub(crate) async fn every_version_of_a_prompt_can_be_read_up(db: impl Database) 
     let store = db.open().await;
     store.create_team(&"lab".into(), &Limits::default()).await.expect("a team");
     let key = new_key();
-    let prompt = Some(Arc::new(SystemPrompt { version: 9, text: "one".into() }));
+    let prompt = Some(Arc::new(SystemPrompt::new(9, "one")));
     let new = NewKey { binding: Binding { system_prompt: prompt, ..Binding::default() }, ..binding("lab") };
     let made = store.create_key(&key, &new).await.expect("a key");
     assert_eq!(made.binding.system_prompt.as_ref().map(|prompt| prompt.version), Some(1));

@@ -126,9 +126,9 @@ impl KeyStore for SqliteStore {
             .map_err(backend)?;
         let prompt = |row: &SqliteRow| {
             let version = row.try_get("version").map_err(backend)?;
-            let text = row.try_get("text").map_err(backend)?;
+            let text: String = row.try_get("text").map_err(backend)?;
             let created_at = timestamp(row.try_get("created_at").map_err(backend)?)?;
-            Ok(PromptVersion { prompt: SystemPrompt { version, text }, created_at })
+            Ok(PromptVersion { prompt: SystemPrompt::new(version, text), created_at })
         };
         rows.iter().map(prompt).collect()
     }

@@ -53,6 +53,7 @@ fn spec(raw: raw::Backend, at: &str, check: &mut Check<'_>) -> Option<BackendSpe
     let url = BaseUrl::parse(&raw.url?)
         .map_err(|error| check.report(&format!("{at}/url"), error.to_string()))
         .ok()?;
+    let is_confined = raw.locality.is_none() && Locality::of_host(&url.host) == Locality::OnPrem;
     let locality = match raw.locality {
         Some(written) => written.into(),
         None => Locality::of_host(&url.host),
@@ -68,6 +69,7 @@ fn spec(raw: raw::Backend, at: &str, check: &mut Check<'_>) -> Option<BackendSpe
         url,
         api_key: raw.api_key.map(|key| key.0),
         locality,
+        is_confined,
         timeouts: timeouts(raw.timeouts, Timeouts::default()),
         max_in_flight: raw.max_in_flight,
         ca_file: raw.ca_file.map(Into::into),

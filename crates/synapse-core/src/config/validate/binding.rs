@@ -60,7 +60,7 @@ pub(super) fn binding(raw: raw::Binding, at: &str, classes: &Names, check: &mut 
         let unknown = classes.problem_with(name, &pointer, check);
         check.problems.extend(unknown);
     }
-    let prompt = |text: raw::Secret| SystemPrompt { version: 1, text: text.0.expose_secret().to_owned() };
+    let prompt = |text: raw::Secret| SystemPrompt::new(1, text.0.expose_secret());
     let binding = Binding {
         operations: raw.operations.and_then(|names| operations(&names, at, check)),
         system_prompt: raw.system_prompt.map(|text| Arc::new(prompt(text))),
