@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::{
-    id::{BackendId, KeyId, ModelName, RequestId, TeamName},
+    id::{BackendId, ClassName, KeyId, ModelName, RequestId, TeamName},
     incident::Incident,
     operation::Operation,
     usage::Usage,
@@ -67,6 +67,19 @@ pub struct Target {
     pub attempts: u32,
     /// Whether the caller asked for a stream.
     pub stream: bool,
+    /// How sensitive it was, once that is known.
+    pub data_class: Option<ClassName>,
+    /// The system prompt that was put into it.
+    pub prompt: Option<PromptMark>,
+}
+
+/// Which system prompt was in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PromptMark {
+    /// Its version.
+    pub version: u32,
+    /// SHA-256 of its text, in hexadecimal.
+    pub digest: std::sync::Arc<str>,
 }
 
 /// One request, closed.

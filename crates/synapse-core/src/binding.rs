@@ -1,6 +1,9 @@
 //! What a key is bound to besides its models: what its callers may do is decided here, and by nothing
 //! that a request says.
 
+mod change;
+mod check;
+
 use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +15,9 @@ use crate::{
     limits::Limits,
     operation::Operation,
 };
+
+pub use change::{BindingChange, Change, LimitsChange};
+pub use check::Unfit;
 
 /// Everything that a key decides for its callers. What is absent does not bind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,18 +50,43 @@ pub struct Binding {
 
 /// A system prompt. Its text is as secret as a prompt: no log shows it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "Written")]
 pub struct SystemPrompt {
     /// Grows by one with every change.
     pub version: u32,
     /// What engines are told.
     pub text: String,
+    /// Made once: every record names it.
+    #[serde(skip)]
+    digest: Arc<str>,
+}
+
+/// A system prompt as it is stored.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    version: u32,
+    text: String,
+}
+
+impl From<Written> for SystemPrompt {
+    fn from(Written { version, text }: Written) -> Self {
+        Self::new(version, text)
+    }
 }
 
 impl SystemPrompt {
+    /// This text as this version.
+    pub fn new(version: u32, text: impl Into<String>) -> Self {
+        let text = text.into();
+        let digest: String =
+            Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { version, text, digest: digest.into() }
+    }
+
     /// SHA-256 of the text, in hexadecimal: tells in records which prompt was in force.
-    pub fn digest(&self) -> String {
-        Sha256::digest(self.text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    pub fn digest(&self) -> &Arc<str> {
+        &self.digest
     }
 }
 
@@ -76,6 +107,17 @@ pub enum Unscannable {
     OnPrem,
     /// The request is refused.
     Block,
+}
+
+impl Unscannable {
+    /// The spelling on the command line and in configuration files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::OnPrem => "on_prem",
+            Self::Block => "block",
+        }
+    }
 }
 
 /// Bounds of what a request may ask of an engine.

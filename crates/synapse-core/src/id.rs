@@ -107,6 +107,26 @@ impl GroupName {
     }
 }
 
+/// Whether a class or a policy can have this name: short, and in need of no quotes anywhere.
+fn is_plain_word(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+}
+
+impl ClassName {
+    /// Whether a class of data can have this name.
+    pub fn is_well_formed(&self) -> bool {
+        is_plain_word(&self.0)
+    }
+}
+
+impl PolicyName {
+    /// Whether a policy can have this name.
+    pub fn is_well_formed(&self) -> bool {
+        is_plain_word(&self.0)
+    }
+}
+
 /// Whether a name can stand in a header as it is: printable ASCII without spaces at its ends.
 pub(crate) fn fits_header(name: &str) -> bool {
     name.bytes().all(|b| (b' '..=b'~').contains(&b)) && name.trim() == name

@@ -4,6 +4,7 @@
 pub mod audit;
 pub mod binding;
 pub mod config;
+pub mod data_class;
 pub mod error;
 pub mod glob;
 pub mod id;

@@ -13,6 +13,9 @@ use crate::{
     limits::Limits,
 };
 
+/// The team of keys that nobody made a team for.
+pub const DEFAULT_TEAM: &str = "default";
+
 /// A key and what it is bound to.
 #[derive(Clone, Debug)]
 pub struct Principal {
@@ -46,6 +49,25 @@ pub enum KeyState {
 }
 
 impl Principal {
+    /// A key that works without end, for all models, of a team that nobody made.
+    pub fn unlimited(key: KeyId, group: GroupName, binding: Arc<Binding>) -> Self {
+        Self {
+            key,
+            team: DEFAULT_TEAM.into(),
+            group,
+            models: vec![Glob::new("*")],
+            binding,
+            team_limits: Arc::default(),
+            expires_at: None,
+            state: KeyState::Active,
+        }
+    }
+
+    /// Everyone, where nobody is asked for a key.
+    pub fn anonymous(binding: Arc<Binding>) -> Self {
+        Self::unlimited("anonymous".into(), GroupName::default(), binding)
+    }
+
     /// Whether the key may use `model`.
     pub fn allows_model(&self, model: &str) -> bool {
         self.models.iter().any(|glob| glob.matches(model))
@@ -92,6 +114,11 @@ impl KeyTable {
     /// Adds a key of the operator's own spelling (`--api-auth-key`, a LiteLLM master key).
     pub fn insert_fixed(&mut self, principal: Principal, secret: SecretHash) {
         self.fixed.insert(secret, principal.into());
+    }
+
+    /// Every key.
+    pub fn principals(&self) -> impl Iterator<Item = &Arc<Principal>> {
+        self.issued.values().map(|issued| &issued.principal).chain(self.fixed.values())
     }
 
     /// Whether there is any key at all.

@@ -8,8 +8,12 @@ use synapse_core::{audit::Actor, error::Fault, principal::Principal};
 use crate::{
     audit::Record,
     gateway::{Gateway, Live},
-    phase::{authenticate::authenticate, bind::find},
+    phase::{
+        authenticate::authenticate,
+        bind::{find, reach},
+    },
     pipeline,
+    route::reach::Reach,
     stream::body::ReplyBody,
 };
 
@@ -38,23 +42,27 @@ fn run(
 ) -> Result<Response<ReplyBody>, Fault> {
     let live = gateway.live();
     let caller = authenticate(&live.snapshot.auth, &gateway.keys(), headers, record)?;
+    let reach = reach(&live.snapshot.data_classes, &caller.principal().binding, headers)?;
     let body = match wanted {
-        None => list(&live, caller.principal()),
-        Some(id) => one(&live, caller.principal(), id)?,
+        None => list(&live, caller.principal(), &reach),
+        Some(id) => one(&live, caller.principal(), &reach, id)?,
     };
     let mut response = Response::new(ReplyBody::whole(Bytes::from(body.to_string())));
     response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
     Ok(response)
 }
 
-fn list(live: &Live, caller: &Principal) -> Value {
-    let allowed = live.realms.of(&caller.group).catalog.allowed(caller);
+fn list(live: &Live, caller: &Principal, reach: &Reach) -> Value {
+    let allowed = live.realms.of(&caller.group).catalog.allowed(caller, reach);
     let data: Vec<Value> = allowed.map(|(id, fields)| object(id, fields)).collect();
     json!({ "object": "list", "data": data })
 }
 
-fn one(live: &Live, caller: &Principal, id: &str) -> Result<Value, Fault> {
+fn one(live: &Live, caller: &Principal, reach: &Reach, id: &str) -> Result<Value, Fault> {
     let route = find(live, caller, id)?;
+    if !route.candidates.is_empty() && !reach.includes_any_of(&route) {
+        return Err(reach.fault(id));
+    }
     if let Some((id, fields)) =
         live.realms.of(&caller.group).catalog.listing().iter().find(|(known, _)| known == id)
     {

@@ -135,6 +135,7 @@ fn join(
         // By its key's record alone: what a worker says of its engine is not what sensitive requests are
         // trusted to.
         locality: if session.credential().allows_cloud { Locality::Cloud } else { Locality::OnPrem },
+        is_confined: false,
         timeouts: Timeouts::default(),
         max_in_flight: session.capacity(),
         ca_file: None,

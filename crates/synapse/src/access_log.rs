@@ -61,6 +61,9 @@ fn json(record: &RequestRecord) -> Vec<u8> {
     line.text(r#","backend":"#, target.backend.as_ref().map(|b| b.as_str()));
     line.value(r#","attempts":"#, (target.attempts > 0).then_some(target.attempts));
     line.value(r#","stream":"#, target.stream.then_some(true));
+    line.text(r#","data_class":"#, target.data_class.as_ref().map(|class| class.as_str()));
+    line.value(r#","prompt_version":"#, target.prompt.as_ref().map(|prompt| prompt.version));
+    line.text(r#","prompt_sha256":"#, target.prompt.as_ref().map(|prompt| &*prompt.digest));
     line.text(r#","finish_reason":"#, record.finish_reason.as_deref());
     line.value(r#","input_tokens":"#, record.usage.map(|u| u.input_tokens));
     line.value(r#","output_tokens":"#, record.usage.map(|u| u.output_tokens));
@@ -169,6 +172,7 @@ fn pretty(record: &RequestRecord) -> String {
     add("model", target.model.as_ref().map(|v| v as _));
     add("backend", target.backend.as_ref().map(|v| v as _));
     add("attempts", Some(&target.attempts).filter(|n| **n > 1).map(|v| v as _));
+    add("class", target.data_class.as_ref().map(|v| v as _));
     add("key", record.actor.key.as_ref().map(|v| v as _));
     add("output_tokens", record.usage.as_ref().map(|u| &u.output_tokens as _));
     add("duration", Some(&duration));
@@ -181,7 +185,7 @@ fn pretty(record: &RequestRecord) -> String {
 mod tests {
     use serde_json::{Value, json};
     use synapse_core::{
-        audit::{Actor, Outcome, Target},
+        audit::{Actor, Outcome, PromptMark, Target},
         id::RequestId,
         usage::Usage,
     };
@@ -217,7 +221,9 @@ mod tests {
         let mut full = record();
         full.code = Some("some_code");
         full.actor.address = Some("10.0.0.1".parse().expect("an address"));
-        full.target = Target { attempts: 2, stream: true, ..Target::default() };
+        let prompt = Some(PromptMark { version: 3, digest: "ab".into() });
+        full.target = Target { attempts: 2, stream: true, prompt, ..Target::default() };
+        full.target.data_class = Some("sensitive".into());
         full.finish_reason = Some("a \"b\" \\ \n \u{1} \u{7f} é".to_owned());
         full.usage = Some(Usage { input_tokens: 3, output_tokens: 4, cached_tokens: 0 });
         full.first_token = Some(Duration::from_micros(1500));
@@ -250,6 +256,9 @@ mod tests {
                 ("address", json!("10.0.0.1")),
                 ("attempts", json!(2)),
                 ("stream", json!(true)),
+                ("data_class", json!("sensitive")),
+                ("prompt_version", json!(3)),
+                ("prompt_sha256", json!("ab")),
                 ("finish_reason", json!(full.finish_reason)),
                 ("input_tokens", json!(3)),
                 ("output_tokens", json!(4)),

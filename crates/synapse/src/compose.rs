@@ -177,6 +177,7 @@ async fn start_demo() -> anyhow::Result<(Option<TaskGuard>, Extension)> {
         },
         api_key: None,
         locality: Locality::OnPrem,
+        is_confined: false,
         timeouts: Timeouts::default(),
         max_in_flight: None,
         ca_file: None,

@@ -6,11 +6,14 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context;
 use secrecy::ExposeSecret;
 use synapse_core::{
+    binding::Binding,
     config::snapshot::{StaticKey, StaticWorkerKey},
+    data_class::DataClasses,
     glob::Glob,
     id::{GroupName, TeamName},
     key::{AdminToken, ApiKey, SecretHash},
-    principal::{KeyState, Principal},
+    limits::Limits,
+    principal::{DEFAULT_TEAM, KeyTable, Principal},
     store::{
         admin_tokens::AdminTokenStore,
         keys::{KeyStore, NewKey},
@@ -25,8 +28,6 @@ use tokio::sync::Mutex;
 
 /// Between two looks at the store.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// The team of keys that nobody made a team for.
-const DEFAULT_TEAM: &str = "default";
 
 /// Keeps the gateway's keys.
 pub(crate) struct KeyKeeper {
@@ -58,7 +59,7 @@ impl KeyKeeper {
         }
         let team = TeamName::from(DEFAULT_TEAM);
         if !self.store.list_teams().await?.iter().any(|known| known.name == team) {
-            self.store.create_team(&team).await?;
+            self.store.create_team(&team, &Limits::default()).await?;
         }
         let key = ApiKey::generate().context("no randomness for a key")?;
         let new = NewKey {
@@ -67,6 +68,7 @@ impl KeyKeeper {
             name: Some("first key".to_owned()),
             models: vec![Glob::new("*")],
             expires_at: None,
+            binding: Binding::default(),
         };
         self.store.create_key(&key, &new).await?;
         self.load().await?;
@@ -106,7 +108,8 @@ impl KeyKeeper {
     async fn read(&self) -> anyhow::Result<()> {
         let mut table = self.store.load_key_table().await?;
         let mut workers = self.store.load_worker_key_table().await?;
-        let auth = &self.gateway.live().snapshot.auth;
+        let live = self.gateway.live();
+        let auth = &live.snapshot.auth;
         for key in &auth.worker_keys {
             workers.insert(SecretHash::of(key.secret.expose_secret()), worker_key_of(key));
         }
@@ -114,18 +117,11 @@ impl KeyKeeper {
             table.insert_fixed(principal_of(key), SecretHash::of(key.secret.expose_secret()));
         }
         if let Some(key) = &self.passing {
-            let principal = Principal {
-                key: key.id().clone(),
-                team: TeamName::from(DEFAULT_TEAM),
-                group: GroupName::default(),
-                models: vec![Glob::new("*")],
-                binding: Arc::default(),
-                team_limits: Arc::default(),
-                expires_at: None,
-                state: KeyState::Active,
-            };
+            let (id, group) = (key.id().clone(), GroupName::default());
+            let principal = Principal::unlimited(id, group, Arc::default());
             table.insert_issued(principal, vec![(key.hash(), None)]);
         }
+        warn_of_unknown_classes(&table, &live.snapshot.data_classes);
         self.gateway.set_admin_tokens(self.store.load_admin_tokens().await?);
         self.gateway.set_worker_keys(workers);
         self.gateway.set_keys(table);
@@ -158,17 +154,21 @@ impl KeyKeeper {
     }
 }
 
-fn principal_of(key: &StaticKey) -> Principal {
-    Principal {
-        key: key.id.clone(),
-        team: TeamName::from(DEFAULT_TEAM),
-        group: key.group.clone(),
-        models: key.models.clone(),
-        binding: Arc::default(),
-        team_limits: Arc::default(),
-        expires_at: None,
-        state: KeyState::Active,
+/// Keys of the database may name classes that the configuration does not have; they are as sensitive as can be.
+fn warn_of_unknown_classes(table: &KeyTable, classes: &DataClasses) {
+    for principal in table.principals() {
+        if let Some(class) =
+            principal.binding.data_class.as_ref().filter(|name| classes.find(name.as_str()).is_none())
+        {
+            let most = &classes.of(None).1.name;
+            tracing::warn!(key = %principal.key, %class, "the configuration has no such data class; the key's traffic counts as `{most}`");
+        }
     }
+}
+
+fn principal_of(key: &StaticKey) -> Principal {
+    let (id, group, binding) = (key.id.clone(), key.group.clone(), Arc::clone(&key.binding));
+    Principal { models: key.models.clone(), ..Principal::unlimited(id, group, binding) }
 }
 
 fn worker_key_of(key: &StaticWorkerKey) -> WorkerKey {

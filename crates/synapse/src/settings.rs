@@ -1,6 +1,6 @@
 //! Where the gateway's configuration comes from: flags beat the environment, and both beat the file.
 
-use std::{fmt, fs, io, path::PathBuf};
+use std::{fmt, fs, io, path::PathBuf, sync::Arc};
 
 use secrecy::SecretString;
 use synapse_core::{
@@ -99,6 +99,7 @@ impl Settings {
                 secret: secret.clone(),
                 group: GroupName::default(),
                 models: vec![Glob::new("*")],
+                binding: Arc::default(),
             });
         }
         if let Some(secret) = &self.ws_auth_key {

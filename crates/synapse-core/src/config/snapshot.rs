@@ -10,8 +10,11 @@ pub use dlp::{Dlp, DlpAction, DlpMatcher, DlpPolicy, DlpRule, DlpSeverity};
 
 use super::ExternalUrl;
 use crate::{
+    binding::Binding,
+    data_class::DataClasses,
     glob::Glob,
     id::{BackendId, GroupName, KeyId},
+    principal::Principal,
 };
 
 /// Everything that a configuration file says, checked and with defaults filled in.
@@ -25,6 +28,8 @@ pub struct Snapshot {
     pub database_url: Option<SecretString>,
     /// Who may call.
     pub auth: Auth,
+    /// How sensitive traffic can be.
+    pub data_classes: DataClasses,
     /// Engines and providers.
     pub backends: Vec<Arc<BackendSpec>>,
     /// Public model names.
@@ -120,6 +125,8 @@ pub struct Auth {
     pub mode: AuthMode,
     /// Keys of the operator's own spelling, from flags or files; the last one with a secret counts.
     pub static_keys: Vec<StaticKey>,
+    /// Who callers are while nobody is asked for a key.
+    pub open: Arc<Principal>,
     /// The same for workers.
     pub worker_keys: Vec<StaticWorkerKey>,
 }
@@ -144,6 +151,8 @@ pub struct StaticKey {
     pub group: GroupName,
     /// The models it may use.
     pub models: Vec<Glob>,
+    /// What else it decides for its callers.
+    pub binding: Arc<Binding>,
 }
 
 /// A worker's key of the operator's own spelling. It allows no engine outside the house.
@@ -226,6 +235,9 @@ pub struct BackendSpec {
     pub api_key: Option<SecretString>,
     /// Whether traffic to it leaves the house.
     pub locality: Locality,
+    /// Whether it may be reached at private addresses only: its name looks like one of the house, but
+    /// nobody has said that it is.
+    pub is_confined: bool,
     /// How long to wait for what.
     pub timeouts: Timeouts,
     /// Requests at once; `None` has no bound of ours.
@@ -312,6 +324,8 @@ pub struct ModelSpec {
     pub fallbacks: Vec<String>,
     /// Public names to try when a request is too long for this model.
     pub context_fallbacks: Vec<String>,
+    /// Values, in JSON, for parameters that a request leaves open.
+    pub defaults: Arc<[(&'static str, String)]>,
 }
 
 /// A model at a backend.

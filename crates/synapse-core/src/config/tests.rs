@@ -46,6 +46,7 @@ fn example_world() -> World {
             "00000000000000000000000000000000000000000000000000000000000000ff\n",
         )
         .file("/run/secrets/members_hash_key", "k\n")
+        .file("/etc/synapse/ci-prompt.txt", "Be brief.\n")
 }
 
 #[test]

@@ -8,9 +8,11 @@ use serde::Serialize;
 
 use super::{StoreError, check_group, check_name};
 use crate::{
+    binding::{Binding, BindingChange, SystemPrompt},
     glob::Glob,
     id::{GroupName, KeyId, TeamName},
     key::ApiKey,
+    limits::Limits,
     principal::{KeyState, KeyTable, Principal},
 };
 
@@ -37,6 +39,8 @@ pub struct KeyInfo {
     pub disabled: bool,
     /// Until when the secret before the last rotation works.
     pub previous_secret_until: Option<Timestamp>,
+    /// What else it decides for its callers.
+    pub binding: Arc<Binding>,
 }
 
 impl KeyInfo {
@@ -53,8 +57,8 @@ impl KeyInfo {
         }
     }
 
-    /// What the request path makes of this key.
-    pub fn principal(&self, team_disabled: bool) -> Principal {
+    /// What the request path makes of this key, with what is known of its team.
+    pub fn principal(&self, team_disabled: bool, team_limits: Arc<Limits>) -> Principal {
         let state = match self.revoked_at {
             Some(_) => KeyState::Revoked,
             None if self.disabled || team_disabled => KeyState::Disabled,
@@ -65,8 +69,8 @@ impl KeyInfo {
             team: self.team.clone(),
             group: self.group.clone(),
             models: self.models.clone(),
-            binding: Arc::default(),
-            team_limits: Arc::default(),
+            binding: Arc::clone(&self.binding),
+            team_limits,
             expires_at: self.expires_at,
             state,
         }
@@ -86,22 +90,25 @@ pub struct NewKey {
     pub models: Vec<Glob>,
     /// When it stops working.
     pub expires_at: Option<Timestamp>,
+    /// What else it decides for its callers. Its prompt is the first version, whatever it says.
+    pub binding: Binding,
 }
 
 impl NewKey {
-    /// The rules for a key's binding.
+    /// The rules for what a key is bound to.
     ///
     /// # Errors
     /// [`StoreError::Invalid`].
     pub fn check(&self) -> Result<(), StoreError> {
         check_group(&self.group)?;
         self.name.as_deref().map_or(Ok(()), |name| check_name("key", name))?;
-        check_models(&self.models)
+        check_models(&self.models)?;
+        Ok(self.binding.check()?)
     }
 }
 
 /// A change of a key: the outer `None` leaves a field alone, the inner one clears it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct KeyChange {
     /// What it is for.
     pub name: Option<Option<String>>,
@@ -111,14 +118,16 @@ pub struct KeyChange {
     pub expires_at: Option<Option<Timestamp>>,
     /// Whether it is switched off.
     pub disabled: Option<bool>,
+    /// What else it decides for its callers.
+    pub binding: BindingChange,
 }
 
 impl KeyChange {
-    /// `info` as it is after the change.
+    /// `info` as it is after the change. `latest_prompt` is the latest version that its system prompt ever had.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] for a revoked key, [`StoreError::Invalid`] for a value that no key may have.
-    pub fn apply(&self, mut info: KeyInfo) -> Result<KeyInfo, StoreError> {
+    pub fn apply(&self, mut info: KeyInfo, latest_prompt: u32) -> Result<KeyInfo, StoreError> {
         info.check_not_revoked()?;
         if let Some(name) = &self.name {
             name.as_deref().map_or(Ok(()), |name| check_name("key", name))?;
@@ -130,8 +139,21 @@ impl KeyChange {
         }
         info.expires_at = self.expires_at.unwrap_or(info.expires_at);
         info.disabled = self.disabled.unwrap_or(info.disabled);
+        let binding = self.binding.apply(Arc::unwrap_or_clone(info.binding), latest_prompt);
+        binding.check()?;
+        info.binding = Arc::new(binding);
         Ok(info)
     }
+}
+
+/// A system prompt that a key has, or once had.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PromptVersion {
+    /// The prompt.
+    #[serde(flatten)]
+    pub prompt: SystemPrompt,
+    /// Since when it was in force.
+    pub created_at: Timestamp,
 }
 
 fn check_models(models: &[Glob]) -> Result<(), StoreError> {
@@ -157,6 +179,8 @@ pub trait KeyStore: Send + Sync {
     /// Gives the key a new secret (`key` carries the same id); the old one works for `overlap` more,
     /// and anything older no longer, so that a second rotation without overlap leaves one secret.
     async fn rotate_key(&self, key: &ApiKey, overlap: Duration) -> Result<KeyInfo, StoreError>;
+    /// Every system prompt that a key has had, newest first.
+    async fn list_prompts(&self, id: &KeyId) -> Result<Vec<PromptVersion>, StoreError>;
     /// Ends a key for good. Revoking twice keeps the first time.
     async fn revoke_key(&self, id: &KeyId) -> Result<KeyInfo, StoreError>;
     /// Everything the request path needs to know of keys.

@@ -8,7 +8,7 @@ pub mod worker_keys;
 
 use std::error::Error;
 
-use crate::id::GroupName;
+use crate::{binding::Unfit, id::GroupName};
 
 /// A failure of a store.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +48,12 @@ pub enum StoreError {
     /// The store itself failed.
     #[error("the store failed")]
     Backend(#[source] Box<dyn Error + Send + Sync>),
+}
+
+impl From<Unfit> for StoreError {
+    fn from(unfit: Unfit) -> Self {
+        Self::Invalid(unfit.to_string())
+    }
 }
 
 /// The longest name of a team or a key, in characters.

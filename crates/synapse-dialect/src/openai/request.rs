@@ -9,7 +9,10 @@ use synapse_core::{
     operation::Operation,
 };
 
-use super::preferences::{self, Preferences};
+use super::{
+    preferences::{self, Preferences},
+    prompt::is_like,
+};
 use crate::{
     bounded::Count,
     json::{Edits, Element, Inside, Object, quote},
@@ -79,6 +82,10 @@ pub fn read(operation: Operation, body: &[u8]) -> Result<Shape, Fault> {
     let (object, messages) = Object::parse_into(body, inside).map_err(|e| {
         Fault::new(FaultKind::InvalidJson, format!("The request body must be one JSON object: {e}."))
     })?;
+    // Some engines read keys without regard to case, and would see another request than the gateway.
+    if let Some(key) = object.keys().find(|key| is_like(key, &DECISIVE)) {
+        return Err(invalid(key, "is not spelled as the API has it"));
+    }
     let stream = field::<bool>(&object, "stream", "true or false")?.unwrap_or(false);
     if object.get("stream_options").is_some_and(|text| text != "null" && !text.starts_with('{')) {
         return Err(invalid("stream_options", "must be an object"));
@@ -114,6 +121,10 @@ pub fn read(operation: Operation, body: &[u8]) -> Result<Shape, Fault> {
         places: Places::of(&object),
     })
 }
+
+/// The fields that decide a request's way, and what its key allows.
+const DECISIVE: [&str; 8] =
+    ["model", "models", "provider", "messages", "prompt", "input", "instructions", "stream"];
 
 /// Bytes of JSON per token, roughly.
 const BYTES_PER_TOKEN: usize = 4;
@@ -378,6 +389,14 @@ mod tests {
         assert_eq!(count(r#"{"model":"m","prompt":"a"}"#), 1);
         assert_eq!(count(r#"{"model":"m","prompt":["a","b"],"n":2}"#), 4);
         assert_eq!(count(r#"{"model":"m","prompt":[1,2,3],"n":2}"#), 2);
+    }
+
+    #[test]
+    fn a_key_that_only_some_engines_would_know_is_refused() {
+        for key in ["Model", "MESSAGES", "meſſages", "Input"] {
+            let body = CHAT.replace("\"seed\"", &format!("\"{key}\""));
+            assert_eq!(refusal(Operation::Chat, &body), ("invalid_field", key.to_owned()));
+        }
     }
 
     #[test]

@@ -133,6 +133,11 @@ impl Record {
         self.draft.as_deref().map(|d| &d.id)
     }
 
+    /// Where the caller is.
+    pub fn address(&self) -> Option<std::net::IpAddr> {
+        self.draft.as_deref().and_then(|d| d.actor.address)
+    }
+
     /// Who asked; to be filled in.
     pub fn actor(&mut self, fill: impl FnOnce(&mut Actor)) {
         if let Some(draft) = self.draft() {

@@ -7,7 +7,10 @@ use super::{
     probe::{Probe, ProbeError},
     signals::Samples,
 };
-use crate::route::fleet::{ListedModel, Load};
+use crate::route::{
+    fleet::{ListedModel, Load},
+    report::{CLOUD, LOCALITY},
+};
 
 /// The longest name of a model, in bytes.
 const MAX_NAME: usize = 512;
@@ -126,7 +129,12 @@ async fn ollama_models(probe: &Probe) -> Result<Vec<ListedModel>, ProbeError> {
     let list = tags["models"].as_array().ok_or(ProbeError::Shape("no list of models"))?;
     let describe = |object: &Value| {
         let id = object["model"].as_str().or(object["name"].as_str())?;
+        // Some models are only names here for what runs on somebody else's machines.
+        let is_remote = ["remote_host", "remote_model"]
+            .iter()
+            .any(|key| object[key].as_str().is_some_and(|text| !text.is_empty()));
         let fields = fields_of(json!({
+            LOCALITY: is_remote.then_some(CLOUD),
             "object": "model",
             "owned_by": "library",
             "details": object["details"],

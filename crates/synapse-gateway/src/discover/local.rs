@@ -53,6 +53,7 @@ fn spec(port: u16, kind: EngineKind, name: &str) -> BackendSpec {
         url: BaseUrl { https: false, host: "localhost".to_owned(), port, path: String::new() },
         api_key: None,
         locality: Locality::OnPrem,
+        is_confined: true,
         timeouts: Timeouts { connect: PATIENCE, ..Timeouts::default() },
         max_in_flight: None,
         ca_file: None,

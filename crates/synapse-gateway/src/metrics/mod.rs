@@ -114,6 +114,8 @@ pub struct Metrics {
     pub attempts: Family<AttemptLabels, Counter>,
     /// `synapse_fallbacks_total`
     pub fallbacks: Family<FallbackLabels, Counter>,
+    /// `synapse_connections_kept_in_house_total`: not made, as the backend's name leads to a public address
+    pub leads_outside: Family<BackendLabel, Counter>,
     /// `synapse_backend_up`
     pub backend_up: Family<BackendLabel, Gauge>,
     /// `synapse_backend_queue_depth`
@@ -195,6 +197,7 @@ impl Metrics {
             queue_waiting: Family::default(),
             queue_wait: Family::new_with_constructor(seconds),
             shed: Family::default(),
+            leads_outside: Family::default(),
             attempts: Family::default(),
             fallbacks: Family::default(),
             backend_up: Family::default(),
@@ -243,6 +246,11 @@ impl Metrics {
         );
         r.register_with_unit("queue_wait", "Waiting for a place at a backend", s, self.queue_wait.clone());
         r.register("queue_waiting", "Requests waiting for a place at a backend", self.queue_waiting.clone());
+        r.register(
+            "connections_kept_in_house",
+            "Connections not made, as the name of a backend on premises leads to a public address",
+            self.leads_outside.clone(),
+        );
         r.register("shed", "Requests refused for want of a place, by reason", self.shed.clone());
         r.register("tokens", "Tokens as engines reported them", self.tokens.clone());
         r.register("requests_in_flight", "Requests at a backend now", self.in_flight.clone());

@@ -10,9 +10,7 @@ use jiff::Timestamp;
 use synapse_core::{
     config::snapshot::{Auth, AuthMode},
     error::{Fault, FaultKind},
-    glob::Glob,
-    id::{GroupName, KeyId},
-    principal::{KeyState, KeyTable, Principal},
+    principal::{KeyTable, Principal},
 };
 
 use crate::audit::Record;
@@ -46,64 +44,65 @@ pub fn authenticate(
     record: &mut Record,
 ) -> Result<Authenticated, Fault> {
     if auth.mode == AuthMode::Open {
-        return Ok(Authenticated(anyone()));
+        check_network(&auth.open, record)?;
+        return Ok(Authenticated(Arc::clone(&auth.open)));
     }
     let principal = keys.authenticate(credential(headers)?, Timestamp::now())?;
     record.actor(|actor| {
         actor.key = Some(principal.key.clone());
         actor.team = Some(principal.team.clone());
     });
+    check_network(&principal, record)?;
     Ok(Authenticated(principal))
+}
+
+/// May the key be used from where the caller is?
+fn check_network(principal: &Principal, record: &Record) -> Result<(), Fault> {
+    let networks = &principal.binding.networks;
+    let is_within = |ip| networks.iter().any(|network| network.contains(ip));
+    if networks.is_empty() || record.address().is_some_and(is_within) {
+        return Ok(());
+    }
+    let message = "This API key may not be used from your network.";
+    Err(Fault::new(FaultKind::NetworkNotAllowed, message))
+}
+
+/// The tokens that a request carries as `Authorization: Bearer`.
+pub fn bearers(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    headers.get_all(AUTHORIZATION).iter().filter_map(|value| {
+        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    })
+}
+
+/// The one credential among these, empty ones aside; `None` if there is none.
+///
+/// # Errors
+/// `conflicting_credentials` if there are different ones.
+pub fn the_only<T: AsRef<str>>(credentials: impl IntoIterator<Item = T>) -> Result<Option<T>, Fault> {
+    let mut sent = credentials.into_iter().filter(|text| !text.as_ref().is_empty());
+    let first = sent.next();
+    if let Some(first) = &first
+        && sent.any(|other| other.as_ref() != first.as_ref())
+    {
+        let message = "The request carries two different credentials. Send one.";
+        return Err(Fault::new(FaultKind::ConflictingCredentials, message));
+    }
+    Ok(first)
 }
 
 /// The one credential of a request.
 fn credential(headers: &HeaderMap) -> Result<&str, Fault> {
-    let bearer = headers.get_all(AUTHORIZATION).iter().map(|value| {
-        let text = value.to_str().ok()?;
-        let (scheme, token) = text.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
-    });
     let plain = KEY_HEADERS
         .iter()
         .flat_map(|name| headers.get_all(name))
-        .map(|value| value.to_str().ok().map(str::trim));
-    let mut found = None;
-    for credential in bearer.chain(plain) {
-        match (found, credential.filter(|text| !text.is_empty())) {
-            (_, None) => {}
-            (None, some) => found = some,
-            (Some(known), Some(other)) if known == other => {}
-            _ => {
-                return Err(Fault::new(
-                    FaultKind::ConflictingCredentials,
-                    "The request carries two different credentials. Send one.",
-                ));
-            }
-        }
-    }
-    found.ok_or_else(|| {
+        .filter_map(|value| value.to_str().ok().map(str::trim));
+    the_only(bearers(headers).chain(plain))?.ok_or_else(|| {
         Fault::new(
             FaultKind::MissingApiKey,
             "No API key was sent. Send it as `Authorization: Bearer <key>` or in the `x-api-key` header.",
         )
     })
-}
-
-/// The caller while `auth.mode` is `open`.
-fn anyone() -> Arc<Principal> {
-    static ANYONE: std::sync::OnceLock<Arc<Principal>> = std::sync::OnceLock::new();
-    Arc::clone(ANYONE.get_or_init(|| {
-        Arc::new(Principal {
-            key: KeyId::from("anonymous"),
-            team: "default".into(),
-            group: GroupName::default(),
-            models: vec![Glob::new("*")],
-            binding: Arc::default(),
-            team_limits: Arc::default(),
-            expires_at: None,
-            state: KeyState::Active,
-        })
-    }))
 }
 
 #[cfg(test)]

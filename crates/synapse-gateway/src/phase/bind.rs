@@ -1,27 +1,43 @@
-//! What the caller's key allows, and which way the model's name leads.
+//! What the caller's key allows, what it puts into the request, and which way the request may go.
 
 use std::sync::Arc;
 
+use hyper::{HeaderMap, header::HeaderName};
 use synapse_core::{
+    audit::PromptMark,
+    binding::{Binding, Unscannable},
+    config::snapshot::Locality,
+    data_class::DataClasses,
     error::{Fault, FaultKind},
     principal::Principal,
 };
-use synapse_dialect::openai::prefix;
+use synapse_dialect::openai::{
+    binding::{self, Rules},
+    media, prefix,
+};
 
 use super::receive::Call;
-use crate::{audit::Record, gateway::Live, inspect::policies::ON_PREM, route::catalog::Route};
+use crate::{
+    audit::Record,
+    gateway::Live,
+    route::{catalog::Route, reach::Reach},
+};
+
+/// Where a caller may say that a request is more sensitive than its key's.
+const DATA_CLASS: HeaderName = HeaderName::from_static("x-synapse-data-class");
 
 /// A call that its key allows, with the way it is to go.
 pub struct Bound {
     pub(super) call: Call,
     pub(super) route: Arc<Route>,
+    pub(super) reach: Reach,
 }
 
 impl Bound {
     /// The name of the policy for sensitive data.
     pub(super) fn policy(&self) -> &str {
         let named = self.call.caller.principal().binding.dlp_policy.as_ref();
-        named.map_or(ON_PREM, |name| name.as_str())
+        named.unwrap_or(&self.reach.class().dlp_policy).as_str()
     }
 
     /// What all turns of the request's conversation share.
@@ -47,17 +63,126 @@ pub fn find(live: &Live, caller: &Principal, model: &str) -> Result<Arc<Route>, 
     })
 }
 
+/// Where requests of a key may go: by its class, or by a more sensitive one that the request names.
+///
+/// # Errors
+/// `data_class_not_allowed` for a less sensitive class, or an unknown one.
+pub fn reach(classes: &DataClasses, binding: &Binding, headers: &HeaderMap) -> Result<Reach, Fault> {
+    let own = classes.of(binding.data_class.as_ref());
+    let refused = |what: &str| {
+        let message = format!(
+            "{what} Leave the header out for `{}`, or use a key of the class that you mean.",
+            own.1.name
+        );
+        Fault::new(FaultKind::DataClassNotAllowed, message).param("x-synapse-data-class")
+    };
+    let mut highest = own;
+    for value in headers.get_all(DATA_CLASS) {
+        let named = value.to_str().ok().and_then(|name| classes.find(name.trim()));
+        let named = named
+            .ok_or_else(|| refused("The header `x-synapse-data-class` names no class of this gateway."))?;
+        if named.0 < own.0 {
+            return Err(refused("A request cannot be less sensitive than its API key."));
+        }
+        if named.0 > highest.0 {
+            highest = named;
+        }
+    }
+    Ok(Reach::of(Arc::clone(highest.1)))
+}
+
 /// Binds a call to its key.
 ///
 /// # Errors
-/// `model_not_allowed` for a model outside the key's list, whether it exists or not;
-/// `model_not_found` for one that nobody serves.
-pub fn bind(live: &Live, call: Call, record: &mut Record) -> Result<Bound, Fault> {
-    let model = call.shape.model.as_str();
-    let route = find(live, call.caller.principal(), model)?;
+/// `operation_not_allowed`; `model_not_allowed` for a model outside the key's list, whether it exists or not;
+/// `model_not_found` for one that nobody serves; `data_class_not_allowed`, `content_unscannable`, and what of
+/// the request the key does not allow.
+pub fn bind(live: &Live, mut call: Call, record: &mut Record) -> Result<Bound, Fault> {
+    let caller = Arc::clone(call.caller.principal());
+    let binding = &caller.binding;
+    let operation = call.operation;
+    if binding.operations.as_ref().is_some_and(|allowed| !allowed.contains(&operation)) {
+        let message = format!("This API key may not be used for the operation `{}`.", operation.name());
+        return Err(Fault::new(FaultKind::OperationNotAllowed, message));
+    }
+    let mut reach = reach(&live.snapshot.data_classes, binding, &call.headers)?;
+    record.target(|target| target.data_class = Some(reach.class().name.clone()));
+    let route = find(live, &caller, call.shape.model.as_str())?;
     record.target(|target| {
         target.model = Some(route.model.clone());
         target.pattern.clone_from(&route.pattern);
     });
-    Ok(Bound { call, route })
+    keep_unscannable(binding, &call, &mut reach)?;
+    put_in(binding, &route, &mut call, record)?;
+    Ok(Bound { call, route, reach })
+}
+
+/// Looks for what cannot be searched for sensitive data, where that makes a difference.
+fn keep_unscannable(binding: &Binding, call: &Call, reach: &mut Reach) -> Result<(), Fault> {
+    let matters = match binding.unscannable {
+        Unscannable::Allow => false,
+        Unscannable::OnPrem => reach.class().allows(Locality::Cloud),
+        Unscannable::Block => true,
+    };
+    if !matters {
+        return Ok(());
+    }
+    let body = call.body.json().map_or(&b""[..], |body| &body[..]);
+    let Some(place) = media::first(call.operation, body) else { return Ok(()) };
+    if binding.unscannable == Unscannable::Block {
+        let message = format!(
+            "`{place}` cannot be searched for sensitive data, which this API key demands. Leave it out."
+        );
+        return Err(Fault::new(FaultKind::ContentUnscannable, message).param(place));
+    }
+    reach.keep_in_house(place);
+    Ok(())
+}
+
+/// Puts into the request what its key and its model say; one of which nothing is said stays as it is.
+fn put_in(binding: &Binding, route: &Route, call: &mut Call, record: &mut Record) -> Result<(), Fault> {
+    let prompt = binding.system_prompt.as_deref();
+    let rules = Rules {
+        prompt: prompt.map(|prompt| prompt.text.as_str()),
+        caps: &binding.parameters,
+        defaults: &route.defaults,
+    };
+    let Some(body) = call.body.json().filter(|_| !rules.is_empty()) else { return Ok(()) };
+    let edits = binding::bind(call.operation, body, rules)?;
+    call.edit(edits)?;
+    if let Some(prompt) = prompt {
+        let mark = PromptMark { version: prompt.version, digest: Arc::clone(prompt.digest()) };
+        record.target(|target| target.prompt = Some(mark));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn class_of(key: Option<&str>, sent: &[&'static str]) -> Result<String, &'static str> {
+        let binding = Binding { data_class: key.map(Into::into), ..Binding::default() };
+        let headers = sent.iter().map(|name| (DATA_CLASS, name.parse().expect("a value"))).collect();
+        let reach = reach(&DataClasses::default(), &binding, &headers).map_err(|fault| fault.kind.code())?;
+        Ok(reach.class().name.to_string())
+    }
+
+    #[test]
+    fn a_request_may_raise_its_class_and_never_lower_it() {
+        let is = |class: &str| Ok(class.to_owned());
+        let refused = Err("data_class_not_allowed");
+        let open = Some("non_sensitive");
+        assert_eq!(class_of(None, &[]), is("sensitive"));
+        assert_eq!(class_of(open, &[]), is("non_sensitive"));
+        assert_eq!(class_of(open, &["sensitive"]), is("sensitive"));
+        assert_eq!(class_of(open, &["sensitive", "non_sensitive"]), is("sensitive"));
+        for key in [None, Some("sensitive"), Some("no_such_class")] {
+            assert_eq!(class_of(key, &["non_sensitive"]), refused, "{key:?}");
+            assert_eq!(class_of(key, &["sensitive", "non_sensitive"]), refused, "{key:?}");
+        }
+        for odd in ["", "Sensitive", "public", "sensitive,non_sensitive"] {
+            assert_eq!(class_of(open, &[odd]), refused, "{odd}");
+        }
+    }
 }

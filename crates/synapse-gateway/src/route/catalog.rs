@@ -17,6 +17,7 @@ use synapse_core::{
 use super::{
     endpoint::Endpoint,
     fleet::{Fleet, Health, ListedModel},
+    reach::Reach,
 };
 
 /// How long a model that nobody lists any more is remembered.
@@ -57,6 +58,8 @@ pub struct Route {
     pub fallbacks: Vec<String>,
     /// Public names to try when a request is too long for this one.
     pub context_fallbacks: Vec<String>,
+    /// Values, in JSON, for parameters that a request leaves open.
+    pub defaults: Arc<[(&'static str, String)]>,
 }
 
 impl Route {
@@ -73,6 +76,7 @@ impl Route {
             awaited,
             fallbacks,
             context_fallbacks,
+            defaults: Arc::default(),
         }
     }
 
@@ -191,14 +195,14 @@ impl Catalog {
         })
     }
 
-    /// Every listed name that `caller` may use.
+    /// Every listed name that `caller` may use, and that has a place within `reach`.
     pub fn allowed<'c>(
         &'c self,
         caller: &'c Principal,
+        reach: &'c Reach,
     ) -> impl Iterator<Item = &'c (String, Map<String, Value>)> {
-        self.listing
-            .iter()
-            .filter(|(id, _)| self.routes.get(id).is_some_and(|route| route.is_allowed(caller)))
+        let may = |route: &Arc<Route>| route.is_allowed(caller) && reach.includes_any_of(route);
+        self.listing.iter().filter(move |(id, _)| self.routes.get(id).is_some_and(may))
     }
 
     /// Every name that is no pattern, with its object in OpenAI's shape, sorted.
@@ -247,6 +251,7 @@ fn route_of(spec: &ModelSpec, name: &str, captured: &str, fleet: &Fleet) -> Rout
         awaited: false,
         fallbacks: spec.fallbacks.clone(),
         context_fallbacks: spec.context_fallbacks.clone(),
+        defaults: Arc::clone(&spec.defaults),
     }
 }
 

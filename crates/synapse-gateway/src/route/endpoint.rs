@@ -4,17 +4,20 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use synapse_core::{config::snapshot::Breaker as BreakerLimits, operation::Operation};
+use synapse_core::{
+    config::snapshot::{Breaker as BreakerLimits, EngineKind, Locality},
+    operation::Operation,
+};
 
 use super::{
     average::{Average, millis},
     breaker::{Breaker, Pass},
-    fleet::{BackendHandle, Slot},
+    fleet::{BackendHandle, ListedModel, Slot},
 };
 
 /// Latencies older than this say nothing.
@@ -35,6 +38,8 @@ pub struct Endpoint {
     /// From the attempt's begin to the end of a plain reply.
     whole: Average,
     residency: AtomicU8,
+    /// Whether the engine says that it passes this model's requests on to somebody else.
+    passed_on: AtomicBool,
     last_turn: AtomicUsize,
     /// By operation: until when the engine is taken not to offer it, in [`millis`]; 0 is never.
     lacking: [AtomicU64; Operation::ALL.len()],
@@ -82,6 +87,7 @@ impl Endpoint {
             first_token: Average::of_the_last(LATELY),
             whole: Average::of_the_last(LATELY),
             residency: AtomicU8::new(Residency::Unknown as u8),
+            passed_on: AtomicBool::new(false),
             last_turn: AtomicUsize::new(0),
             lacking: Default::default(),
         }
@@ -99,6 +105,29 @@ impl Endpoint {
     /// Notes what the engine says of the model.
     pub fn set_residency(&self, residency: Residency) {
         self.residency.store(residency as u8, Ordering::Relaxed);
+    }
+
+    /// Where requests for this model end up.
+    pub fn locality(&self) -> Locality {
+        let spec = &self.backend.spec;
+        // Ollama names what it runs elsewhere so; it may be asked for before its list was read.
+        let is_named_so = || {
+            spec.kind == EngineKind::Ollama
+                && (self.model.ends_with("-cloud") || self.model.ends_with(":cloud"))
+        };
+        if self.passed_on.load(Ordering::Relaxed) || is_named_so() { Locality::Cloud } else { spec.locality }
+    }
+
+    /// Notes what the backend's list says of the model. One that has vanished from it stays where it was.
+    pub(super) fn note_listed(&self, listed: Option<&ListedModel>) {
+        self.set_residency(match listed.and_then(|model| model.loaded) {
+            None => Residency::Unknown,
+            Some(true) => Residency::Warm,
+            Some(false) => Residency::Cold,
+        });
+        if let Some(model) = listed {
+            self.passed_on.store(model.is_passed_on(), Ordering::Relaxed);
+        }
     }
 
     /// When it was last chosen, on a clock that counts choices.

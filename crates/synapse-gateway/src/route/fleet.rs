@@ -22,7 +22,7 @@ pub use super::report::{Health, ListedModel, Load};
 use super::{
     admission::Line,
     average::{Average, millis},
-    endpoint::{Endpoint, Residency},
+    endpoint::Endpoint,
 };
 use crate::{
     backend::Backend,
@@ -170,10 +170,10 @@ impl BackendHandle {
             self.models.store(Arc::new(models));
         }
         let models = self.models.load();
-        let loaded: HashMap<&str, Option<bool>> =
-            models.iter().map(|model| (model.id.as_str(), model.loaded)).collect();
+        let listed: HashMap<&str, &ListedModel> =
+            models.iter().map(|model| (model.id.as_str(), model)).collect();
         for endpoint in self.endpoints() {
-            endpoint.set_residency(residency(loaded.get(&*endpoint.model).copied().flatten()));
+            endpoint.note_listed(listed.get(&*endpoint.model).copied());
         }
         changed || first
     }
@@ -345,7 +345,7 @@ impl BackendHandle {
             return Arc::clone(endpoint);
         }
         let endpoint = Arc::new(Endpoint::new(Arc::clone(self), model.into()));
-        endpoint.set_residency(self.residency(model));
+        endpoint.note_listed(self.models.load().iter().find(|listed| listed.id == model));
         // Behind a pattern (`openai/*`) callers choose the names: beyond the bound, what they make up is
         // not kept. Nor is anything kept once the backend has left the fleet: it would keep itself.
         if endpoints.len() >= MAX_ENDPOINTS || self.retired.load(Ordering::Relaxed) {
@@ -353,13 +353,6 @@ impl BackendHandle {
         }
         endpoints.insert(model.to_owned(), Arc::clone(&endpoint));
         endpoint
-    }
-
-    /// Whether a model is in memory here, as its list says.
-    fn residency(&self, model: &str) -> Residency {
-        residency(
-            self.models.load().iter().find(|listed| listed.id == model).and_then(|listed| listed.loaded),
-        )
     }
 
     /// Every endpoint so far.
@@ -400,15 +393,6 @@ impl BackendHandle {
         // finds it.
         self.with_line(Line::dissolve);
         self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-}
-
-/// What it means whether an engine says that a model is loaded.
-const fn residency(loaded: Option<bool>) -> Residency {
-    match loaded {
-        None => Residency::Unknown,
-        Some(true) => Residency::Warm,
-        Some(false) => Residency::Cold,
     }
 }
 

@@ -11,8 +11,9 @@ pub mod endpoint;
 pub mod fleet;
 pub mod paths;
 pub mod plan;
+pub mod reach;
 pub mod realm;
-mod report;
+pub(crate) mod report;
 mod standing;
 mod strategy;
 #[cfg(test)]

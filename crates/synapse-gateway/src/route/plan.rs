@@ -19,6 +19,7 @@ use super::{
     catalog::{Candidate, Route},
     endpoint::{Demand, Endpoint, Refused},
     fleet::BackendHandle,
+    reach::Reach,
     standing::Standing,
     strategy::Picker,
 };
@@ -49,6 +50,7 @@ const MAX_LOST_RACES: u32 = 16;
 pub struct Plan {
     live: Arc<Live>,
     caller: Arc<Principal>,
+    reach: Reach,
     preferences: Option<Box<Preferences>>,
     picker: Picker,
     routes: Vec<Arc<Route>>,
@@ -66,12 +68,13 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan for `route` and those of its fallbacks that the caller may use. `fingerprint` names
-    /// the conversation, where it matters.
+    /// The plan for `route` and those of its fallbacks that the caller may use, within `reach`.
+    /// `fingerprint` names the conversation, where it matters.
     pub fn new(
         live: Arc<Live>,
         route: Arc<Route>,
         caller: Arc<Principal>,
+        reach: Reach,
         preferences: Option<Box<Preferences>>,
         demand: Demand,
         fingerprint: Option<u64>,
@@ -86,6 +89,7 @@ impl Plan {
         Self {
             live,
             caller,
+            reach,
             preferences,
             picker,
             routes: vec![route],
@@ -145,7 +149,8 @@ impl Plan {
     /// A place at this endpoint was waited for and is had now.
     pub fn admitted(&mut self, endpoint: &Arc<Endpoint>) -> Option<Choice> {
         let route = Arc::clone(self.routes.first()?);
-        let candidate = route.candidates.iter().find(|c| Arc::ptr_eq(&c.endpoint, endpoint))?.clone();
+        let is_it = |c: &&Candidate| Arc::ptr_eq(&c.endpoint, endpoint) && self.reach.includes(&c.endpoint);
+        let candidate = route.candidates.iter().find(is_it)?.clone();
         Some(self.take(route, candidate))
     }
 
@@ -218,11 +223,12 @@ impl Plan {
         Choice { route, candidate }
     }
 
-    /// Whether it is still to be tried, and the caller has nothing against it.
+    /// Whether it is still to be tried, the request may go there, and the caller has nothing against it.
     fn is_open_to(&self, candidate: &Candidate) -> bool {
         let endpoint = &candidate.endpoint;
         let wanted = self.preferences.as_ref().is_none_or(|w| w.allow(endpoint.backend.id().as_str()));
         wanted
+            && self.reach.includes(endpoint)
             && !self.tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint))
             && !self.unreachable.iter().any(|backend| Arc::ptr_eq(backend, &endpoint.backend))
     }
@@ -296,6 +302,7 @@ impl Plan {
                     "Every backend of the model `{model}` has failed lately and is left alone for a while."
                 ),
             ),
+            None if self.is_out_of_reach() => return self.reach.fault(model),
             None if self.has_unwanted() => {
                 return Fault::new(
                     FaultKind::InvalidField,
@@ -309,6 +316,12 @@ impl Plan {
             ),
         }
         .retry_after(wait)
+    }
+
+    /// Whether there are backends, but none that the request may go to.
+    fn is_out_of_reach(&self) -> bool {
+        self.routes.iter().any(|route| !route.candidates.is_empty())
+            && !self.routes.iter().any(|route| self.reach.includes_any_of(route))
     }
 
     /// Whether there are backends that the caller does not want.

@@ -36,6 +36,18 @@ pub struct ListedModel {
     pub loaded: Option<bool>,
 }
 
+/// The field by which a list says where a model runs.
+pub(crate) const LOCALITY: &str = "locality";
+/// Its value for a model that does not run at its backend, but somewhere outside.
+pub(crate) const CLOUD: &str = "cloud";
+
+impl ListedModel {
+    /// Whether its backend passes its requests on to somebody outside the house.
+    pub(super) fn is_passed_on(&self) -> bool {
+        self.fields.get(LOCALITY).is_some_and(|place| place == CLOUD)
+    }
+}
+
 /// An engine's own view of its load.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Load {

@@ -45,6 +45,7 @@ pub(super) fn backend(name: &str, max_in_flight: Option<u32>) -> Arc<BackendHand
         url,
         api_key: None,
         locality: Locality::OnPrem,
+        is_confined: false,
         timeouts: Timeouts::default(),
         max_in_flight,
         ca_file: None,

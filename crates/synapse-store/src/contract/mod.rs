@@ -1,6 +1,7 @@
 //! What every implementation of the stores promises, as one suite of tests that runs against each of them.
 
 mod admin_tokens;
+mod bindings;
 mod incidents;
 mod worker_keys;
 
@@ -8,21 +9,24 @@ use std::{collections::HashSet, time::Duration};
 
 use jiff::Timestamp;
 use synapse_core::{
+    binding::Binding,
     glob::Glob,
     id::{GroupName, KeyId, TeamName},
     key::ApiKey,
+    limits::Limits,
     principal::KeyTable,
     store::{
         StoreError,
         admin_tokens::AdminTokenStore,
         incidents::IncidentStore,
         keys::{KeyChange, KeyInfo, KeyStore, NewKey},
-        teams::TeamStore,
+        teams::{TeamChange, TeamStore},
         worker_keys::WorkerKeyStore,
     },
 };
 
 pub(crate) use admin_tokens::*;
+pub(crate) use bindings::*;
 pub(crate) use incidents::*;
 pub(crate) use worker_keys::*;
 
@@ -59,6 +63,11 @@ macro_rules! store_contract {
             a_change_is_seen_by_others_at_once,
             writers_on_two_connections_lose_nothing,
             what_was_stored_is_there_after_reopening,
+            every_field_of_a_binding_can_be_set_changed_and_cleared_by_itself,
+            a_binding_that_breaks_the_rules_is_refused_and_nothing_changes,
+            every_version_of_a_prompt_can_be_read_up,
+            the_request_path_sees_what_a_key_and_its_team_are_bound_to,
+            a_teams_limits_can_be_set_changed_and_cleared,
             a_good_admin_token_is_in_the_table_until_it_is_revoked,
             a_wrong_admin_token_is_refused,
             a_new_worker_key_reads_back_as_it_was_made,
@@ -100,12 +109,17 @@ fn binding(team: &str) -> NewKey {
         name: None,
         models: vec![Glob::new("*")],
         expires_at: None,
+        binding: Binding::default(),
     }
+}
+
+fn switched(disabled: bool) -> TeamChange {
+    TeamChange { disabled: Some(disabled), ..TeamChange::default() }
 }
 
 /// A team `lab` and a key of it.
 async fn lab_key(store: &(impl TeamStore + KeyStore)) -> ApiKey {
-    store.create_team(&"lab".into()).await.expect("a team");
+    store.create_team(&"lab".into(), &Limits::default()).await.expect("a team");
     let key = new_key();
     store.create_key(&key, &binding("lab")).await.expect("a key");
     key
@@ -119,8 +133,8 @@ pub(crate) async fn a_new_team_is_found_by_name_and_in_the_list(db: impl Databas
     let store = db.open().await;
     assert!(store.list_teams().await.expect("teams").is_empty());
     let before = Timestamp::now() - Duration::from_millis(1);
-    let zoo = store.create_team(&"zoo".into()).await.expect("a team");
-    let lab = store.create_team(&"lab".into()).await.expect("a team");
+    let zoo = store.create_team(&"zoo".into(), &Limits::default()).await.expect("a team");
+    let lab = store.create_team(&"lab".into(), &Limits::default()).await.expect("a team");
     assert!(lab.created_at > before && lab.created_at <= Timestamp::now() && !lab.disabled);
     assert_eq!(store.get_team(&lab.name).await.expect("the team"), lab);
     assert_eq!(store.list_teams().await.expect("teams"), [lab, zoo]);
@@ -128,17 +142,17 @@ pub(crate) async fn a_new_team_is_found_by_name_and_in_the_list(db: impl Databas
 
 pub(crate) async fn a_taken_team_name_is_refused(db: impl Database) {
     let store = db.open().await;
-    let first = store.create_team(&"lab".into()).await.expect("a team");
-    let refusal = store.create_team(&"lab".into()).await.expect_err("a refusal");
+    let first = store.create_team(&"lab".into(), &Limits::default()).await.expect("a team");
+    let refusal = store.create_team(&"lab".into(), &Limits::default()).await.expect_err("a refusal");
     assert_eq!(refusal.to_string(), "there is already a team named lab");
     assert_eq!(store.list_teams().await.expect("teams"), [first]);
 }
 
 pub(crate) async fn a_team_is_switched_off_and_on_again(db: impl Database) {
     let store = db.open().await;
-    let lab = store.create_team(&"lab".into()).await.expect("a team");
+    let lab = store.create_team(&"lab".into(), &Limits::default()).await.expect("a team");
     for disabled in [true, true, false] {
-        let changed = store.set_team_disabled(&lab.name, disabled).await.expect("the team");
+        let changed = store.update_team(&lab.name, &switched(disabled)).await.expect("the team");
         assert_eq!(changed.disabled, disabled);
         assert_eq!(store.get_team(&lab.name).await.expect("the team"), changed);
     }
@@ -149,7 +163,7 @@ pub(crate) async fn what_does_not_exist_is_not_found(db: impl Database) {
     let (team, id, key) = (TeamName::from("nobody"), KeyId::from("nothing"), new_key());
     let refusals = [
         store.get_team(&team).await.expect_err("a refusal"),
-        store.set_team_disabled(&team, true).await.expect_err("a refusal"),
+        store.update_team(&team, &switched(true)).await.expect_err("a refusal"),
         store.get_key(&id).await.expect_err("a refusal"),
         store.update_key(&id, &KeyChange::default()).await.expect_err("a refusal"),
         store.revoke_key(&id).await.expect_err("a refusal"),
@@ -172,7 +186,7 @@ pub(crate) async fn a_name_that_breaks_the_rules_is_refused(db: impl Database) {
     for bad in ["", " lab", "a\nb", "a\0b"] {
         let change = KeyChange { name: Some(Some(bad.into())), ..KeyChange::default() };
         let refusals = [
-            store.create_team(&bad.into()).await.expect_err("a refusal"),
+            store.create_team(&bad.into(), &Limits::default()).await.expect_err("a refusal"),
             store.update_key(key.id(), &change).await.expect_err("a refusal"),
             store
                 .create_key(&new_key(), &NewKey { name: Some(bad.into()), ..binding("lab") })
@@ -189,7 +203,7 @@ pub(crate) async fn any_text_is_stored_as_it_is(db: impl Database) {
     let store = db.open().await;
     let texts = ["'; DROP TABLE keys; --", "\" OR 1=1 --", "研究室 🧪", "ß\u{301}", "%_*?$1", "NULL", "\\"];
     for text in texts {
-        let team = store.create_team(&text.into()).await.expect("a team");
+        let team = store.create_team(&text.into(), &Limits::default()).await.expect("a team");
         let new = NewKey { name: Some(text.into()), models: vec![Glob::new(text)], ..binding(text) };
         let made = store.create_key(&new_key(), &new).await.expect("a key");
         assert_eq!(store.get_team(&text.into()).await.expect("the team"), team);
@@ -204,7 +218,7 @@ pub(crate) async fn any_text_is_stored_as_it_is(db: impl Database) {
 
 pub(crate) async fn a_new_key_reads_back_as_it_was_made(db: impl Database) {
     let store = db.open().await;
-    store.create_team(&"lab".into()).await.expect("a team");
+    store.create_team(&"lab".into(), &Limits::default()).await.expect("a team");
     let key = new_key();
     let expires_at = Timestamp::from_microsecond(1_900_000_000_123_456).expect("a time");
     let new = NewKey {
@@ -213,6 +227,7 @@ pub(crate) async fn a_new_key_reads_back_as_it_was_made(db: impl Database) {
         name: Some("nightly batch".into()),
         models: vec![Glob::new("llama*"), Glob::new("org/qwen-*")],
         expires_at: Some(expires_at),
+        binding: Binding { data_class: Some("secret".into()), ..Binding::default() },
     };
     let made = store.create_key(&key, &new).await.expect("a key");
     let expected = KeyInfo {
@@ -226,6 +241,7 @@ pub(crate) async fn a_new_key_reads_back_as_it_was_made(db: impl Database) {
         revoked_at: None,
         disabled: false,
         previous_secret_until: None,
+        binding: new.binding.into(),
     };
     assert_eq!(made, expected);
     assert_eq!(store.get_key(key.id()).await.expect("the key"), expected);
@@ -256,7 +272,7 @@ pub(crate) async fn keys_are_listed_newest_first_and_by_team(db: impl Database) 
     let store = db.open().await;
     let mut made = Vec::new();
     for team in ["lab", "zoo"] {
-        store.create_team(&team.into()).await.expect("a team");
+        store.create_team(&team.into(), &Limits::default()).await.expect("a team");
         for _ in 0..3 {
             made.insert(0, store.create_key(&new_key(), &binding(team)).await.expect("a key"));
         }
@@ -317,11 +333,11 @@ pub(crate) async fn a_stored_key_opens_with_its_secret_alone(db: impl Database) 
 pub(crate) async fn a_disabled_team_disables_its_keys_and_no_others(db: impl Database) {
     let store = db.open().await;
     let lab = lab_key(&store).await;
-    store.create_team(&"zoo".into()).await.expect("a team");
+    store.create_team(&"zoo".into(), &Limits::default()).await.expect("a team");
     let zoo = new_key();
     store.create_key(&zoo, &binding("zoo")).await.expect("a key");
     for (disabled, expected) in [(true, "key_disabled"), (false, "ok")] {
-        store.set_team_disabled(&"lab".into(), disabled).await.expect("the team");
+        store.update_team(&"lab".into(), &switched(disabled)).await.expect("the team");
         let table = store.load_key_table().await.expect("a table");
         assert_eq!(outcome(&table, &lab, Timestamp::now()), expected);
         assert_eq!(outcome(&table, &zoo, Timestamp::now()), "ok");
@@ -388,8 +404,8 @@ pub(crate) async fn every_change_moves_the_mark_of_everyone(db: impl Database) {
     let renewed = ApiKey::generate_for(key.id()).expect("randomness");
     for step in 0..5 {
         match step {
-            0 => drop(writer.create_team(&"zoo".into()).await.expect("a team")),
-            1 => drop(writer.set_team_disabled(&"zoo".into(), true).await.expect("the team")),
+            0 => drop(writer.create_team(&"zoo".into(), &Limits::default()).await.expect("a team")),
+            1 => drop(writer.update_team(&"zoo".into(), &switched(true)).await.expect("the team")),
             2 => drop(writer.update_key(key.id(), &disable).await.expect("the key")),
             3 => drop(writer.rotate_key(&renewed, HOUR).await.expect("the key")),
             _ => drop(writer.revoke_key(key.id()).await.expect("the key")),
@@ -407,7 +423,7 @@ pub(crate) async fn reading_leaves_the_mark_alone(db: impl Database) {
     store.list_teams().await.expect("teams");
     other.get_key(key.id()).await.expect("the key");
     store.load_key_table().await.expect("a table");
-    other.create_team(&"lab".into()).await.expect_err("a refusal");
+    other.create_team(&"lab".into(), &Limits::default()).await.expect_err("a refusal");
     assert_eq!(store.change_mark().await.expect("a mark"), mark);
 }
 
@@ -433,7 +449,7 @@ pub(crate) async fn writers_on_two_connections_lose_nothing(db: impl Database) {
         made
     }
     let (gateway, command_line) = (db.open().await, db.open().await);
-    gateway.create_team(&"lab".into()).await.expect("a team");
+    gateway.create_team(&"lab".into(), &Limits::default()).await.expect("a team");
     let (a, b, c) = tokio::join!(write_keys(&gateway), write_keys(&gateway), write_keys(&command_line));
     let made: HashSet<KeyId> = [a, b, c].concat().into_iter().collect();
     let listed = command_line.list_keys(None).await.expect("keys");

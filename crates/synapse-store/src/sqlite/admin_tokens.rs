@@ -1,7 +1,7 @@
 //! Administrators' tokens in SQLite.
 
 use async_trait::async_trait;
-use sqlx::{Executor, Row, Sqlite, sqlite::SqliteRow};
+use sqlx::{Row, sqlite::SqliteRow};
 use synapse_core::{
     id::KeyId,
     key::AdminToken,
@@ -11,9 +11,9 @@ use synapse_core::{
     },
 };
 
-use super::{SqliteStore, backend, hash, moment, not_found, now, timestamp};
+use super::{Issued, SqliteStore, backend, hash, moment, now, taken, timestamp};
 
-const KIND: &str = "administrator's token";
+const TOKENS: Issued = Issued { table: "admin_tokens", kind: "administrator's token" };
 
 #[async_trait]
 impl AdminTokenStore for SqliteStore {
@@ -31,13 +31,8 @@ impl AdminTokenStore for SqliteStore {
             .bind(&token.hash().as_bytes()[..])
             .execute(&mut *tx)
             .await
-            .map_err(|error| match error.as_database_error() {
-                Some(cause) if cause.is_unique_violation() => {
-                    StoreError::AlreadyExists { kind: KIND, name: token.id().to_string() }
-                }
-                _ => backend(error),
-            })?;
-        let info = read(&mut *tx, token.id()).await?;
+            .map_err(|error| taken(error, TOKENS.kind, token.id()))?;
+        let info = from_row(&TOKENS.read(&mut *tx, token.id()).await?)?;
         tx.commit().await.map_err(backend)?;
         Ok(info)
     }
@@ -52,43 +47,18 @@ impl AdminTokenStore for SqliteStore {
     }
 
     async fn revoke_admin_token(&self, id: &KeyId) -> Result<AdminTokenInfo, StoreError> {
-        let mut tx = self.write().await?;
-        sqlx::query("UPDATE admin_tokens SET revoked_at = coalesce(revoked_at, ?2) WHERE id = ?1")
-            .bind(id.as_str())
-            .bind(now().as_microsecond())
-            .execute(&mut *tx)
-            .await
-            .map_err(backend)?;
-        let info = read(&mut *tx, id).await?;
-        tx.commit().await.map_err(backend)?;
-        Ok(info)
+        from_row(&TOKENS.revoke(self, id).await?)
     }
 
     async fn load_admin_tokens(&self) -> Result<AdminTokenTable, StoreError> {
-        let rows = sqlx::query("SELECT * FROM admin_tokens WHERE revoked_at IS NULL")
-            .fetch_all(&self.readers)
-            .await
-            .map_err(backend)?;
         let mut table = AdminTokenTable::default();
-        for row in &rows {
+        for row in &TOKENS.good(self).await? {
             if let Some(hash) = hash(row, "hash")? {
                 table.insert(hash, from_row(row)?.id);
             }
         }
         Ok(table)
     }
-}
-
-async fn read<'c>(
-    from: impl Executor<'c, Database = Sqlite>,
-    id: &KeyId,
-) -> Result<AdminTokenInfo, StoreError> {
-    let row = sqlx::query("SELECT * FROM admin_tokens WHERE id = ?1")
-        .bind(id.as_str())
-        .fetch_optional(from)
-        .await
-        .map_err(backend)?;
-    from_row(&row.ok_or_else(|| not_found(KIND, id))?)
 }
 
 fn from_row(row: &SqliteRow) -> Result<AdminTokenInfo, StoreError> {

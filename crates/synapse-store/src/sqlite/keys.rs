@@ -1,71 +1,67 @@
 //! Keys in SQLite.
 
-use std::time::Duration;
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::{Executor, Row, Sqlite, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use synapse_core::{
+    binding::SystemPrompt,
     id::{KeyId, TeamName},
     key::ApiKey,
+    limits::Limits,
     principal::KeyTable,
     store::{
         StoreError,
-        keys::{KeyChange, KeyInfo, KeyStore, NewKey},
+        keys::{KeyChange, KeyInfo, KeyStore, NewKey, PromptVersion},
     },
 };
 
-use super::{SqliteStore, backend, hash, moment, not_found, now, timestamp};
+use super::{
+    Issued, SqliteStore, backend, from_json, hash, moment, not_found, now, taken, timestamp, to_json,
+};
 
-const KIND: &str = "key";
-
-/// Every query that reads a [`KeyInfo`] reads these columns.
-macro_rules! select_keys {
-    ($rest:literal) => {
-        concat!(
-            "SELECT id, team, group_name, name, models, created_at, expires_at, revoked_at, disabled,
-             previous_until ",
-            $rest
-        )
-    };
-}
+const KEYS: Issued = Issued { table: "keys", kind: "key" };
 
 #[async_trait]
 impl KeyStore for SqliteStore {
     async fn create_key(&self, key: &ApiKey, new: &NewKey) -> Result<KeyInfo, StoreError> {
         new.check()?;
+        let mut binding = new.binding.clone();
+        if let Some(prompt) = &mut binding.system_prompt {
+            Arc::make_mut(prompt).version = 1;
+        }
         let mut tx = self.write().await?;
         sqlx::query(
-            "INSERT INTO keys (id, team, group_name, name, models, created_at, expires_at, hash)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT INTO keys (id, team, group_name, name, models, created_at, expires_at, hash, binding)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )
         .bind(key.id().as_str())
         .bind(new.team.as_str())
         .bind(new.group.as_str())
         .bind(&new.name)
-        .bind(serde_json::to_string(&new.models).map_err(backend)?)
+        .bind(to_json(&new.models)?)
         .bind(now().as_microsecond())
         .bind(new.expires_at.map(Timestamp::as_microsecond))
         .bind(&key.hash().as_bytes()[..])
+        .bind(to_json(&binding)?)
         .execute(&mut *tx)
         .await
         .map_err(|error| match error.as_database_error() {
             Some(cause) if cause.is_foreign_key_violation() => not_found("team", &new.team),
-            Some(cause) if cause.is_unique_violation() => {
-                StoreError::AlreadyExists { kind: KIND, name: key.id().to_string() }
-            }
-            _ => backend(error),
+            _ => taken(error, KEYS.kind, key.id()),
         })?;
-        let info = read_key(&mut *tx, key.id()).await?;
+        keep_prompt(&mut tx, key.id(), binding.system_prompt.as_deref()).await?;
+        let info = key_from_row(&KEYS.read(&mut *tx, key.id()).await?)?;
         tx.commit().await.map_err(backend)?;
         Ok(info)
     }
 
     async fn list_keys(&self, team: Option<&TeamName>) -> Result<Vec<KeyInfo>, StoreError> {
         // The row number settles which of two keys of one microsecond is newer.
-        let rows = sqlx::query(select_keys!(
-            "FROM keys WHERE ?1 IS NULL OR team = ?1 ORDER BY created_at DESC, rowid DESC"
-        ))
+        let rows = sqlx::query(
+            "SELECT * FROM keys WHERE ?1 IS NULL OR team = ?1 ORDER BY created_at DESC, rowid DESC",
+        )
         .bind(team.map(TeamName::as_str))
         .fetch_all(&self.readers)
         .await
@@ -74,22 +70,27 @@ impl KeyStore for SqliteStore {
     }
 
     async fn get_key(&self, id: &KeyId) -> Result<KeyInfo, StoreError> {
-        read_key(&self.readers, id).await
+        key_from_row(&KEYS.read(&self.readers, id).await?)
     }
 
     async fn update_key(&self, id: &KeyId, change: &KeyChange) -> Result<KeyInfo, StoreError> {
         let mut tx = self.write().await?;
-        let info = change.apply(read_key(&mut *tx, id).await?)?;
-        sqlx::query("UPDATE keys SET name = ?2, models = ?3, expires_at = ?4, disabled = ?5 WHERE id = ?1")
-            .bind(id.as_str())
-            .bind(&info.name)
-            .bind(serde_json::to_string(&info.models).map_err(backend)?)
-            .bind(info.expires_at.map(Timestamp::as_microsecond))
-            .bind(info.disabled)
-            .execute(&mut *tx)
-            .await
-            .map_err(backend)?;
-        let info = read_key(&mut *tx, id).await?;
+        let before = key_from_row(&KEYS.read(&mut *tx, id).await?)?;
+        let info = change.apply(before, latest_prompt(&mut tx, id).await?)?;
+        sqlx::query(
+            "UPDATE keys SET name = ?2, models = ?3, expires_at = ?4, disabled = ?5, binding = ?6 WHERE id = ?1",
+        )
+        .bind(id.as_str())
+        .bind(&info.name)
+        .bind(to_json(&info.models)?)
+        .bind(info.expires_at.map(Timestamp::as_microsecond))
+        .bind(info.disabled)
+        .bind(to_json(&info.binding)?)
+        .execute(&mut *tx)
+        .await
+        .map_err(backend)?;
+        keep_prompt(&mut tx, id, info.binding.system_prompt.as_deref()).await?;
+        let info = key_from_row(&KEYS.read(&mut *tx, id).await?)?;
         tx.commit().await.map_err(backend)?;
         Ok(info)
     }
@@ -99,7 +100,7 @@ impl KeyStore for SqliteStore {
             .checked_add(overlap)
             .map_err(|_| StoreError::Invalid("the overlap of a rotation is too long".into()))?;
         let mut tx = self.write().await?;
-        read_key(&mut *tx, key.id()).await?.check_not_revoked()?;
+        key_from_row(&KEYS.read(&mut *tx, key.id()).await?)?.check_not_revoked()?;
         sqlx::query(
             "UPDATE keys
              SET previous_hash = iif(?3 IS NULL, NULL, hash), previous_until = ?3, hash = ?2
@@ -111,40 +112,56 @@ impl KeyStore for SqliteStore {
         .execute(&mut *tx)
         .await
         .map_err(backend)?;
-        let info = read_key(&mut *tx, key.id()).await?;
+        let info = key_from_row(&KEYS.read(&mut *tx, key.id()).await?)?;
         tx.commit().await.map_err(backend)?;
         Ok(info)
     }
 
-    async fn revoke_key(&self, id: &KeyId) -> Result<KeyInfo, StoreError> {
-        let mut tx = self.write().await?;
-        sqlx::query("UPDATE keys SET revoked_at = coalesce(revoked_at, ?2) WHERE id = ?1")
+    async fn list_prompts(&self, id: &KeyId) -> Result<Vec<PromptVersion>, StoreError> {
+        KEYS.read(&self.readers, id).await?;
+        let rows = sqlx::query("SELECT * FROM system_prompts WHERE key_id = ?1 ORDER BY version DESC")
             .bind(id.as_str())
-            .bind(now().as_microsecond())
-            .execute(&mut *tx)
+            .fetch_all(&self.readers)
             .await
             .map_err(backend)?;
-        let info = read_key(&mut *tx, id).await?;
-        tx.commit().await.map_err(backend)?;
-        Ok(info)
+        let prompt = |row: &SqliteRow| {
+            let version = row.try_get("version").map_err(backend)?;
+            let text: String = row.try_get("text").map_err(backend)?;
+            let created_at = timestamp(row.try_get("created_at").map_err(backend)?)?;
+            Ok(PromptVersion { prompt: SystemPrompt::new(version, text), created_at })
+        };
+        rows.iter().map(prompt).collect()
+    }
+
+    async fn revoke_key(&self, id: &KeyId) -> Result<KeyInfo, StoreError> {
+        key_from_row(&KEYS.revoke(self, id).await?)
     }
 
     async fn load_key_table(&self) -> Result<KeyTable, StoreError> {
         let rows = sqlx::query(
-            "SELECT k.id, k.team, k.group_name, k.name, k.models, k.created_at, k.expires_at, k.revoked_at,
-                    k.disabled, k.previous_until, k.hash, k.previous_hash, t.disabled AS team_disabled
+            "SELECT k.*, t.disabled AS team_disabled, t.limits AS team_limits
              FROM keys AS k JOIN teams AS t ON t.name = k.team",
         )
         .fetch_all(&self.readers)
         .await
         .map_err(backend)?;
+        let mut limits_of = HashMap::<TeamName, Arc<Limits>>::new();
         let mut table = KeyTable::default();
         for row in &rows {
             let info = key_from_row(row)?;
             let mut secrets = Vec::with_capacity(2);
             secrets.extend(hash(row, "hash")?.map(|hash| (hash, None)));
             secrets.extend(hash(row, "previous_hash")?.map(|hash| (hash, info.previous_secret_until)));
-            table.insert_issued(info.principal(row.try_get("team_disabled").map_err(backend)?), secrets);
+            let limits = match limits_of.get(&info.team) {
+                Some(known) => Arc::clone(known),
+                None => {
+                    let limits = Arc::new(from_json(row, "team_limits")?);
+                    limits_of.insert(info.team.clone(), Arc::clone(&limits));
+                    limits
+                }
+            };
+            let team_disabled = row.try_get("team_disabled").map_err(backend)?;
+            table.insert_issued(info.principal(team_disabled, limits), secrets);
         }
         Ok(table)
     }
@@ -156,13 +173,34 @@ impl KeyStore for SqliteStore {
     }
 }
 
-async fn read_key<'c>(from: impl Executor<'c, Database = Sqlite>, id: &KeyId) -> Result<KeyInfo, StoreError> {
-    let row = sqlx::query(select_keys!("FROM keys WHERE id = ?1"))
+/// The latest version that a key's system prompt ever had.
+async fn latest_prompt(tx: &mut SqliteConnection, id: &KeyId) -> Result<u32, StoreError> {
+    sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM system_prompts WHERE key_id = ?1")
         .bind(id.as_str())
-        .fetch_optional(from)
+        .fetch_one(tx)
         .await
-        .map_err(backend)?;
-    key_from_row(&row.ok_or_else(|| not_found(KIND, id))?)
+        .map_err(backend)
+}
+
+/// Keeps a prompt's version for good; one that is known stays as it is.
+async fn keep_prompt(
+    tx: &mut SqliteConnection,
+    id: &KeyId,
+    prompt: Option<&SystemPrompt>,
+) -> Result<(), StoreError> {
+    let Some(prompt) = prompt else { return Ok(()) };
+    sqlx::query(
+        "INSERT INTO system_prompts (key_id, version, text, created_at) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(id.as_str())
+    .bind(prompt.version)
+    .bind(&prompt.text)
+    .bind(now().as_microsecond())
+    .execute(tx)
+    .await
+    .map_err(backend)?;
+    Ok(())
 }
 
 fn key_from_row(row: &SqliteRow) -> Result<KeyInfo, StoreError> {
@@ -171,11 +209,12 @@ fn key_from_row(row: &SqliteRow) -> Result<KeyInfo, StoreError> {
         team: row.try_get::<&str, _>("team").map_err(backend)?.into(),
         group: row.try_get::<&str, _>("group_name").map_err(backend)?.into(),
         name: row.try_get("name").map_err(backend)?,
-        models: serde_json::from_str(row.try_get("models").map_err(backend)?).map_err(backend)?,
+        models: from_json(row, "models")?,
         created_at: timestamp(row.try_get("created_at").map_err(backend)?)?,
         expires_at: moment(row, "expires_at")?,
         revoked_at: moment(row, "revoked_at")?,
         disabled: row.try_get("disabled").map_err(backend)?,
         previous_secret_until: moment(row, "previous_until")?,
+        binding: from_json(row, "binding")?,
     })
 }

@@ -16,8 +16,11 @@ use std::{
 };
 
 use jiff::Timestamp;
-use sqlx::{Row, Sqlite, SqliteConnection, SqlitePool, Transaction, sqlite::SqliteRow};
-use synapse_core::{key::SecretHash, store::StoreError};
+use serde::{Serialize, de::DeserializeOwned};
+use sqlx::{
+    AssertSqlSafe, Executor, Row, Sqlite, SqliteConnection, SqlitePool, Transaction, sqlite::SqliteRow,
+};
+use synapse_core::{id::KeyId, key::SecretHash, store::StoreError};
 use tokio::sync::Mutex;
 
 pub use open::path_from_url;
@@ -94,10 +97,75 @@ fn hash(row: &SqliteRow, column: &str) -> Result<Option<SecretHash>, StoreError>
         .map_err(|_| backend("a stored hash does not have 32 bytes"))
 }
 
+/// A column that holds a JSON document.
+fn from_json<T: DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<T, StoreError> {
+    serde_json::from_str(row.try_get(column).map_err(backend)?).map_err(backend)
+}
+
+fn to_json(value: &impl Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(backend)
+}
+
 fn backend(error: impl Into<Box<dyn Error + Send + Sync>>) -> StoreError {
     StoreError::Backend(error.into())
 }
 
 fn not_found(kind: &'static str, name: &impl ToString) -> StoreError {
     StoreError::NotFound { kind, name: name.to_string() }
+}
+
+/// What a failed insertion of `name` means.
+fn taken(error: sqlx::Error, kind: &'static str, name: &impl ToString) -> StoreError {
+    match error.as_database_error() {
+        Some(cause) if cause.is_unique_violation() => {
+            StoreError::AlreadyExists { kind, name: name.to_string() }
+        }
+        _ => backend(error),
+    }
+}
+
+/// A table of issued credentials: it has an `id`, `created_at`, `revoked_at` and a `hash`.
+struct Issued {
+    table: &'static str,
+    /// What one row is called.
+    kind: &'static str,
+}
+
+impl Issued {
+    /// One row.
+    async fn read<'c>(
+        &self,
+        from: impl Executor<'c, Database = Sqlite>,
+        id: &KeyId,
+    ) -> Result<SqliteRow, StoreError> {
+        let row = sqlx::query(AssertSqlSafe(format!("SELECT * FROM {} WHERE id = ?1", self.table)))
+            .bind(id.as_str())
+            .fetch_optional(from)
+            .await
+            .map_err(backend)?;
+        row.ok_or_else(|| not_found(self.kind, id))
+    }
+
+    /// Revokes one, and reads it as it is then. The first time counts.
+    async fn revoke(&self, store: &SqliteStore, id: &KeyId) -> Result<SqliteRow, StoreError> {
+        let mut tx = store.write().await?;
+        let revoke = format!("UPDATE {} SET revoked_at = coalesce(revoked_at, ?2) WHERE id = ?1", self.table);
+        sqlx::query(AssertSqlSafe(revoke))
+            .bind(id.as_str())
+            .bind(now().as_microsecond())
+            .execute(&mut *tx)
+            .await
+            .map_err(backend)?;
+        let row = self.read(&mut *tx, id).await?;
+        tx.commit().await.map_err(backend)?;
+        Ok(row)
+    }
+
+    /// Those that are good.
+    async fn good(&self, store: &SqliteStore) -> Result<Vec<SqliteRow>, StoreError> {
+        sqlx::query(AssertSqlSafe(format!("SELECT * FROM {} WHERE revoked_at IS NULL", self.table)))
+            .fetch_all(&store.readers)
+            .await
+            .map_err(backend)
+    }
 }

@@ -38,6 +38,7 @@ pub(super) fn migrations() -> Migrator {
             include_str!("../../migrations/sqlite/0002_groups_and_worker_keys.sql"),
         ),
         step(3, "administrators' tokens", include_str!("../../migrations/sqlite/0003_admin_tokens.sql")),
+        step(4, "bindings", include_str!("../../migrations/sqlite/0004_bindings.sql")),
         step(5, "incidents", include_str!("../../migrations/sqlite/0005_incidents.sql")),
     ])
 }

@@ -4,39 +4,37 @@ use async_trait::async_trait;
 use sqlx::{Executor, Row, Sqlite, sqlite::SqliteRow};
 use synapse_core::{
     id::TeamName,
+    limits::Limits,
     store::{
         StoreError,
-        teams::{Team, TeamStore},
+        teams::{Team, TeamChange, TeamStore},
     },
 };
 
-use super::{SqliteStore, backend, not_found, now, timestamp};
+use super::{SqliteStore, backend, from_json, not_found, now, taken, timestamp, to_json};
 
 const KIND: &str = "team";
 
 #[async_trait]
 impl TeamStore for SqliteStore {
-    async fn create_team(&self, name: &TeamName) -> Result<Team, StoreError> {
+    async fn create_team(&self, name: &TeamName, limits: &Limits) -> Result<Team, StoreError> {
         Team::check_name(name)?;
+        limits.check()?;
         let mut tx = self.write().await?;
-        sqlx::query("INSERT INTO teams (name, created_at) VALUES (?1, ?2)")
+        sqlx::query("INSERT INTO teams (name, created_at, limits) VALUES (?1, ?2, ?3)")
             .bind(name.as_str())
             .bind(now().as_microsecond())
+            .bind(to_json(limits)?)
             .execute(&mut *tx)
             .await
-            .map_err(|error| match error.as_database_error() {
-                Some(cause) if cause.is_unique_violation() => {
-                    StoreError::AlreadyExists { kind: KIND, name: name.to_string() }
-                }
-                _ => backend(error),
-            })?;
+            .map_err(|error| taken(error, KIND, name))?;
         let team = read_team(&mut *tx, name).await?;
         tx.commit().await.map_err(backend)?;
         Ok(team)
     }
 
     async fn list_teams(&self) -> Result<Vec<Team>, StoreError> {
-        let rows = sqlx::query("SELECT name, created_at, disabled FROM teams ORDER BY name")
+        let rows = sqlx::query("SELECT * FROM teams ORDER BY name")
             .fetch_all(&self.readers)
             .await
             .map_err(backend)?;
@@ -47,15 +45,16 @@ impl TeamStore for SqliteStore {
         read_team(&self.readers, name).await
     }
 
-    async fn set_team_disabled(&self, name: &TeamName, disabled: bool) -> Result<Team, StoreError> {
+    async fn update_team(&self, name: &TeamName, change: &TeamChange) -> Result<Team, StoreError> {
         let mut tx = self.write().await?;
-        sqlx::query("UPDATE teams SET disabled = ?2 WHERE name = ?1")
+        let team = change.apply(read_team(&mut *tx, name).await?)?;
+        sqlx::query("UPDATE teams SET disabled = ?2, limits = ?3 WHERE name = ?1")
             .bind(name.as_str())
-            .bind(disabled)
+            .bind(team.disabled)
+            .bind(to_json(&team.limits)?)
             .execute(&mut *tx)
             .await
             .map_err(backend)?;
-        let team = read_team(&mut *tx, name).await?;
         tx.commit().await.map_err(backend)?;
         Ok(team)
     }
@@ -65,7 +64,7 @@ async fn read_team<'c>(
     from: impl Executor<'c, Database = Sqlite>,
     name: &TeamName,
 ) -> Result<Team, StoreError> {
-    let row = sqlx::query("SELECT name, created_at, disabled FROM teams WHERE name = ?1")
+    let row = sqlx::query("SELECT * FROM teams WHERE name = ?1")
         .bind(name.as_str())
         .fetch_optional(from)
         .await
@@ -78,5 +77,6 @@ fn team_from_row(row: &SqliteRow) -> Result<Team, StoreError> {
         name: row.try_get::<&str, _>("name").map_err(backend)?.into(),
         created_at: timestamp(row.try_get("created_at").map_err(backend)?)?,
         disabled: row.try_get("disabled").map_err(backend)?,
+        limits: from_json(row, "limits")?,
     })
 }

@@ -4,8 +4,10 @@ use std::path::Path;
 
 use sqlx::{ConnectOptions, Connection, migrate::Migrator, sqlite::SqliteConnectOptions};
 use synapse_core::{
+    binding::Binding,
     id::GroupName,
     key::{ApiKey, WorkerSecret},
+    limits::Limits,
     store::{
         StoreError,
         keys::KeyStore,
@@ -47,7 +49,7 @@ async fn refusal(path: &Path) -> String {
 async fn closed_file(folder: &Path) -> std::path::PathBuf {
     let path = folder.join("synapse.db");
     let store = SqliteStore::open(&path).await.expect("a store");
-    store.create_team(&"lab".into()).await.expect("a team");
+    store.create_team(&"lab".into(), &Limits::default()).await.expect("a team");
     store.close().await;
     path
 }
@@ -91,7 +93,7 @@ async fn only_the_owner_may_read_the_files() {
     let temp = tempfile::tempdir().expect("a temporary folder");
     let folder = temp.path().join("data");
     let store = SqliteStore::open(folder.join("synapse.db")).await.expect("a store");
-    store.create_team(&"lab".into()).await.expect("a team");
+    store.create_team(&"lab".into(), &Limits::default()).await.expect("a team");
     let mode = |path: &Path| path.metadata().expect("metadata").permissions().mode() & 0o777;
     assert_eq!(mode(&folder), 0o700);
     let files: Vec<_> =
@@ -106,7 +108,7 @@ async fn only_the_owner_may_read_the_files() {
 async fn no_file_holds_a_secret() {
     let temp = tempfile::tempdir().expect("a temporary folder");
     let store = SqliteStore::open(temp.path().join("synapse.db")).await.expect("a store");
-    store.create_team(&"lab".into()).await.expect("a team");
+    store.create_team(&"lab".into(), &Limits::default()).await.expect("a team");
     let key = ApiKey::generate().expect("randomness");
     let new = synapse_core::store::keys::NewKey {
         team: "lab".into(),
@@ -114,6 +116,7 @@ async fn no_file_holds_a_secret() {
         name: None,
         models: vec![synapse_core::glob::Glob::new("*")],
         expires_at: None,
+        binding: Binding::default(),
     };
     store.create_key(&key, &new).await.expect("a key");
     let worker = WorkerSecret::generate().expect("randomness");
@@ -204,7 +207,8 @@ async fn keys_from_before_there_were_groups_are_in_the_default_one() {
         .expect("a key");
     before.close().await.expect("closed");
     let store = SqliteStore::open(&path).await.expect("a store");
-    assert_eq!(store.get_key(key.id()).await.expect("the key").group, GroupName::default());
+    let read = store.get_key(key.id()).await.expect("the key");
+    assert_eq!((&read.group, &*read.binding), (&GroupName::default(), &Binding::default()));
     let table = store.load_key_table().await.expect("a table");
     assert!(table.authenticate(key.reveal(), jiff::Timestamp::now()).is_ok());
 }

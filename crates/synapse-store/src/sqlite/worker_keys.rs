@@ -1,7 +1,7 @@
 //! Workers' keys in SQLite.
 
 use async_trait::async_trait;
-use sqlx::{Executor, Row, Sqlite, sqlite::SqliteRow};
+use sqlx::{Row, sqlite::SqliteRow};
 use synapse_core::{
     id::{GroupName, KeyId},
     key::WorkerSecret,
@@ -12,9 +12,9 @@ use synapse_core::{
     worker::WorkerKeyTable,
 };
 
-use super::{SqliteStore, backend, hash, moment, not_found, now, timestamp};
+use super::{Issued, SqliteStore, backend, hash, moment, now, taken, timestamp};
 
-const KIND: &str = "worker key";
+const KEYS: Issued = Issued { table: "worker_keys", kind: "worker key" };
 
 #[async_trait]
 impl WorkerKeyStore for SqliteStore {
@@ -37,13 +37,8 @@ impl WorkerKeyStore for SqliteStore {
         .bind(&key.hash().as_bytes()[..])
         .execute(&mut *tx)
         .await
-        .map_err(|error| match error.as_database_error() {
-            Some(cause) if cause.is_unique_violation() => {
-                StoreError::AlreadyExists { kind: KIND, name: key.id().to_string() }
-            }
-            _ => backend(error),
-        })?;
-        let info = read(&mut *tx, key.id()).await?;
+        .map_err(|error| taken(error, KEYS.kind, key.id()))?;
+        let info = from_row(&KEYS.read(&mut *tx, key.id()).await?)?;
         tx.commit().await.map_err(backend)?;
         Ok(info)
     }
@@ -61,47 +56,22 @@ impl WorkerKeyStore for SqliteStore {
     }
 
     async fn get_worker_key(&self, id: &KeyId) -> Result<WorkerKeyInfo, StoreError> {
-        read(&self.readers, id).await
+        from_row(&KEYS.read(&self.readers, id).await?)
     }
 
     async fn revoke_worker_key(&self, id: &KeyId) -> Result<WorkerKeyInfo, StoreError> {
-        let mut tx = self.write().await?;
-        sqlx::query("UPDATE worker_keys SET revoked_at = coalesce(revoked_at, ?2) WHERE id = ?1")
-            .bind(id.as_str())
-            .bind(now().as_microsecond())
-            .execute(&mut *tx)
-            .await
-            .map_err(backend)?;
-        let info = read(&mut *tx, id).await?;
-        tx.commit().await.map_err(backend)?;
-        Ok(info)
+        from_row(&KEYS.revoke(self, id).await?)
     }
 
     async fn load_worker_key_table(&self) -> Result<WorkerKeyTable, StoreError> {
-        let rows = sqlx::query("SELECT * FROM worker_keys WHERE revoked_at IS NULL")
-            .fetch_all(&self.readers)
-            .await
-            .map_err(backend)?;
         let mut table = WorkerKeyTable::default();
-        for row in &rows {
+        for row in &KEYS.good(self).await? {
             if let (Some(hash), Some(key)) = (hash(row, "hash")?, from_row(row)?.good()) {
                 table.insert(hash, key);
             }
         }
         Ok(table)
     }
-}
-
-async fn read<'c>(
-    from: impl Executor<'c, Database = Sqlite>,
-    id: &KeyId,
-) -> Result<WorkerKeyInfo, StoreError> {
-    let row = sqlx::query("SELECT * FROM worker_keys WHERE id = ?1")
-        .bind(id.as_str())
-        .fetch_optional(from)
-        .await
-        .map_err(backend)?;
-    from_row(&row.ok_or_else(|| not_found(KIND, id))?)
 }
 
 fn from_row(row: &SqliteRow) -> Result<WorkerKeyInfo, StoreError> {

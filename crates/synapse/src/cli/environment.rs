@@ -8,6 +8,10 @@ use clap::{Arg, ArgAction, Command, builder::BoolishValueParser};
 /// that was set for another command would silently become part of the change.
 pub(super) const CHANGE_FLAGS: &str = "Changes";
 
+/// The same for flags that say what a key is bound to or may spend: what one key is given must not come from
+/// the environment of all.
+pub(super) const BINDING_FLAGS: &str = "Binding";
+
 /// Adds `SYNAPSE_<FLAG>` to every long flag of the command and of those below it.
 pub(super) fn extend(command: Command) -> Command {
     command.mut_args(with_variable).mut_subcommands(extend)
@@ -15,7 +19,7 @@ pub(super) fn extend(command: Command) -> Command {
 
 fn with_variable(arg: Arg) -> Arg {
     let Some(flag) = arg.get_long() else { return arg };
-    if arg.get_env().is_some() || arg.get_help_heading() == Some(CHANGE_FLAGS) {
+    if arg.get_env().is_some() || matches!(arg.get_help_heading(), Some(CHANGE_FLAGS | BINDING_FLAGS)) {
         return arg;
     }
     let variable = format!("SYNAPSE_{}", flag.to_uppercase().replace('-', "_"));
@@ -55,10 +59,16 @@ mod tests {
     }
 
     #[test]
-    fn every_flag_has_a_variable_except_those_that_change_a_key() {
+    fn every_flag_has_a_variable_except_those_that_change_or_bind_a_key_or_a_team() {
         let mut found = Vec::new();
         flags_without_variable(&extend(super::super::Cli::command()), "synapse", &mut found);
         assert!(!found.is_empty());
-        assert!(found.iter().all(|flag| flag.starts_with("synapse key update --")), "{found:?}");
+        let may = [
+            "synapse key update --",
+            "synapse key create --",
+            "synapse team update --",
+            "synapse team create --",
+        ];
+        assert!(found.iter().all(|flag| may.iter().any(|known| flag.starts_with(known))), "{found:?}");
     }
 }

@@ -6,17 +6,19 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use synapse_core::{
+    binding::Binding,
     glob::Glob,
     id::{GroupName, KeyId, TeamName},
     key::{ApiKey, Calling},
     store::{
-        keys::{KeyChange, KeyInfo, KeyStore, NewKey},
+        keys::{KeyChange, KeyInfo, KeyStore, NewKey, PromptVersion},
         teams::TeamStore,
     },
 };
 use synapse_store::sqlite::SqliteStore;
 
 use super::{
+    bound::{self, BINDING, BindingArgs, Cleared, KeyField, LIMITS, LimitArgs},
     environment::CHANGE_FLAGS,
     issued,
     location::SharedArgs,
@@ -54,6 +56,8 @@ enum KeyVerb {
         #[arg(long, value_name = "SPAN", default_value = "24h", value_parser = parse_duration)]
         overlap: Duration,
     },
+    /// Show every system prompt that a key has had, newest first
+    Prompts(KeyRef),
     /// End a key for good
     Revoke(KeyRef),
 }
@@ -82,19 +86,30 @@ struct CreateArgs {
     /// When it stops working: a span such as 90d, or a moment such as 2030-01-31T12:00:00Z
     #[arg(long, value_name = "WHEN")]
     expires: Option<Expiry>,
+    #[command(flatten)]
+    binding: BindingArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 #[derive(Args, Debug)]
+#[command(group = bound::changes(&[&CHANGES, &BINDING, &LIMITS]))]
 struct UpdateArgs {
     #[command(flatten)]
     key: KeyRef,
     #[command(flatten)]
     change: ChangeArgs,
+    #[command(flatten)]
+    binding: BindingArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
 }
+
+/// The arguments of [`ChangeArgs`].
+const CHANGES: [&str; 6] = ["models", "expires", "name", "disable", "enable", "clear"];
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = CHANGE_FLAGS)]
-#[group(required = true, multiple = true)]
 struct ChangeArgs {
     /// The models that the key may use from now on; repeat it for more
     #[arg(long = "model", value_name = "GLOB", value_delimiter = ',', value_parser = parse_glob)]
@@ -102,31 +117,31 @@ struct ChangeArgs {
     /// When it stops working: a span such as 90d, or a moment such as 2030-01-31T12:00:00Z
     #[arg(long, value_name = "WHEN")]
     expires: Option<Expiry>,
-    /// Let it work without end
-    #[arg(long, conflicts_with = "expires")]
-    clear_expires: bool,
     /// What the key is for
     #[arg(long)]
     name: Option<String>,
-    /// Take its name away
-    #[arg(long, conflicts_with = "name")]
-    clear_name: bool,
     /// Switch it off
     #[arg(long)]
     disable: bool,
     /// Switch it on again
     #[arg(long, conflicts_with = "disable")]
     enable: bool,
+    /// What to take away again, so that it does not bind any more; repeat it for more
+    #[arg(long, value_name = "FIELD", value_delimiter = ',')]
+    clear: Vec<KeyField>,
 }
 
-impl ChangeArgs {
+impl UpdateArgs {
     fn resolve(self, now: Timestamp) -> anyhow::Result<KeyChange> {
-        let expires_at = self.expires.map(|expiry| expiry.resolve(now)).transpose()?;
+        let change = self.change;
+        let cleared = Cleared(change.clear);
+        let expires_at = change.expires.map(|expiry| expiry.resolve(now)).transpose()?;
         Ok(KeyChange {
-            name: self.name.map(Some).or(self.clear_name.then_some(None)),
-            models: (!self.models.is_empty()).then_some(self.models),
-            expires_at: expires_at.map(Some).or(self.clear_expires.then_some(None)),
-            disabled: self.disable.then_some(true).or(self.enable.then_some(false)),
+            name: cleared.or_set(KeyField::Name, change.name)?,
+            models: (!change.models.is_empty()).then_some(change.models),
+            expires_at: cleared.or_set(KeyField::Expires, expires_at)?,
+            disabled: change.disable.then_some(true).or(change.enable.then_some(false)),
+            binding: self.binding.change(self.limits, &cleared)?,
         })
     }
 }
@@ -148,12 +163,14 @@ async fn act(store: &SqliteStore, verb: KeyVerb, output: Output) -> anyhow::Resu
         KeyVerb::Create(args) => {
             let key = ApiKey::generate().context("the system has no randomness to give")?;
             let expires_at = args.expires.map(|expiry| expiry.resolve(now)).transpose()?;
+            let binding = args.binding.change(args.limits, &Cleared(Vec::new()))?;
             let new = NewKey {
                 team: args.team,
                 group: args.group,
                 name: args.name,
                 models: args.models,
                 expires_at,
+                binding: binding.apply(Binding::default(), 0),
             };
             let info = store.create_key(&key, &new).await?;
             return reveal(&key, &info, output);
@@ -164,8 +181,12 @@ async fn act(store: &SqliteStore, verb: KeyVerb, output: Output) -> anyhow::Resu
             return reveal(&key, &info, output);
         }
         KeyVerb::List { team } => return list(store, team.as_ref(), output).await,
+        KeyVerb::Prompts(KeyRef { id }) => return prompts(store, &id, output).await,
         KeyVerb::Show(KeyRef { id }) => store.get_key(&id).await?,
-        KeyVerb::Update(args) => store.update_key(&args.key.id, &args.change.resolve(now)?).await?,
+        KeyVerb::Update(args) => {
+            let id = args.key.id.clone();
+            store.update_key(&id, &args.resolve(now)?).await?
+        }
         KeyVerb::Revoke(KeyRef { id }) => store.revoke_key(&id).await?,
     };
     Ok(output.result(&info, |info| fields(&describe(info)))?)
@@ -174,6 +195,25 @@ async fn act(store: &SqliteStore, verb: KeyVerb, output: Output) -> anyhow::Resu
 fn reveal(key: &ApiKey, info: &KeyInfo, output: Output) -> anyhow::Result<()> {
     let remedy = format!("`synapse key rotate {}` makes a new one", key.id());
     issued::reveal(key, info, describe, &remedy, output)
+}
+
+async fn prompts(store: &SqliteStore, id: &KeyId, output: Output) -> anyhow::Result<()> {
+    let prompts = store.list_prompts(id).await?;
+    if prompts.is_empty() {
+        output.note("The key has never had a system prompt.")?;
+    }
+    Ok(output.result(&prompts[..], |prompts| {
+        let row = |kept: &PromptVersion| {
+            let PromptVersion { prompt, created_at } = kept;
+            format!(
+                "version {}, {created_at:.0}, sha256 {}\n{}\n",
+                prompt.version,
+                prompt.digest(),
+                prompt.text
+            )
+        };
+        prompts.iter().map(row).collect::<Vec<_>>().join("\n")
+    })?)
 }
 
 async fn list(store: &SqliteStore, team: Option<&TeamName>, output: Output) -> anyhow::Result<()> {
@@ -195,6 +235,7 @@ async fn list(store: &SqliteStore, team: Option<&TeamName>, output: Output) -> a
             key.group.to_string(),
             key.name.clone().unwrap_or_default(),
             joined(&key.models),
+            key.binding.data_class.as_ref().map_or_else(|| "-".into(), ToString::to_string),
             if disabled.contains(&key.team) { "team disabled" } else { status(key, now) }.into(),
             key.expires_at.map_or_else(|| "never".into(), |end| relative(end, now)),
         ]
@@ -203,7 +244,7 @@ async fn list(store: &SqliteStore, team: Option<&TeamName>, output: Output) -> a
         [] => String::new(),
         _ => {
             let rows: Vec<_> = keys.iter().map(row).collect();
-            table(["ID", "TEAM", "GROUP", "NAME", "MODELS", "STATUS", "EXPIRES"], &rows)
+            table(["ID", "TEAM", "GROUP", "NAME", "MODELS", "CLASS", "STATUS", "EXPIRES"], &rows)
         }
     })?)
 }
@@ -223,6 +264,7 @@ fn describe(key: &KeyInfo) -> Vec<(&'static str, String)> {
     ]);
     lines.extend(key.revoked_at.map(|at| ("revoked", moment(at))));
     lines.extend(overlap_end.map(|end| ("old secret until", moment(end))));
+    lines.extend(bound::describe(&key.binding));
     lines
 }
 

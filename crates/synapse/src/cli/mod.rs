@@ -2,6 +2,7 @@
 //! module of its own.
 
 mod admin_token;
+mod bound;
 mod check;
 mod config;
 mod dlp;
@@ -38,7 +39,7 @@ use output::Output;
 /// An inference gateway: one API in front of every model you run or rent.
 ///
 /// Every flag has an environment variable, SYNAPSE_ and the flag's name (SYNAPSE_DATA_DIR for
-/// --data-dir), except the changes of `synapse key update`. A flag beats the environment, and both
+/// --data-dir), except those that bind or change a key or a team. A flag beats the environment, and both
 /// beat the configuration file. Results go to stdout, everything else to stderr. Exit codes: 0 done,
 /// 1 failed, 2 wrong usage.
 #[derive(Debug, Parser)]

@@ -1,14 +1,17 @@
-//! `synapse team`: makes teams, lists them, switches them off and on.
+//! `synapse team`: makes teams, lists them, says what they may spend, switches them off and on.
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use synapse_core::{
     id::TeamName,
-    store::teams::{Team, TeamStore},
+    limits::Limits,
+    store::teams::{Team, TeamChange, TeamStore},
 };
 use synapse_store::sqlite::SqliteStore;
 
 use super::{
+    bound::{self, Cleared, LIMITS, LimitArgs, TeamField},
+    environment::CHANGE_FLAGS,
     location::SharedArgs,
     output::{Output, fields, table},
     time::relative,
@@ -28,6 +31,19 @@ enum TeamVerb {
     Create {
         /// Its name, in any script; 1 to 128 characters
         name: TeamName,
+        #[command(flatten)]
+        limits: LimitArgs,
+    },
+    /// Change what all keys of a team may spend together
+    #[command(group = bound::changes(&[&LIMITS, &["clear"]]))]
+    Update {
+        /// The team's name
+        name: TeamName,
+        #[command(flatten)]
+        limits: LimitArgs,
+        /// A limit to take away; repeat it for more
+        #[arg(long, value_name = "FIELD", value_delimiter = ',', help_heading = CHANGE_FLAGS)]
+        clear: Vec<TeamField>,
     },
     /// List all teams
     List,
@@ -62,12 +78,24 @@ pub(super) async fn run(args: TeamArgs, output: Output) -> anyhow::Result<()> {
 async fn act(store: &SqliteStore, verb: TeamVerb, output: Output) -> anyhow::Result<()> {
     let team = match verb {
         TeamVerb::List => return list(&store.list_teams().await?, output),
-        TeamVerb::Create { name } => store.create_team(&name).await?,
+        TeamVerb::Create { name, limits } => {
+            let limits = limits.change(&Cleared(Vec::new()))?.apply(Limits::default());
+            store.create_team(&name, &limits).await?
+        }
+        TeamVerb::Update { name, limits, clear } => {
+            let limits = limits.change(&Cleared(clear.into_iter().map(Into::into).collect()))?;
+            store.update_team(&name, &TeamChange { disabled: None, limits }).await?
+        }
         TeamVerb::Show { name } => store.get_team(&name).await?,
-        TeamVerb::Disable { name } => store.set_team_disabled(&name, true).await?,
-        TeamVerb::Enable { name } => store.set_team_disabled(&name, false).await?,
+        TeamVerb::Disable { name } => switch(store, &name, true).await?,
+        TeamVerb::Enable { name } => switch(store, &name, false).await?,
     };
     Ok(output.result(&team, describe)?)
+}
+
+async fn switch(store: &SqliteStore, name: &TeamName, disabled: bool) -> anyhow::Result<Team> {
+    let change = TeamChange { disabled: Some(disabled), ..TeamChange::default() };
+    Ok(store.update_team(name, &change).await?)
 }
 
 fn list(teams: &[Team], output: Output) -> anyhow::Result<()> {
@@ -83,11 +111,13 @@ fn list(teams: &[Team], output: Output) -> anyhow::Result<()> {
 }
 
 fn describe(team: &Team) -> String {
-    fields(&[
+    let mut lines = vec![
         ("name", team.name.to_string()),
         ("status", status(team).into()),
         ("created", format!("{:.0}", team.created_at)),
-    ])
+    ];
+    lines.extend(bound::describe_limits(&team.limits));
+    fields(&lines)
 }
 
 fn status(team: &Team) -> &'static str {

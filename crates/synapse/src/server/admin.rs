@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use hyper::{
     HeaderMap, Response, StatusCode,
-    header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue},
+    header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue},
 };
 use serde_json::Value;
 use synapse_core::{
@@ -12,7 +12,13 @@ use synapse_core::{
     id::{KeyId, RequestId},
     key::SecretHash,
 };
-use synapse_gateway::{gateway::Gateway, pipeline, stream::body::ReplyBody, workers};
+use synapse_gateway::{
+    gateway::Gateway,
+    phase::authenticate::{bearers, the_only},
+    pipeline,
+    stream::body::ReplyBody,
+    workers,
+};
 
 /// What can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,11 +70,7 @@ pub(super) fn answer(
 
 /// Whose token it is.
 fn authenticate(gateway: &Gateway, headers: &HeaderMap) -> Result<KeyId, Fault> {
-    let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| {
-        let (scheme, token) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-    });
-    let token = bearer.filter(|token| !token.is_empty()).ok_or_else(|| {
+    let token = the_only(bearers(headers))?.ok_or_else(|| {
         let message = "No administrator's token was sent. Send it as `Authorization: Bearer <token>`.";
         Fault::new(FaultKind::MissingApiKey, message)
     })?;

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use hyper::{
     Request, Response, StatusCode,
     body::Incoming,
-    header::AUTHORIZATION,
     upgrade::{self, OnUpgrade},
 };
 use hyper_util::rt::TokioIo;
@@ -17,7 +16,11 @@ use synapse_core::{
     key::SecretHash,
     worker::WorkerKey,
 };
-use synapse_gateway::{gateway::Gateway, stream::body::ReplyBody};
+use synapse_gateway::{
+    gateway::Gateway,
+    phase::authenticate::{bearers, the_only},
+    stream::body::ReplyBody,
+};
 use synapse_tunnel::gateway::{Admission, Credential, Refusal, answer};
 
 /// The parameter that may carry the key where a client cannot send headers; it ends up in logs of
@@ -93,20 +96,11 @@ pub(super) fn join(
 
 /// The worker's key, by what it has sent.
 fn find_key(gateway: &Gateway, request: &Request<Incoming>) -> Result<(SecretHash, Arc<WorkerKey>), Fault> {
-    let bearers = request.headers().get_all(AUTHORIZATION).iter().filter_map(|value| {
-        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
-    });
+    let bearers = bearers(request.headers()).map(str::to_owned);
     let pairs = request.uri().query().into_iter().flat_map(|query| query.split('&'));
     let raw = pairs.filter_map(|pair| pair.strip_prefix(KEY_PARAMETER));
-    let mut sent =
-        bearers.chain(raw.filter_map(super::routes::percent_decode)).filter(|text| !text.is_empty());
-    let secret = sent.next();
-    if sent.any(|other| Some(&other) != secret.as_ref()) {
-        let message = "The request carries two different keys. Send one.";
-        return Err(Fault::new(FaultKind::ConflictingCredentials, message));
-    }
-    let secret = secret.ok_or_else(|| {
+    let sent = bearers.chain(raw.filter_map(super::routes::percent_decode));
+    let secret = the_only(sent)?.ok_or_else(|| {
         let message = "No worker's key was sent. Send it as `Authorization: Bearer <key>`.";
         Fault::new(FaultKind::MissingApiKey, message)
     })?;

@@ -145,6 +145,7 @@ fn spec(settings: &Settings) -> BackendSpec {
         url: settings.url.clone(),
         api_key: settings.api_key.clone(),
         locality: Locality::of_host(&settings.url.host),
+        is_confined: false,
         timeouts: Timeouts::default(),
         max_in_flight: None,
         ca_file: settings.ca_file.clone(),

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// The binary in a folder of its own, with no variable of ours set.
-struct Cli {
+pub(crate) struct Cli {
     folder: TempDir,
 }
 
@@ -19,8 +19,13 @@ impl Cli {
         Self { folder: tempfile::tempdir().expect("a temporary folder") }
     }
 
+    /// Where it runs.
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// One with a team `lab`.
-    fn with_team() -> Self {
+    pub(crate) fn with_team() -> Self {
         let cli = Self::new();
         cli.succeed(&["team", "create", "lab"]);
         cli
@@ -42,21 +47,21 @@ impl Cli {
     }
 
     /// Stdout of a run that succeeds.
-    fn succeed(&self, args: &[&str]) -> String {
+    pub(crate) fn succeed(&self, args: &[&str]) -> String {
         let output = self.run(args);
         assert_eq!(output.status.code(), Some(0), "{args:?}: {}", stderr(&output));
         stdout(&output)
     }
 
     /// The JSON document of a run that succeeds.
-    fn json(&self, args: &[&str]) -> Value {
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
         let output = self.run(&[args, &["--json"]].concat());
         assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""), "{args:?}");
         serde_json::from_str(&stdout(&output)).expect("one JSON document")
     }
 
     /// Stderr of a run that fails with `code` and prints no result.
-    fn fail(&self, code: i32, args: &[&str]) -> String {
+    pub(crate) fn fail(&self, code: i32, args: &[&str]) -> String {
         let output = self.run(args);
         assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(code), ""), "{args:?}");
         stderr(&output)
@@ -75,7 +80,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("UTF-8")
 }
 
-fn text<'v>(value: &'v Value, field: &str) -> &'v str {
+pub(crate) fn text<'v>(value: &'v Value, field: &str) -> &'v str {
     value[field].as_str().unwrap_or_else(|| panic!("{field} in {value}"))
 }
 
@@ -194,8 +199,8 @@ fn a_list_of_keys_is_an_aligned_table() {
     assert_eq!(
         cli.succeed(&["key", "list"]),
         format!(
-            "ID        TEAM  GROUP    NAME  MODELS  STATUS  EXPIRES\n\
-             {id}  lab   default  研究    a, b*   active  in 1 hour\n"
+            "ID        TEAM  GROUP    NAME  MODELS  CLASS  STATUS  EXPIRES\n\
+             {id}  lab   default  研究    a, b*   -      active  in 1 hour\n"
         )
     );
 }
@@ -219,8 +224,7 @@ fn a_change_of_a_key_touches_only_what_it_names() {
     let id = text(&made, "id");
     let disabled = cli.json(&["key", "update", id, "--disable"]);
     assert_eq!((&disabled["disabled"], &disabled["name"]), (&Value::Bool(true), &made["name"]));
-    let changed =
-        cli.json(&["key", "update", id, "--enable", "--clear-name", "--clear-expires", "--model", "qwen*"]);
+    let changed = cli.json(&["key", "update", id, "--enable", "--clear", "name,expires", "--model", "qwen*"]);
     assert_eq!((&changed["disabled"], &changed["name"]), (&Value::Bool(false), &Value::Null));
     assert_eq!((&changed["expires_at"], &changed["models"]), (&Value::Null, &serde_json::json!(["qwen*"])));
 }

@@ -7,6 +7,7 @@ mod admission;
 mod bad_input;
 mod chat;
 mod cli;
+mod cli_bound;
 mod disconnects;
 mod discovery;
 mod dlp;

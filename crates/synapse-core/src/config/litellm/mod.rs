@@ -67,6 +67,9 @@ pub fn import(text: &str) -> Result<Import, Vec<Problem>> {
     }
 }
 
+/// The class of traffic that may go anywhere.
+const NON_SENSITIVE: &str = "non_sensitive";
+
 /// The result of [`convert`].
 pub(super) struct Conversion {
     /// The tree of a Synapse configuration.
@@ -136,7 +139,10 @@ fn unread_sections(root: &Node, notes: &mut Notes) {
 fn auth(secret: Node) -> Node {
     let place = secret.place.clone();
     let id = Node::text(&place, MASTER_KEY_ID);
-    let key = Node::mapping(&place, [("id", Some(id)), ("secret", Some(secret))]);
+    // LiteLLM sends everything everywhere; who takes over its file expects that.
+    let class = Node::text(&place, NON_SENSITIVE);
+    let key =
+        Node::mapping(&place, [("id", Some(id)), ("secret", Some(secret)), ("data_class", Some(class))]);
     Node::mapping(&place, [("static_keys", Some(Node::sequence(&place, vec![key])))])
 }
 

@@ -101,6 +101,7 @@ auth:
   static_keys:
     - id: litellm-master-key
       secret: ${LITELLM_MASTER_KEY}
+      data_class: non_sensitive
 backends:
   - name: vllm-10.0.0.5-8001
     type: vllm

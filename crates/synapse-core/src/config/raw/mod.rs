@@ -2,6 +2,7 @@
 //! types, so every comment here is user documentation. Fields that a file must have are `Option`
 //! all the same: a broken one is reported and left out, and the checks go on.
 
+mod binding;
 mod dlp;
 mod routing;
 
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::GroupName;
 
+pub(super) use binding::{Binding, DataClass, Defaults, Limits, Unscannable};
 pub(super) use dlp::{Dlp, DlpAction, DlpBase, DlpPlaceholder, DlpRule, DlpSeverity};
 pub(super) use routing::{Affinity, Routing, Strategy};
 
@@ -33,6 +35,9 @@ pub(super) struct Config {
     pub(super) redis: Option<Redis>,
     /// Who may call.
     pub(super) auth: Auth,
+    /// How sensitive traffic can be, the least sensitive class first; keys name one of them. Default:
+    /// `non_sensitive`, which may go anywhere, and `sensitive`, which stays on premises.
+    pub(super) data_classes: Vec<DataClass>,
     /// Engines and providers.
     pub(super) backends: Vec<Backend>,
     /// Public model names. A backend's own models are found by discovery and need no entry.
@@ -208,6 +213,8 @@ pub(super) struct Auth {
     /// Keys of your own spelling, besides those that `synapse key create` issues. They belong to
     /// team `default`.
     pub(super) static_keys: Vec<StaticKey>,
+    /// What all callers are bound to while `mode` is `open`.
+    pub(super) open: Binding,
 }
 
 /// Whether a key is needed.
@@ -222,8 +229,9 @@ pub(super) enum AuthMode {
 }
 
 /// A key of your own spelling.
+// Serde cannot refuse unknown fields beside flattened ones; the reader has done it by the schema before.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub(super) struct StaticKey {
     /// Its name in records and metrics.
     #[schemars(required, length(min = 1, max = 128))]
@@ -239,6 +247,9 @@ pub(super) struct StaticKey {
     /// Globs over the models that it may use.
     #[serde(default = "every_model")]
     pub(super) models: Vec<String>,
+    /// What else it decides for its callers.
+    #[serde(flatten)]
+    pub(super) binding: Binding,
 }
 
 fn default_group() -> String {
@@ -363,6 +374,9 @@ pub(super) struct Model {
     /// Public names to try, in this order, when a request is too long for this model's context.
     #[serde(default)]
     pub(super) context_fallbacks: Vec<String>,
+    /// Values for what chats, completions and responses leave open. The bounds of a key hold all the same.
+    #[serde(default)]
+    pub(super) defaults: Defaults,
 }
 
 /// A model at a backend.
@@ -407,6 +421,9 @@ pub(super) struct Group {
     /// belong to team `default`.
     #[serde(default, skip_serializing)]
     pub(super) api_keys: Vec<Secret>,
+    /// What each of `api_keys` decides for its callers.
+    #[serde(default)]
+    pub(super) binding: Binding,
 }
 
 /// How engines are found and watched.

@@ -1,15 +1,16 @@
 //! Who may call, and who may connect: static keys, and the keys of groups.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Check, Names, Unique, raw};
+use super::{Check, Names, Unique, binding::binding, raw};
 use crate::{
     config::snapshot::{Auth, AuthMode, StaticKey, StaticWorkerKey},
     glob::Glob,
     id::{GroupName, KeyId},
     key::{SecretHash, is_issued},
+    principal::Principal,
 };
 
 /// The names of all groups.
@@ -43,7 +44,18 @@ pub(super) fn known_group(pointer: &str, name: &str, groups: &Names, check: &mut
     }
 }
 
-pub(super) fn check(raw: raw::Auth, groups: Vec<raw::Group>, names: &Names, check: &mut Check<'_>) -> Auth {
+/// The names that keys refer to.
+pub(super) struct Known<'n> {
+    pub(super) groups: &'n Names,
+    pub(super) classes: &'n Names,
+}
+
+pub(super) fn check(
+    raw: raw::Auth,
+    groups: Vec<raw::Group>,
+    names: &Known<'_>,
+    check: &mut Check<'_>,
+) -> Auth {
     let mode = match raw.mode {
         raw::AuthMode::Keys => AuthMode::Keys,
         raw::AuthMode::Open => {
@@ -59,16 +71,17 @@ pub(super) fn check(raw: raw::Auth, groups: Vec<raw::Group>, names: &Names, chec
     };
     let mut secrets = Secrets::default();
     let static_keys = static_keys(raw.static_keys, names, &mut secrets, check);
-    let mut auth = Auth { mode, static_keys, worker_keys: Vec::new() };
+    let open = Arc::new(Principal::anonymous(binding(raw.open, "/auth/open", names.classes, check)));
+    let mut auth = Auth { mode, static_keys, open, worker_keys: Vec::new() };
     for (index, group) in groups.into_iter().enumerate() {
-        add_group(&mut auth, group, &format!("/groups/{index}"), &mut secrets, check);
+        add_group(&mut auth, group, &format!("/groups/{index}"), names, &mut secrets, check);
     }
     auth
 }
 
 fn static_keys(
     raw: Vec<raw::StaticKey>,
-    groups: &Names,
+    names: &Known<'_>,
     secrets: &mut Secrets,
     check: &mut Check<'_>,
 ) -> Vec<StaticKey> {
@@ -83,17 +96,27 @@ fn static_keys(
         if let Some(secret) = &key.secret {
             secrets.claim(&format!("{at}/secret"), &secret.0, check);
         }
-        known_group(&format!("{at}/group"), &key.group, groups, check);
+        known_group(&format!("{at}/group"), &key.group, names.groups, check);
+        let binding = binding(key.binding, &at, names.classes, check);
         if let (Some(id), Some(secret)) = (key.id, key.secret) {
             let models = key.models.into_iter().map(Glob::new).collect();
-            keys.push(StaticKey { id: id.into(), secret: secret.0, group: key.group.into(), models });
+            let group = key.group.into();
+            keys.push(StaticKey { id: id.into(), secret: secret.0, group, models, binding });
         }
     }
     keys
 }
 
 /// Adds a group's keys of both kinds.
-fn add_group(auth: &mut Auth, group: raw::Group, at: &str, secrets: &mut Secrets, check: &mut Check<'_>) {
+fn add_group(
+    auth: &mut Auth,
+    group: raw::Group,
+    at: &str,
+    names: &Known<'_>,
+    secrets: &mut Secrets,
+    check: &mut Check<'_>,
+) {
+    let binding = binding(group.binding, &format!("{at}/binding"), names.classes, check);
     for (kind, keys) in [("ws_auth_keys", &group.ws_auth_keys), ("api_keys", &group.api_keys)] {
         for (index, secret) in keys.iter().enumerate() {
             secrets.claim(&format!("{at}/{kind}/{index}"), &secret.0, check);
@@ -116,6 +139,7 @@ fn add_group(auth: &mut Auth, group: raw::Group, at: &str, secrets: &mut Secrets
         secret,
         group: name.clone(),
         models: vec![Glob::new("*")],
+        binding: Arc::clone(&binding),
     }));
 }
 

@@ -53,9 +53,9 @@ fn spec(raw: raw::Backend, at: &str, check: &mut Check<'_>) -> Option<BackendSpe
     let url = BaseUrl::parse(&raw.url?)
         .map_err(|error| check.report(&format!("{at}/url"), error.to_string()))
         .ok()?;
+    let is_confined = raw.locality.is_none() && Locality::of_host(&url.host) == Locality::OnPrem;
     let locality = match raw.locality {
-        Some(raw::Locality::OnPrem) => Locality::OnPrem,
-        Some(raw::Locality::Cloud) => Locality::Cloud,
+        Some(written) => written.into(),
         None => Locality::of_host(&url.host),
     };
     if raw.api_key.is_some() && !url.https && locality == Locality::Cloud {
@@ -69,10 +69,20 @@ fn spec(raw: raw::Backend, at: &str, check: &mut Check<'_>) -> Option<BackendSpe
         url,
         api_key: raw.api_key.map(|key| key.0),
         locality,
+        is_confined,
         timeouts: timeouts(raw.timeouts, Timeouts::default()),
         max_in_flight: raw.max_in_flight,
         ca_file: raw.ca_file.map(Into::into),
     })
+}
+
+impl From<raw::Locality> for Locality {
+    fn from(raw: raw::Locality) -> Self {
+        match raw {
+            raw::Locality::OnPrem => Self::OnPrem,
+            raw::Locality::Cloud => Self::Cloud,
+        }
+    }
 }
 
 const fn kind(raw: raw::EngineType) -> EngineKind {

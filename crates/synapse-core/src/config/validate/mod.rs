@@ -3,6 +3,7 @@
 
 mod access;
 mod backends;
+mod binding;
 mod dlp;
 mod models;
 mod routing;
@@ -40,7 +41,9 @@ pub(super) fn snapshot(root: &Node, world: &dyn Surroundings, problems: &mut Vec
     let database_url = server::database(config.database, &mut check);
     server::redis(config.redis.as_ref(), &mut check);
     let groups = access::group_names(&config.groups, &mut check);
-    let auth = access::check(config.auth, config.groups, &groups, &mut check);
+    let (data_classes, classes) = binding::classes(config.data_classes, &mut check);
+    let known = access::Known { groups: &groups, classes: &classes };
+    let auth = access::check(config.auth, config.groups, &known, &mut check);
     let (backends, names) = backends::check(config.backends, &groups, &mut check);
     let models = models::check(config.models, &names, &backends, &mut check);
     let dlp = dlp::check(config.dlp, &mut check);
@@ -51,6 +54,7 @@ pub(super) fn snapshot(root: &Node, world: &dyn Surroundings, problems: &mut Vec
         data_dir: config.data_dir.unwrap_or_else(|| "./data".to_owned()).into(),
         database_url,
         auth,
+        data_classes,
         backends,
         models,
         routing: routing::check(&config.routing),

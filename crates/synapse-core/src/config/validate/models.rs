@@ -42,10 +42,25 @@ pub(super) fn check(
                 deployments,
                 fallbacks: model.fallbacks,
                 context_fallbacks: model.context_fallbacks,
+                defaults: defaults(&model.defaults),
             }));
         }
     }
     models
+}
+
+/// The values in JSON, by the names that requests have for them.
+fn defaults(raw: &raw::Defaults) -> Arc<[(&'static str, String)]> {
+    let values = [
+        ("temperature", raw.temperature.map(|value| value.to_string())),
+        ("top_p", raw.top_p.map(|value| value.to_string())),
+        ("top_k", raw.top_k.map(|value| value.to_string())),
+        ("presence_penalty", raw.presence_penalty.map(|value| value.to_string())),
+        ("frequency_penalty", raw.frequency_penalty.map(|value| value.to_string())),
+        ("max_tokens", raw.max_tokens.map(|value| value.to_string())),
+        ("seed", raw.seed.map(|value| value.to_string())),
+    ];
+    values.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
 /// Names and aliases share one namespace.

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::{Check, raw, seconds};
+use super::{Check, binding::networks, raw, seconds};
 use crate::config::{
     ExternalUrl,
     address::is_host,
-    snapshot::{IpNet, Server, TlsFiles},
+    snapshot::{Server, TlsFiles},
 };
 
 pub(super) fn check(raw: raw::Server, check: &mut Check<'_>) -> Server {
@@ -29,7 +29,7 @@ pub(super) fn check(raw: raw::Server, check: &mut Check<'_>) -> Server {
         max_connections: raw.max_connections.map(|count| count as usize),
         max_connections_per_ip: raw.max_connections_per_ip.map(|count| count as usize),
         max_streams: raw.max_streams,
-        trusted_proxies: trusted_proxies(&raw.trusted_proxies, check),
+        trusted_proxies: networks(&raw.trusted_proxies, "/server/trusted_proxies", check),
         external_url: raw.external_url.and_then(|text| external_url(&text, check)),
         client_binaries: raw.client_binaries.map(Into::into),
         drain_grace: seconds(raw.drain_grace_s),
@@ -104,20 +104,6 @@ fn tls(raw: raw::Tls, check: &mut Check<'_>) -> Option<TlsFiles> {
         }
     }
     Some(TlsFiles { cert: raw.cert?.into(), key: raw.key?.into() })
-}
-
-fn trusted_proxies(raw: &[String], check: &mut Check<'_>) -> Vec<IpNet> {
-    let mut networks = Vec::with_capacity(raw.len());
-    for (index, text) in raw.iter().enumerate() {
-        match IpNet::parse(text) {
-            Some(network) => networks.push(network),
-            None => check.report(
-                &format!("/server/trusted_proxies/{index}"),
-                "is not a network such as `10.0.0.0/8`, nor an address",
-            ),
-        }
-    }
-    networks
 }
 
 fn external_url(text: &str, check: &mut Check<'_>) -> Option<ExternalUrl> {

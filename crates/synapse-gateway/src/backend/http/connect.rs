@@ -111,6 +111,19 @@ fn client_config(roots: RootCertStore) -> Arc<ClientConfig> {
     Arc::new(config)
 }
 
+/// The name of a backend that must be in the house leads to an address that is not.
+#[derive(Debug, thiserror::Error)]
+#[error("the name leads to a public address; say `locality: cloud` or `on_prem` for the backend")]
+pub struct LeadsOutside;
+
+impl LeadsOutside {
+    /// Whether that is why a call failed.
+    pub fn is_why(error: &BackendError) -> bool {
+        let io = error.detail.downcast_ref::<io::Error>();
+        io.and_then(io::Error::get_ref).is_some_and(|inner| inner.is::<Self>())
+    }
+}
+
 /// Opens connections to one backend.
 pub(super) struct Connector {
     host: String,
@@ -137,7 +150,7 @@ impl Connector {
             host: spec.url.host.clone(),
             port: spec.url.port,
             tls,
-            stays_in_house: false,
+            stays_in_house: spec.is_confined,
             reached: AtomicU8::new(NOWHERE),
         })
     }
@@ -182,7 +195,7 @@ impl Connector {
             let found = addresses.len();
             addresses.retain(|address| Locality::of_address(address.ip()) == Locality::OnPrem);
             if addresses.len() < found {
-                last = io::Error::new(io::ErrorKind::PermissionDenied, "the name leads to a public address");
+                last = io::Error::new(io::ErrorKind::PermissionDenied, LeadsOutside);
             }
         }
         for (at, address) in addresses.iter().enumerate() {
@@ -221,6 +234,7 @@ mod tests {
             url: BaseUrl { https: false, host: host.into(), port, path: String::new() },
             api_key: None,
             locality: Locality::OnPrem,
+            is_confined: false,
             timeouts: Timeouts::default(),
             max_in_flight: None,
             ca_file: None,
@@ -237,6 +251,14 @@ mod tests {
         let refused = connector.tcp().await.expect_err("a refusal");
         assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
         assert_eq!(connector.reached(), None);
+    }
+
+    #[tokio::test]
+    async fn why_no_connection_was_tried_can_be_told() {
+        let refused = connector("203.0.113.1", 80).connect().await.map(drop).expect_err("a refusal");
+        assert!(LeadsOutside::is_why(&refused));
+        let closed = connector("127.0.0.1", 1).connect().await.map(drop).expect_err("nobody listens");
+        assert!(!LeadsOutside::is_why(&closed));
     }
 
     #[tokio::test]

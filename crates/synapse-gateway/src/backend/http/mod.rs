@@ -20,7 +20,7 @@ use synapse_core::{
     id::BackendId,
 };
 
-pub use connect::TlsSetup;
+pub use connect::{LeadsOutside, TlsSetup};
 pub use pool::{pin_shard, set_shards};
 
 use super::{Backend, BackendError, FailedAt, UpstreamBody, UpstreamCall, UpstreamReply};

@@ -19,10 +19,13 @@ use tokio::time::Instant;
 use super::{bind::Bound, inspect::Cleared, refusal};
 use crate::{
     audit::{Record, Trail},
-    backend::{BackendError, FailedAt, UpstreamCall, UpstreamReply, http::HOP_HEADER},
+    backend::{
+        BackendError, FailedAt, UpstreamCall, UpstreamReply,
+        http::{HOP_HEADER, LeadsOutside},
+    },
     gateway::{Gateway, Live},
     inspect::Inspection,
-    metrics::{AttemptLabels, FallbackLabels},
+    metrics::{AttemptLabels, BackendLabel, FallbackLabels, Label},
     route::{
         catalog::Route,
         endpoint::{Demand, Lease},
@@ -151,8 +154,15 @@ impl Attempts {
         let demand = Demand { operation: bound.call.operation, streamed: shape.stream, tokens: shape.tokens };
         let fingerprint = live.snapshot.routing.prefix_affinity.then(|| bound.fingerprint()).flatten();
         let wishes = shape.preferences.clone();
-        let plan =
-            Plan::new(Arc::clone(&live), Arc::clone(&bound.route), caller, wishes, demand, fingerprint);
+        let plan = Plan::new(
+            Arc::clone(&live),
+            Arc::clone(&bound.route),
+            caller,
+            bound.reach.clone(),
+            wishes,
+            demand,
+            fingerprint,
+        );
         let request_id = HeaderValue::from_str(request_id).unwrap_or(HeaderValue::from_static("-"));
         Ok(Self {
             gateway,
@@ -314,13 +324,23 @@ impl Attempts {
         deadline: Instant,
     ) -> Result<(Head, Source), Failed> {
         let backend = &choice.candidate.endpoint.backend;
+        // The plan has seen to it; but an engine may say something else of a model since then.
+        if !self.bound.reach.includes(&choice.candidate.endpoint) {
+            return Err(Failed::new(self.bound.reach.fault(choice.route.label()), Reached::Nothing));
+        }
         let mut reply = backend.transport.call(self.upstream_call(choice, false)).await;
         if reply.as_ref().is_err_and(|error| error.at == FailedAt::Stale)
             && !self.bound.call.shape.has_side_effects
         {
             reply = backend.transport.call(self.upstream_call(choice, true)).await;
         }
-        let reply = reply.map_err(failed_call)?;
+        let reply = reply.map_err(|error| {
+            if LeadsOutside::is_why(&error) {
+                let backend = Label::from(backend.id().as_str());
+                self.gateway.metrics.leads_outside.get_or_create(&BackendLabel { backend }).inc();
+            }
+            failed_call(error)
+        })?;
         if !reply.status.is_success() {
             return Err(self.refused(reply).await);
         }

@@ -57,6 +57,7 @@ impl Source {
             url,
             api_key: None,
             locality: Locality::OnPrem,
+            is_confined: false,
             timeouts: Timeouts::default(),
             max_in_flight: None,
             ca_file: ca_file.map(Path::to_owned),
