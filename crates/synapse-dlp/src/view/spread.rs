@@ -52,12 +52,14 @@ pub(super) fn join(text: &str) -> Option<View> {
     Some(view)
 }
 
-/// How many spaces there are from `at` on in this distance; none if there are many others between them.
+/// How many spaces there are from `at` on in this distance; none if there are others between them. What was
+/// set apart in fours may have had some of its own.
 fn spaces(bytes: &[u8], at: usize, period: usize) -> usize {
     let count = bytes[at..].iter().step_by(period).take_while(|byte| **byte == b' ').count();
     let few = count.min(SPACES);
     let all = bytes[at..].iter().take((few - 1) * period + 1).filter(|byte| **byte == b' ').count();
-    if all - few > few / 3 { 0 } else { count }
+    let others = if period == PERIODS[0] { 1 } else { 0 };
+    if all - few > others { 0 } else { count }
 }
 
 #[cfg(test)]

@@ -40,21 +40,9 @@ const fn classes() -> [u8; 256] {
         classes[byte] = match byte as u8 {
             b'0'..=b'9' => DIGIT | TOKEN,
             b'A'..=b'Z' => CAPITAL | TOKEN,
-            b'a'..=b'z'
-            | b'_'
-            | b'-'
-            | b'+'
-            | b'/'
-            | b'='
-            | b'.'
-            | b'~'
-            | b':'
-            | b'%'
-            | b'|'
-            | b'\\'
-            | b'&'
-            | b'#'
-            | b';' => TOKEN,
+            b'a'..=b'z' | b'-' | b'+' | b'/' | b'.' | b'~' | b':' | b'|' | b'#' | b';' => TOKEN,
+            b'_' => UNDERSCORE | TOKEN,
+            b'=' | b'%' | b'\\' | b'&' => ESCAPE | TOKEN,
             b'@' => AT | TOKEN,
             b'[' | b'<' | b'(' => BRACKET,
             128.. => HIGH,
