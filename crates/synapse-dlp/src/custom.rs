@@ -127,6 +127,11 @@ impl CustomRules {
         Ok(Self { buffered: buffered.collect() })
     }
 
+    /// How many bytes each rule needs to see at once.
+    pub(crate) fn reaches(&self) -> impl Iterator<Item = (&Category, usize)> {
+        self.buffered.iter().map(|category| (category, 0))
+    }
+
     /// The categories whose rules want replies whole.
     pub(crate) fn buffered(&self) -> impl Iterator<Item = &Category> {
         self.buffered.iter()

@@ -203,6 +203,17 @@ impl Policy {
         scan::scan(self, text, 0, "", direction, true)
     }
 
+    /// How many bytes custom rules need to see at once in a text that streams by.
+    pub(crate) fn reach(&self, direction: Direction) -> usize {
+        let active = |category: &Category| self.action(category, direction) > Action::Allow;
+        self.custom
+            .reaches()
+            .filter(|(category, _)| active(category))
+            .map(|(_, reach)| reach)
+            .max()
+            .unwrap_or(0)
+    }
+
     pub(crate) fn action(&self, category: &Category, direction: Direction) -> Action {
         self.verdicts.get(category).map_or(Action::Allow, |verdict| verdict.actions[direction as usize])
     }

@@ -10,6 +10,7 @@ mod survey;
 
 use std::{borrow::Cow, ops::Range};
 
+pub(crate) use fold::{is_digit, stands_for_itself};
 pub(crate) use survey::Survey;
 
 /// A stretch of a view, up to where the next one begins.
@@ -101,11 +102,15 @@ impl<'t> Views<'t> {
         }
         let plain = views.plain;
         let mut latest = plain;
-        for _ in 0..DEPTH {
+        // Folding may bring out what was not to be seen before.
+        let survey = plain.map_or(*survey, |_| Survey::of(views.text(plain)));
+        for _ in 0..if survey.encoded { DEPTH } else { 0 } {
             let Some(view) = decode::decode(views.text(latest)) else { break };
             latest = views.add(view, latest, Kind::Decoded);
         }
-        if let Some(view) = spread::join(views.text(plain)) {
+        if survey.spread
+            && let Some(view) = spread::join(views.text(plain))
+        {
             views.add(view, plain, Kind::Joined);
         }
         views

@@ -11,7 +11,7 @@ mod jwt;
 mod keywords;
 mod measure;
 mod pattern;
-mod pem;
+pub(crate) mod pem;
 mod published;
 mod vendors;
 
@@ -73,3 +73,8 @@ impl Latest<'_> {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod samples;
+#[cfg(test)]
+mod tests;

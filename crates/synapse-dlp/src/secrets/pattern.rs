@@ -77,6 +77,24 @@ impl Pattern {
         best
     }
 
+    /// A text that matches.
+    #[cfg(test)]
+    pub(super) fn sample(&self, random: &mut super::samples::Random) -> String {
+        let mut text = String::new();
+        for part in &self.parts {
+            match part {
+                Part::Literal(literal) => text.push_str(std::str::from_utf8(literal).unwrap()),
+                Part::Run { alphabet, least, greatest } => {
+                    let all: Vec<char> =
+                        (33..127u8).filter(|byte| has(*alphabet, *byte)).map(char::from).collect();
+                    let length = least + random.below((greatest - least).min(40) + 1);
+                    text.extend((0..length).map(|_| all[random.below(all.len())]));
+                }
+            }
+        }
+        text
+    }
+
     /// Where a match that begins at `at` ends.
     pub(super) fn end_at(&self, text: &[u8], at: usize) -> Option<usize> {
         if self.begins_word && at > 0 && is_word(text[at - 1]) {

@@ -24,14 +24,37 @@ const PARAMETER: usize = 40;
 const WEB_KEY: usize = 2048;
 
 /// Where the first line of an armoured private key that begins at `at` ends.
-pub(crate) fn first_line_end(bytes: &[u8], at: usize) -> Option<usize> {
+fn first_line_end(bytes: &[u8], at: usize) -> Option<usize> {
     let line = &bytes[at + BEGIN.len()..bytes.len().min(at + BEGIN.len() + FIRST_LINE)];
-    let is_label = |byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || b" _-".contains(byte);
-    let label = &line[..line.iter().position(|byte| !is_label(byte)).unwrap_or(line.len())];
+    let label = &line[..line.iter().position(|byte| !is_label(*byte)).unwrap_or(line.len())];
     let key = memmem::find(label, b"PRIVATE KEY")? + 11;
     let rest = &label[key..];
     let rest = rest.strip_prefix(b" BLOCK").unwrap_or(rest);
     rest.starts_with(b"-----").then(|| at + BEGIN.len() + label.len() - rest.len() + 5)
+}
+
+/// What is known of a first line of which more may come.
+pub(crate) enum FirstLine {
+    /// Not enough.
+    Unknown,
+    /// It is that of a private key, and ends here.
+    Ends(usize),
+    /// It is something else.
+    Other,
+}
+
+/// What is known of the first line that begins at `at`; `last` when no more will come.
+pub(crate) fn first_line(bytes: &[u8], at: usize, last: bool) -> FirstLine {
+    if let Some(end) = first_line_end(bytes, at) {
+        return FirstLine::Ends(end);
+    }
+    let line = bytes.get(at + BEGIN.len()..).unwrap_or(&[]);
+    let over = line.iter().take(FIRST_LINE).any(|byte| !is_label(*byte));
+    if over || last || line.len() >= FIRST_LINE { FirstLine::Other } else { FirstLine::Unknown }
+}
+
+fn is_label(byte: u8) -> bool {
+    byte.is_ascii_uppercase() || byte.is_ascii_digit() || b" _-".contains(&byte)
 }
 
 /// Where a key whose first line ends at `from` ends with its last line.

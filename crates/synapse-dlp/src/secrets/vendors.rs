@@ -101,7 +101,12 @@ pub(super) const VENDORS: &[(&str, f32, &str, &str)] = &[
     ("sendbird-access-token", 0.0, "sendbird", "<H:40>"),
     ("sentry-access-token", 3.0, "sentry", "<H:64>"),
     ("sidekiq-secret", 0.0, "bundle_enterprise__contribsys__com|bundle_gems__contribsys__com", "<H:8>:<H:8>"),
-    ("snyk-api-token", 0.0, "snyk", "<H:8>-<H:4>-<H:4>-<H:4>-<H:12>"),
+    (
+        "snyk-api-token",
+        0.0,
+        "snyk|snykkey|snyktoken|snykapi_key|snykapi_token|snykapi-key|snykapi-token|snykoauth_key|snykoauth_token|snyk_key|snyk_token|snyk_api_key|snyk_api_token|snyk_api-key|snyk_api-token|snyk_oauth_key|snyk_oauth_token|snyk-key|snyk-token|snyk-api_key|snyk-api_token|snyk-api-key|snyk-api-token|snyk-oauth_key|snyk-oauth_token|snyk.key|snyk.token|snyk.api_key|snyk.api_token|snyk.api-key|snyk.api-token|snyk.oauth_key|snyk.oauth_token",
+        "<H:8>-<H:4>-<H:4>-<H:4>-<H:12>",
+    ),
     (
         "sonar-api-token",
         0.0,

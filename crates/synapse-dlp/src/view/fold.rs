@@ -56,6 +56,20 @@ fn fate(c: char) -> Fate {
     }
 }
 
+/// Whether a character beyond ASCII is a decimal digit, or contains one.
+pub(crate) fn is_digit(c: char) -> bool {
+    match fate(c) {
+        Fate::Become(plain) => plain.is_ascii_digit(),
+        Fate::Decompose => std::iter::once(c).nfkc().any(|plain| plain.is_ascii_digit()),
+        Fate::Keep | Fate::Drop => false,
+    }
+}
+
+/// Whether folding leaves a character as it is.
+pub(crate) fn stands_for_itself(c: char) -> bool {
+    matches!(fate(c), Fate::Keep)
+}
+
 /// `text` with every character folded, or nothing if none changes.
 pub(super) fn fold(text: &str) -> Option<View> {
     let mut view = View::default();

@@ -1,5 +1,7 @@
 //! Letters of other scripts that look like Latin ones, where they stand in one word with ASCII characters.
 
+use std::sync::OnceLock;
+
 use super::View;
 
 /// Each string's letters look like those of the other one in the same place.
@@ -20,11 +22,17 @@ const PAIRS: &[(&str, &str)] = &[
     ("ıɑɩʟꜱ", "iails"),
 ];
 
+/// The Latin letter that a letter beyond ASCII looks like.
 fn latin(c: char) -> Option<char> {
-    PAIRS.iter().find_map(|(others, latin)| {
-        let at = others.chars().position(|other| other == c)?;
-        latin.chars().nth(at)
-    })
+    static SORTED: OnceLock<Vec<(char, char)>> = OnceLock::new();
+    let sorted = SORTED.get_or_init(|| {
+        let pairs = PAIRS.iter().flat_map(|(others, latin)| others.chars().zip(latin.chars()));
+        let mut sorted: Vec<_> = pairs.collect();
+        sorted.sort_unstable();
+        sorted
+    });
+    let at = sorted.binary_search_by_key(&c, |(other, _)| *other).ok()?;
+    sorted.get(at).map(|(_, latin)| *latin)
 }
 
 /// `text` with look-alikes replaced in words that have ASCII letters or digits too, and whose other letters

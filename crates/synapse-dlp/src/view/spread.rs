@@ -13,14 +13,16 @@ pub(super) fn join(text: &str) -> Option<View> {
     let bytes = text.as_bytes();
     let mut view = View::default();
     let mut kept = 0;
+    let mut done = 0;
     for space in memchr::memchr_iter(b' ', bytes) {
-        if space < kept {
+        if space < done {
             continue;
         }
         let Some(period) = PERIODS.into_iter().find(|period| spaces(bytes, space, *period) >= SPACES) else {
             continue;
         };
         let last = space + (spaces(bytes, space, period) - 1) * period;
+        done = last;
         let mut start = space.saturating_sub(period - 1).max(kept);
         if start > 0 && bytes[start - 1].is_ascii_alphanumeric() {
             // The first space is that behind the word before.
@@ -41,6 +43,7 @@ pub(super) fn join(text: &str) -> Option<View> {
         }
         view.keep(text, from..end);
         kept = end;
+        done = end;
     }
     if kept == 0 {
         return None;
@@ -49,9 +52,14 @@ pub(super) fn join(text: &str) -> Option<View> {
     Some(view)
 }
 
-/// How many spaces there are from `at` on in this distance.
+/// How many spaces there are from `at` on in this distance; none if there are others between them. What was
+/// set apart in fours may have had some of its own.
 fn spaces(bytes: &[u8], at: usize, period: usize) -> usize {
-    bytes[at..].iter().step_by(period).take_while(|byte| **byte == b' ').count()
+    let count = bytes[at..].iter().step_by(period).take_while(|byte| **byte == b' ').count();
+    let few = count.min(SPACES);
+    let all = bytes[at..].iter().take((few - 1) * period + 1).filter(|byte| **byte == b' ').count();
+    let others = if period == PERIODS[0] { 1 } else { 0 };
+    if all - few > others { 0 } else { count }
 }
 
 #[cfg(test)]

@@ -15,6 +15,10 @@ pub(crate) struct Survey {
     pub(crate) tokens: bool,
     /// Brackets, as links have them.
     pub(crate) brackets: bool,
+    /// What may be decoded.
+    pub(crate) encoded: bool,
+    /// What may be part of a token with spaces in it.
+    pub(crate) spread: bool,
 }
 
 /// Classes of bytes.
@@ -24,6 +28,8 @@ const CAPITAL: u8 = 4;
 const AT: u8 = 8;
 const BRACKET: u8 = 16;
 const HIGH: u8 = 32;
+const ESCAPE: u8 = 64;
+const UNDERSCORE: u8 = 128;
 
 static CLASSES: [u8; 256] = classes();
 
@@ -34,21 +40,9 @@ const fn classes() -> [u8; 256] {
         classes[byte] = match byte as u8 {
             b'0'..=b'9' => DIGIT | TOKEN,
             b'A'..=b'Z' => CAPITAL | TOKEN,
-            b'a'..=b'z'
-            | b'_'
-            | b'-'
-            | b'+'
-            | b'/'
-            | b'='
-            | b'.'
-            | b'~'
-            | b':'
-            | b'%'
-            | b'|'
-            | b'\\'
-            | b'&'
-            | b'#'
-            | b';' => TOKEN,
+            b'a'..=b'z' | b'-' | b'+' | b'/' | b'.' | b'~' | b':' | b'|' | b'#' | b';' => TOKEN,
+            b'_' => UNDERSCORE | TOKEN,
+            b'=' | b'%' | b'\\' | b'&' => ESCAPE | TOKEN,
             b'@' => AT | TOKEN,
             b'[' | b'<' | b'(' => BRACKET,
             128.. => HIGH,
@@ -67,31 +61,48 @@ const WITHOUT_DIGIT: usize = 20;
 const DASHES: &[u8] = b"-----";
 /// How many capitals a code has at least.
 const CODE: usize = 8;
+/// How long something encoded is at least.
+const ENCODED: usize = 16;
+
+fn has_code(run: &[u8]) -> bool {
+    run.split(|byte| !byte.is_ascii_uppercase()).any(|capitals| capitals.len() >= CODE)
+}
 
 impl Survey {
     /// Looks at a text.
     pub(crate) fn of(text: &str) -> Self {
-        let mut seen = 0;
+        let bytes = text.as_bytes();
+        let class = |at: usize| bytes.get(at).map(|byte| CLASSES[usize::from(*byte)]);
         let mut survey = Self::default();
-        let (mut run, mut run_seen, mut capitals) = (0, 0, 0);
-        for byte in text.bytes() {
-            let class = CLASSES[usize::from(byte)];
-            seen |= class;
-            capitals = if class & CAPITAL != 0 { capitals + 1 } else { 0 };
-            survey.capitals |= capitals >= CODE;
-            if class & TOKEN != 0 {
-                run += 1;
-                run_seen |= class;
-                survey.tokens |= run >= WITHOUT_DIGIT || (run >= WITH_DIGIT && run_seen & DIGIT != 0);
-            } else {
-                (run, run_seen) = (0, 0);
+        let mut seen = 0;
+        let mut at = 0;
+        while let Some(first) = class(at) {
+            seen |= first;
+            let start = at;
+            at += 1;
+            if first & TOKEN == 0 {
+                continue;
+            }
+            let mut run = first;
+            while let Some(next) = class(at).filter(|next| next & TOKEN != 0) {
+                run |= next;
+                at += 1;
+            }
+            seen |= run;
+            let length = at - start;
+            if length >= CODE {
+                survey.capitals |= run & CAPITAL != 0 && has_code(&bytes[start..at]);
+                survey.tokens |= length >= WITHOUT_DIGIT || (length >= WITH_DIGIT && run & DIGIT != 0);
+                survey.encoded |= length >= ENCODED;
             }
         }
         survey.non_ascii = seen & HIGH != 0;
         survey.digits = seen & DIGIT != 0;
         survey.at_sign = seen & AT != 0;
         survey.brackets = seen & BRACKET != 0;
-        survey.tokens |= memchr::memmem::find(text.as_bytes(), DASHES).is_some();
+        survey.encoded |= seen & ESCAPE != 0;
+        survey.spread = seen & (DIGIT | UNDERSCORE) != 0;
+        survey.tokens |= memchr::memmem::find(bytes, DASHES).is_some();
         survey
     }
 
