@@ -18,6 +18,8 @@ mod numbers;
 mod phone;
 mod rules;
 mod run;
+#[cfg(test)]
+mod tests;
 mod words;
 mod world;
 

@@ -43,7 +43,7 @@ pub(super) fn with_signs(text: &str, range: Range<usize>) -> Range<usize> {
 
 /// Whether a plus stands before this place.
 pub(super) fn has_plus(text: &str, place: usize) -> bool {
-    let mut before = text.as_bytes()[..place].iter().rev().take(3);
+    let before = text.as_bytes()[..place].iter().rev().take(3);
     before.copied().find(|byte| !matches!(byte, b' ' | b'(')) == Some(b'+')
 }
 

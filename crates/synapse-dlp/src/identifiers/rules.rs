@@ -112,9 +112,14 @@ impl Window<'_> {
         apart(left) && apart(right)
     }
 
-    /// Whether it is written so: with at least these separators, or, if the form has none, without any.
+    /// Whether it is written so: with at least these separators, or, if the form has none, without any. A space
+    /// between other characters too says nothing.
     pub(super) fn has_form(&self, form: &str) -> bool {
         let inner = self.inner();
+        let spaces = form.bytes().filter(|byte| *byte == b' ').count();
+        if spaces > 0 && inner.iter().filter(|gap| *gap & gap::SPACE != 0).count() != spaces {
+            return false;
+        }
         let mut place = 0;
         let mut group = 0;
         for byte in form.bytes() {
