@@ -5,9 +5,12 @@
 mod admin;
 mod admission;
 mod bad_input;
+mod binding;
 mod chat;
+mod classes;
 mod cli;
 mod cli_bound;
+mod dice;
 mod disconnects;
 mod discovery;
 mod dlp;

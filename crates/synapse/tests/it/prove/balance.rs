@@ -10,7 +10,7 @@ use super::{
     figures::{Figure, at_scale, for_seconds, is_proving},
     traffic::{Sample, Traffic, failed, percentile, share, streamed},
 };
-use crate::start::gateway;
+use crate::{dice::Dice, start::gateway};
 
 /// The traffic until the gateway knows its engines is not looked at.
 const FIRST: Duration = Duration::from_secs(5);
@@ -89,26 +89,16 @@ async fn an_engine_that_refuses_fast_attracts_nothing() {
     .hold();
 }
 
-/// A stream of numbers that a seed determines.
-struct Dice(u64);
-
-impl Dice {
-    fn throw(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
-    }
-
-    /// A text of so many words.
-    fn text(&mut self, words: u64) -> String {
-        (0..words).map(|_| format!("w{} ", self.throw(1_000_000))).collect()
-    }
+/// A text of so many words.
+fn text(dice: &mut Dice, words: u64) -> String {
+    (0..words).map(|_| format!("w{} ", dice.throw(1_000_000))).collect()
 }
 
 /// Turns of conversations that go on at once. Half of them begin with the same instructions, the
 /// others with one of twenty.
 fn turns(count: u64) -> Vec<Value> {
     let mut dice = Dice(7);
-    let instructions: Vec<String> = (0..21).map(|_| dice.text(300)).collect();
+    let instructions: Vec<String> = (0..21).map(|_| text(&mut dice, 300)).collect();
     let mut open: Vec<Vec<Value>> = vec![Vec::new(); 64];
     let mut turns = Vec::new();
     for _ in 0..count {
@@ -120,9 +110,9 @@ fn turns(count: u64) -> Vec<Value> {
             let chosen = if dice.throw(2) == 0 { 0 } else { 1 + dice.throw(20) as usize };
             open[at].push(json!({"role": "system", "content": instructions[chosen]}));
         } else {
-            open[at].push(json!({"role": "assistant", "content": dice.text(60)}));
+            open[at].push(json!({"role": "assistant", "content": text(&mut dice, 60)}));
         }
-        open[at].push(json!({"role": "user", "content": dice.text(90)}));
+        open[at].push(json!({"role": "user", "content": text(&mut dice, 90)}));
         turns.push(json!({"model": "m", "stream": true, "messages": open[at]}));
     }
     turns

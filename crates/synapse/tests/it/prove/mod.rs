@@ -3,6 +3,7 @@
 //! to docs/proof.md. `make prove` does that with a release build.
 
 mod balance;
+mod classes;
 mod comings;
 mod crossing;
 mod crowds;
