@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context;
 use secrecy::ExposeSecret;
 use synapse_core::{
+    binding::Binding,
     config::snapshot::{StaticKey, StaticWorkerKey},
     glob::Glob,
     id::{GroupName, TeamName},
@@ -164,7 +165,7 @@ fn principal_of(key: &StaticKey) -> Principal {
         team: TeamName::from(DEFAULT_TEAM),
         group: key.group.clone(),
         models: key.models.clone(),
-        binding: Arc::default(),
+        binding: Arc::new(Binding { limits: key.limits.clone(), ..Binding::default() }),
         team_limits: Arc::default(),
         expires_at: None,
         state: KeyState::Active,

@@ -12,6 +12,8 @@ use super::ExternalUrl;
 use crate::{
     glob::Glob,
     id::{BackendId, GroupName, KeyId},
+    limits::Limits,
+    price::Prices,
 };
 
 /// Everything that a configuration file says, checked and with defaults filled in.
@@ -23,6 +25,12 @@ pub struct Snapshot {
     pub data_dir: PathBuf,
     /// `sqlite://…`; by default a file in `data_dir`.
     pub database_url: Option<SecretString>,
+    /// `redis://…` or `rediss://…`, where gateways hold limits together.
+    pub redis_url: Option<SecretString>,
+    /// How limits are counted.
+    pub counting: Counting,
+    /// What models cost.
+    pub prices: Arc<Prices>,
     /// Who may call.
     pub auth: Auth,
     /// Engines and providers.
@@ -144,6 +152,26 @@ pub struct StaticKey {
     pub group: GroupName,
     /// The models it may use.
     pub models: Vec<Glob>,
+    /// What it may spend.
+    pub limits: Limits,
+}
+
+/// How limits are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counting {
+    /// While Redis cannot be reached.
+    pub on_redis_failure: OnRedisFailure,
+    /// Tokens of reply that are reserved where a request does not say how many it wants.
+    pub assumed_output_tokens: u32,
+}
+
+/// What happens to requests with limits while Redis cannot be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnRedisFailure {
+    /// They are refused.
+    Closed,
+    /// Each gateway counts for itself.
+    Open,
 }
 
 /// A worker's key of the operator's own spelling. It allows no engine outside the house.

@@ -2,6 +2,7 @@
 //! shape of errors.
 
 pub mod error;
+pub mod estimate;
 pub mod event;
 pub mod preferences;
 pub mod prefix;

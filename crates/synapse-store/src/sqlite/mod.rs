@@ -2,6 +2,7 @@
 //! running gateway.
 
 mod admin_tokens;
+mod counters;
 mod incidents;
 mod keys;
 mod open;
@@ -20,6 +21,7 @@ use sqlx::{Row, Sqlite, SqliteConnection, SqlitePool, Transaction, sqlite::Sqlit
 use synapse_core::{key::SecretHash, store::StoreError};
 use tokio::sync::Mutex;
 
+pub use counters::{COUNTERS_FILE, SqliteCounters};
 pub use open::path_from_url;
 
 /// The database's name within a data folder.

@@ -3,6 +3,8 @@
 //! all the same: a broken one is reported and left out, and the checks go on.
 
 mod dlp;
+mod limits;
+mod prices;
 mod routing;
 
 use schemars::JsonSchema;
@@ -12,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::id::GroupName;
 
 pub(super) use dlp::{Dlp, DlpAction, DlpBase, DlpPlaceholder, DlpRule, DlpSeverity};
+pub(super) use limits::{KeyLimits, Limits, OnRedisFailure};
+pub(super) use prices::{ModelPrice, Prices};
 pub(super) use routing::{Affinity, Routing, Strategy};
 
 /// The configuration of a Synapse gateway. Every key is optional unless marked required.
@@ -29,8 +33,12 @@ pub(super) struct Config {
     pub(super) data_dir: Option<String>,
     /// Where keys and teams are kept.
     pub(super) database: Database,
-    /// Redis, shared by several gateways. Has no effect yet.
+    /// Redis, for limits that several gateways hold together.
     pub(super) redis: Option<Redis>,
+    /// How limits are counted. What they are is said of keys and teams.
+    pub(super) limits: Limits,
+    /// What models cost.
+    pub(super) prices: Prices,
     /// Who may call.
     pub(super) auth: Auth,
     /// Engines and providers.
@@ -239,6 +247,9 @@ pub(super) struct StaticKey {
     /// Globs over the models that it may use.
     #[serde(default = "every_model")]
     pub(super) models: Vec<String>,
+    /// What it may spend.
+    #[serde(default)]
+    pub(super) limits: KeyLimits,
 }
 
 fn default_group() -> String {

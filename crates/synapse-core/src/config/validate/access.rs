@@ -4,12 +4,13 @@ use std::collections::HashMap;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Check, Names, Unique, raw};
+use super::{Check, Names, Unique, limits, raw};
 use crate::{
     config::snapshot::{Auth, AuthMode, StaticKey, StaticWorkerKey},
     glob::Glob,
     id::{GroupName, KeyId},
     key::{SecretHash, is_issued},
+    limits::Limits,
 };
 
 /// The names of all groups.
@@ -85,8 +86,13 @@ fn static_keys(
         }
         known_group(&format!("{at}/group"), &key.group, groups, check);
         if let (Some(id), Some(secret)) = (key.id, key.secret) {
-            let models = key.models.into_iter().map(Glob::new).collect();
-            keys.push(StaticKey { id: id.into(), secret: secret.0, group: key.group.into(), models });
+            keys.push(StaticKey {
+                id: id.into(),
+                secret: secret.0,
+                group: key.group.into(),
+                models: key.models.into_iter().map(Glob::new).collect(),
+                limits: limits::of_key(key.limits),
+            });
         }
     }
     keys
@@ -116,6 +122,7 @@ fn add_group(auth: &mut Auth, group: raw::Group, at: &str, secrets: &mut Secrets
         secret,
         group: name.clone(),
         models: vec![Glob::new("*")],
+        limits: Limits::default(),
     }));
 }
 

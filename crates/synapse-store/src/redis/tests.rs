@@ -1,0 +1,1 @@
+//! Counters on a real Redis.
