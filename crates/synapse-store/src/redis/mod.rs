@@ -1,9 +1,6 @@
 //! Counters in Redis, for gateways that hold limits together. Each question is one script, so that what it sees
 //! and what it changes is one state. The scripts count as `synapse_core::ledger` says.
 
-#[cfg(test)]
-mod tests;
-
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -180,5 +177,51 @@ impl SharedLedger for RedisLedger {
     async fn ping(&self) -> Result<(), SharedLedgerError> {
         let mut connection = self.connection().await.map_err(failed)?;
         redis::cmd("PING").query_async::<()>(&mut connection).await.map_err(failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use synapse_core::ledger::Scope;
+
+    use super::*;
+
+    fn meter(measure: Measure, span: Span, key: &str) -> Meter {
+        Meter { scope: Scope::Key(key.into()), measure, span, limit: 1 }
+    }
+
+    #[test]
+    fn every_counter_has_a_key_of_its_own_in_one_slot() {
+        let minute = Span::Sliding(60_000);
+        let keys = [
+            meter_key(&meter(Measure::Requests, minute, "a")),
+            meter_key(&meter(Measure::Requests, Span::Sliding(3_600_000), "a")),
+            meter_key(&meter(Measure::TokensPerMinute, minute, "a")),
+            meter_key(&meter(Measure::Requests, minute, "a}b")),
+            meter_key(&Meter { scope: Scope::Team("a".into()), ..meter(Measure::Requests, minute, "a") }),
+            ticket_key(1),
+        ];
+        let mut different = keys.to_vec();
+        different.sort();
+        different.dedup();
+        assert_eq!(different.len(), keys.len());
+        assert!(keys.iter().all(|key| key.starts_with("synapse:{limits}:")));
+    }
+
+    #[test]
+    fn an_answer_of_another_shape_is_no_verdict() {
+        let reading = |used, resets_in_ms| Reading { used, bucket: 0, resets_in_ms };
+        assert_eq!(verdict(&[0, 0, 5, 10], 1), Some(Verdict::Granted(vec![reading(5, 10)])));
+        let refused = Verdict::Refused { meter: 0, wait_ms: None, readings: vec![reading(5, 10)] };
+        assert_eq!(verdict(&[1, -1, 5, 10], 1), Some(refused));
+        for answer in [&[][..], &[0], &[0, 0], &[0, 0, 5], &[2, 0, 5, 10], &[0, 0, 5, 10, 6, 7]] {
+            assert_eq!(verdict(answer, 1), None, "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn a_url_that_is_none_is_refused_without_being_repeated() {
+        let Err(error) = RedisLedger::new(&"http://:hush@host".to_owned().into()) else { panic!("accepted") };
+        assert!(!error.to_string().contains("hush"), "{error}");
     }
 }

@@ -58,9 +58,11 @@ for index, meter in ipairs(meters) do
       if meter.amount > 0 then redis.call('ZADD', meter.key, now + lease, ARGV[1]) end
       redis.call('PEXPIRE', meter.key, lease)
     else
-      if meter.amount > 0 then redis.call('HINCRBY', meter.key, text(meter.bucket), meter.given) end
-      meter.resets = release_of(meter.length, meter.reach, meter.bucket) - now
-      redis.call('PEXPIRE', meter.key, text(meter.resets + 60000))
+      if meter.amount > 0 then
+        redis.call('HINCRBY', meter.key, text(meter.bucket), meter.given)
+        meter.resets = release_of(meter.length, meter.reach, meter.bucket) - now
+        redis.call('PEXPIRE', meter.key, text(meter.resets + 60000))
+      end
     end
     meter.used = meter.used + meter.amount
   end

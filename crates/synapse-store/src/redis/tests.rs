@@ -1,1 +1,0 @@
-//! Counters on a real Redis.
