@@ -9,8 +9,8 @@ if path=$(PATH=$PATH:/usr/sbin command -v "$program"); then
   echo "$path"
   exit
 fi
-binary=$folder/usr/sbin/$program
-if [ ! -x "$binary" ]; then
+unpacked() { PATH=$folder/usr/sbin:$folder/usr/bin command -v "$program"; }
+if ! unpacked >/dev/null; then
   if ! command -v apt-get >/dev/null; then
     echo "$program is needed and cannot be had from here: please install it." >&2
     exit 1
@@ -33,4 +33,4 @@ if [ ! -x "$binary" ]; then
   done
   rm -r "$folder/archives"
 fi
-readlink -f "$binary"
+readlink -f "$(unpacked)"

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use crate::{
     id::{BackendId, ClassName, KeyId, ModelName, RequestId, TeamName},
     incident::Incident,
+    limits::Money,
     operation::Operation,
     usage::Usage,
 };
@@ -103,8 +104,14 @@ pub struct RequestRecord {
     pub code: Option<&'static str>,
     /// Why the engine stopped, in its own words.
     pub finish_reason: Option<String>,
-    /// Tokens, where the engine reported them.
+    /// Tokens: as the engine reported them, or an estimate.
     pub usage: Option<Usage>,
+    /// Whether `usage` is an estimate.
+    pub is_estimate: bool,
+    /// What they cost, where the model has a price.
+    pub cost: Option<Money>,
+    /// Whether a provider did the work at a price that nobody has told.
+    pub unpriced: bool,
     /// From arrival to the last byte.
     pub duration: Duration,
     /// From arrival to the first content, where there was any.

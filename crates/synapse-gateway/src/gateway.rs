@@ -27,6 +27,7 @@ use crate::{
     discover,
     drain::Drain,
     inspect::policies::{Policies, PolicyFault},
+    limits::Limiter,
     metrics::Metrics,
     route::{
         admission::WaitingRoom,
@@ -74,6 +75,8 @@ pub struct Gateway {
     pub waiting: Arc<WaitingRoom>,
     /// How many large bodies are searched at once.
     pub(crate) searches: Semaphore,
+    /// What callers may spend.
+    pub limits: Arc<Limiter>,
     /// Where records go.
     pub journal: Arc<Journal>,
     /// Everything that is counted.
@@ -121,6 +124,7 @@ impl Gateway {
             budget: RetryBudget::new(Instant::now()),
             waiting: Arc::default(),
             searches: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
+            limits: Limiter::new(instance, Arc::clone(&metrics)),
             journal: Journal::new(Arc::clone(&metrics), sink),
             metrics,
             drain: Arc::default(),

@@ -8,6 +8,7 @@ pub mod drain;
 pub mod gateway;
 pub mod health;
 pub mod inspect;
+pub mod limits;
 pub mod metrics;
 pub mod models;
 pub mod phase;

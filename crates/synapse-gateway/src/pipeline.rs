@@ -37,8 +37,11 @@ pub async fn handle(gateway: &Arc<Gateway>, inbound: Inbound) -> Response<ReplyB
     let actor = Actor { address: inbound.address, ..Actor::default() };
     let mut record = gateway.journal.open(inbound.id.clone(), inbound.route, actor);
     let open = gateway.drain.enter();
-    let response =
+    let mut response =
         run(gateway, inbound, &mut record).await.unwrap_or_else(|fault| refuse(&fault, &mut record));
+    if let Some(standing) = record.standing() {
+        standing.tell(response.headers_mut());
+    }
     let status = response.status().as_u16();
     record.end(|end| end.status = status);
     response.map(|body| body.attach(record, Some(open)))
@@ -58,7 +61,8 @@ async fn run(
         phase::authenticate::authenticate(&live.snapshot.auth, &gateway.keys(), &head.headers, record)?;
     let call = phase::receive::receive(&live, operation, caller, head.headers, body, record).await?;
     let bound = phase::bind::bind(&live, call, record)?;
-    let cleared = phase::inspect::inspect(gateway, &live, bound, record).await?;
+    let admitted = phase::admit::admit(gateway, &live, bound, record).await?;
+    let cleared = phase::inspect::inspect(gateway, &live, admitted, record).await?;
     phase::deliver::deliver(gateway, live, cleared, &id, record).await
 }
 

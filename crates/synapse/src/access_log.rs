@@ -67,6 +67,11 @@ fn json(record: &RequestRecord) -> Vec<u8> {
     line.text(r#","finish_reason":"#, record.finish_reason.as_deref());
     line.value(r#","input_tokens":"#, record.usage.map(|u| u.input_tokens));
     line.value(r#","output_tokens":"#, record.usage.map(|u| u.output_tokens));
+    line.value(r#","usage_estimated":"#, record.is_estimate.then_some(true));
+    if let Some(cost) = record.cost {
+        line.word(r#","cost":"#);
+        line.word(&cost.to_string());
+    }
     line.text(r#","incident":"#, record.incident.as_ref().map(|i| i.id.as_str()));
     line.milliseconds(r#","duration_ms":"#, Some(record.duration));
     line.milliseconds(r#","first_token_ms":"#, first_token(record));
@@ -204,6 +209,9 @@ mod tests {
             code: None,
             finish_reason: None,
             usage: None,
+            is_estimate: false,
+            cost: None,
+            unpriced: false,
             duration: Duration::ZERO,
             first_token: None,
             overhead: Duration::ZERO,
@@ -226,6 +234,8 @@ mod tests {
         full.target.data_class = Some("sensitive".into());
         full.finish_reason = Some("a \"b\" \\ \n \u{1} \u{7f} é".to_owned());
         full.usage = Some(Usage { input_tokens: 3, output_tokens: 4, cached_tokens: 0 });
+        full.is_estimate = true;
+        full.cost = Some("0.0025".parse().expect("an amount"));
         full.first_token = Some(Duration::from_micros(1500));
         full.bytes = (5, u64::MAX);
         let line = |extra: &[(&str, Value)]| {
@@ -262,6 +272,8 @@ mod tests {
                 ("finish_reason", json!(full.finish_reason)),
                 ("input_tokens", json!(3)),
                 ("output_tokens", json!(4)),
+                ("usage_estimated", json!(true)),
+                ("cost", json!(0.0025)),
                 ("duration_ms", zero()),
                 ("first_token_ms", json!(1.5)),
                 ("overhead_ms", zero()),

@@ -7,6 +7,7 @@ use secrecy::ExposeSecret;
 use synapse_core::{
     config::snapshot::{AuthMode, BackendSpec, BaseUrl, EngineKind, Locality, Snapshot, Timeouts},
     id::GroupName,
+    store::counters::CounterStore,
 };
 use synapse_gateway::{
     backend::http::set_shards, discover::local, gateway::Gateway, tasks, tasks::TaskGuard,
@@ -14,7 +15,8 @@ use synapse_gateway::{
 use synapse_simulator::{Options, Simulator};
 use synapse_store::{
     lock::DataDir,
-    sqlite::{self, SqliteStore},
+    redis::RedisLedger,
+    sqlite::{self, COUNTERS_FILE, SqliteCounters, SqliteStore},
 };
 use tokio::net::TcpListener;
 
@@ -75,6 +77,7 @@ async fn run(
     let sinks = Sinks(vec![Arc::clone(&telemetry.access_log) as _, Arc::clone(&incidents) as _]);
     let gateway = Gateway::new(Arc::new(snapshot), &instance, Arc::new(sinks))?;
     incidents.count_dropped(gateway.metrics.incidents_dropped.clone());
+    let (counters, counting) = count(&gateway, &folder).await?;
     let keys = Arc::new(KeyKeeper::new(Arc::clone(&store), Arc::clone(&gateway), demo)?);
     keys.load().await?;
     let key_to_show = match gateway.live().snapshot.auth.mode {
@@ -93,6 +96,7 @@ async fn run(
         tasks::spawn("incident writer", incidents::write(Arc::clone(&store) as _, found)),
         tasks::spawn("incident keeper", incidents::forget_old(store)),
     ];
+    tasks.extend(counting);
     tasks.extend(demo_engine);
     tasks.extend(
         metrics.map(|l| tasks::spawn("metrics listener", server::metrics::serve(l, Arc::clone(&gateway)))),
@@ -118,8 +122,26 @@ async fn run(
     if tokio::time::timeout(LAST_WORDS, incidents.flush()).await.is_err() {
         tracing::error!("the last incidents could not be stored in time");
     }
+    gateway.limits.save(&*counters).await;
     drop((tasks, folder));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Takes up the counters of the present day and month, and joins those who count together.
+async fn count(
+    gateway: &Gateway,
+    folder: &DataDir,
+) -> anyhow::Result<(Arc<dyn CounterStore>, Vec<TaskGuard>)> {
+    let limits = &gateway.limits;
+    let counters: Arc<dyn CounterStore> =
+        Arc::new(SqliteCounters::open(folder.path().join(COUNTERS_FILE)).await?);
+    limits.restore(&*counters).await?;
+    let mut tasks =
+        vec![tasks::spawn("counter keeper", Arc::clone(limits).keep_saving(Arc::clone(&counters)))];
+    if let Some(url) = &gateway.live().snapshot.redis_url {
+        tasks.extend(limits.share(RedisLedger::new(url)?).await);
+    }
+    Ok((counters, tasks))
 }
 
 /// Workers that are older than this gateway are told so when they come.
@@ -234,6 +256,7 @@ async fn take_down(gateway: &Gateway, server: &mut Server) {
         };
         let _all_said = tokio::time::timeout(LAST_WORDS, say).await;
     }
+    gateway.limits.flush().await;
     server.stop();
     tracing::info!("down");
 }

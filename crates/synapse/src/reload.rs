@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use synapse_core::config::snapshot::Snapshot;
 use synapse_gateway::{gateway::Gateway, metrics::ResultLabel};
 
@@ -127,8 +127,8 @@ impl Settling {
     }
 }
 
-fn database_url(snapshot: &Snapshot) -> Option<&str> {
-    snapshot.database_url.as_ref().map(ExposeSecret::expose_secret)
+fn text(secret: &Option<SecretString>) -> Option<&str> {
+    secret.as_ref().map(ExposeSecret::expose_secret)
 }
 
 /// What a running process cannot change.
@@ -138,7 +138,8 @@ fn warn_of_restart(old: &Snapshot, new: &Snapshot) {
         ("server.port", old.server.port != new.server.port),
         ("server.tls", old.server.tls != new.server.tls),
         ("server.metrics", old.server.metrics != new.server.metrics),
-        ("database", database_url(old) != database_url(new)),
+        ("database", text(&old.database_url) != text(&new.database_url)),
+        ("redis", text(&old.redis_url) != text(&new.redis_url)),
         ("data_dir", old.data_dir != new.data_dir),
         ("logs.format", old.logs.format != new.logs.format),
     ];

@@ -23,6 +23,7 @@ pub(crate) struct Settings {
     pub(crate) metrics_port: Option<u16>,
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) database_url: Option<SecretString>,
+    pub(crate) redis_url: Option<SecretString>,
     pub(crate) api_auth_key: Option<SecretString>,
     pub(crate) ws_auth_key: Option<SecretString>,
     /// What workers of the gateway's own platform are offered.
@@ -89,6 +90,9 @@ impl Settings {
         }
         if let Some(url) = &self.database_url {
             snapshot.database_url = Some(url.clone());
+        }
+        if let Some(url) = &self.redis_url {
+            snapshot.redis_url = Some(url.clone());
         }
         if let Some(level) = &self.log_level {
             snapshot.logs.level.clone_from(level);

@@ -14,6 +14,7 @@ use crate::{
     data_class::DataClasses,
     glob::Glob,
     id::{BackendId, GroupName, KeyId},
+    price::Prices,
     principal::Principal,
 };
 
@@ -26,6 +27,12 @@ pub struct Snapshot {
     pub data_dir: PathBuf,
     /// `sqlite://…`; by default a file in `data_dir`.
     pub database_url: Option<SecretString>,
+    /// `redis://…` or `rediss://…`, where gateways hold limits together.
+    pub redis_url: Option<SecretString>,
+    /// How limits are counted.
+    pub counting: Counting,
+    /// What models cost.
+    pub prices: Arc<Prices>,
     /// Who may call.
     pub auth: Auth,
     /// How sensitive traffic can be.
@@ -153,6 +160,24 @@ pub struct StaticKey {
     pub models: Vec<Glob>,
     /// What else it decides for its callers.
     pub binding: Arc<Binding>,
+}
+
+/// How limits are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counting {
+    /// While Redis cannot be reached.
+    pub on_redis_failure: OnRedisFailure,
+    /// Tokens of reply that are reserved where a request does not say how many it wants.
+    pub assumed_output_tokens: u32,
+}
+
+/// What happens to requests with limits while Redis cannot be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnRedisFailure {
+    /// They are refused.
+    Closed,
+    /// Each gateway counts for itself.
+    Open,
 }
 
 /// A worker's key of the operator's own spelling. It allows no engine outside the house.

@@ -47,6 +47,7 @@ fn example_world() -> World {
         )
         .file("/run/secrets/members_hash_key", "k\n")
         .file("/etc/synapse/ci-prompt.txt", "Be brief.\n")
+        .file("/etc/synapse/prices.yaml", "models: [{model: listed, per_request: 0.01}]")
 }
 
 #[test]
@@ -81,7 +82,13 @@ fn the_example_of_the_reference_is_valid() {
     assert_eq!((timeouts.first_token.as_secs(), timeouts.total.as_secs()), (120, 600));
     assert!(!snapshot.discovery.local);
     assert!(snapshot.routing.prefix_affinity);
-    assert_eq!(snapshot.warnings, ["line 30: redis: has no effect in this version of Synapse"]);
+    assert!(snapshot.redis_url.is_some() && snapshot.warnings.is_empty(), "{:?}", snapshot.warnings);
+    let limits = &snapshot.auth.static_keys[0].binding.limits;
+    assert_eq!(limits.cost_per_day.map(|most| most.to_string()).as_deref(), Some("12.5"));
+    let price = snapshot.prices.of("llama-3.1-70b", "x", Locality::OnPrem).expect("a price");
+    assert_eq!(price.per_gpu_second.to_string(), "0.0008");
+    assert!(snapshot.prices.of("listed", "x", Locality::OnPrem).is_some(), "the file's");
+    assert!(snapshot.prices.of("x", "gpt-4o", Locality::Cloud).is_none(), "in place of the shipped list");
 }
 
 #[test]
@@ -175,6 +182,7 @@ fn each_mistake_is_named_for_what_it_is() {
         ("server: {tls: {key: /none}}", "1:15: server.tls.cert: is required, but missing"),
         ("data_dir: ''", "1:11: data_dir: must not be empty"),
         ("database: {url: 'mysql://x'}", "1:17: database.url: must begin with `sqlite://`"),
+        ("prices: {file: /nowhere}", "1:16: prices.file: the file cannot be read: entity not found"),
         ("redis: {url: 'http://x'}", "1:14: redis.url: must begin with `redis://` or `rediss://`"),
         (
             "routing: {strategy: fastest}",

@@ -1,8 +1,10 @@
 //! What must last, as narrow traits by consumer. `synapse-store` implements them.
 
 pub mod admin_tokens;
+pub mod counters;
 pub mod incidents;
 pub mod keys;
+pub mod ledger;
 pub mod teams;
 pub mod worker_keys;
 

@@ -3,6 +3,7 @@
 
 pub mod binding;
 pub mod error;
+pub mod estimate;
 pub mod event;
 pub mod media;
 pub mod preferences;

@@ -36,6 +36,8 @@ pub struct Shape {
     /// What the request is expected to cost an engine, in tokens: a rough guess from its length and
     /// from how much it asks for.
     pub tokens: u32,
+    /// The most tokens of reply that the request allows for each choice, where it says so.
+    pub max_output: Option<u32>,
     /// Where the body may have to be changed for an engine.
     pub places: Places,
 }
@@ -110,6 +112,7 @@ pub fn read(operation: Operation, body: &[u8]) -> Result<Shape, Fault> {
         check_messages(&object, &messages)?;
     }
     check_numbers(&object)?;
+    let max_output = max_output(&object);
     Ok(Shape {
         model,
         stream,
@@ -117,7 +120,8 @@ pub fn read(operation: Operation, body: &[u8]) -> Result<Shape, Fault> {
         has_side_effects: has_side_effects(operation, &object),
         choices: choices(operation, &object)?,
         preferences,
-        tokens: tokens(&object, body.len()),
+        tokens: tokens(max_output, body.len()),
+        max_output,
         places: Places::of(&object),
     })
 }
@@ -131,9 +135,13 @@ const BYTES_PER_TOKEN: usize = 4;
 /// How much is generated where the request does not say.
 const USUAL_OUTPUT: u32 = 256;
 
-fn tokens(object: &Object<'_>, length: usize) -> u32 {
+/// The largest of the fields that bound a reply: which one of them an engine obeys is its own business.
+fn max_output(object: &Object<'_>) -> Option<u32> {
     let limits = ["max_tokens", "max_completion_tokens", "max_output_tokens"];
-    let limit = limits.into_iter().find_map(|key| object.get(key)).and_then(|text| text.parse::<u32>().ok());
+    limits.into_iter().filter_map(|key| object.get(key)?.parse::<u32>().ok()).max()
+}
+
+fn tokens(limit: Option<u32>, length: usize) -> u32 {
     // Limits are often far above what is needed.
     let output = limit.map_or(USUAL_OUTPUT, |limit| limit.min(4 * USUAL_OUTPUT));
     u32::try_from(length / BYTES_PER_TOKEN).unwrap_or(u32::MAX).saturating_add(output)

@@ -4,7 +4,10 @@
 use std::{collections::HashSet, sync::LazyLock};
 
 use bytes::{Bytes, BytesMut};
-use memchr::memmem::{self, Finder};
+use memchr::{
+    memchr_iter,
+    memmem::{self, Finder},
+};
 use serde_json::Value;
 use synapse_core::{error::FaultKind, operation::Operation, usage::Usage};
 
@@ -44,6 +47,7 @@ pub struct Observer {
     progress: Progress,
     usage: Option<Usage>,
     finish_reason: Option<String>,
+    lines: u64,
 }
 
 impl Observer {
@@ -58,6 +62,7 @@ impl Observer {
             progress: Progress::Open,
             usage: None,
             finish_reason: None,
+            lines: 0,
         }
     }
 
@@ -69,6 +74,12 @@ impl Observer {
     /// Tokens, once the engine has told.
     pub fn usage(&self) -> Option<Usage> {
         self.usage
+    }
+
+    /// About how many events there were.
+    pub fn events(&self) -> u64 {
+        // Those of responses bear a name besides their data.
+        self.lines / if self.operation == Operation::Responses { 3 } else { 2 }
     }
 
     /// Why the engine stopped.
@@ -110,6 +121,7 @@ impl Observer {
         if matches!(self.progress, Progress::Failed(_) | Progress::Broken) {
             return Bytes::new();
         }
+        self.lines += memchr_iter(b'\n', &run).count() as u64;
         let named = ERROR_NAME.iter().any(|name| name.find(&run).is_some());
         let suspected = named || peek::may_have_error(&run);
         if suspected && let Some((before, message)) = self.find_error(&run) {

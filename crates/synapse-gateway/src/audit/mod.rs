@@ -1,6 +1,8 @@
 //! One record per request: opened before anything can fail, closed exactly once, at the end of the
 //! body, on error, or when the caller leaves. Closing never waits and never fails.
 
+mod bill;
+
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -14,7 +16,13 @@ use synapse_core::{
     usage::Usage,
 };
 
-use crate::{inspect::Inspection, metrics::Metrics};
+use crate::{
+    inspect::Inspection,
+    limits::{Standing, Ticket},
+    metrics::Metrics,
+};
+use bill::Facts;
+pub use bill::Work;
 
 /// Takes closed records. It must neither wait nor fail: the caller's last bytes wait for it.
 pub trait RecordSink: Send + Sync {
@@ -48,6 +56,9 @@ impl Journal {
             upstream: Duration::ZERO,
             first_token: None,
             bytes: (0, 0),
+            prompt: 0,
+            standing: None,
+            ticket: None,
             trail: Arc::default(),
             inspection: None,
         };
@@ -71,6 +82,8 @@ pub struct End {
     pub finish_reason: Option<String>,
     /// Tokens.
     pub usage: Option<Usage>,
+    /// About how many events of a stream the engine has sent.
+    pub events: u64,
 }
 
 struct Draft {
@@ -86,6 +99,11 @@ struct Draft {
     upstream: Duration,
     first_token: Option<Duration>,
     bytes: (u64, u64),
+    /// Tokens of the prompt, as a guess.
+    prompt: u64,
+    standing: Option<Standing>,
+    /// What was reserved for the request. A record that is lost settles it by itself.
+    ticket: Option<Ticket>,
     trail: Arc<Trail>,
     inspection: Option<Arc<Inspection>>,
 }
@@ -106,12 +124,19 @@ struct Footprint {
     backend: BackendId,
     attempt: u32,
     fallback: Option<(ModelName, Option<ModelName>)>,
+    work: Work,
 }
 
 impl Trail {
     /// The `attempt`th attempt begins, at `backend`; for the model asked for, or for a fallback with its pattern.
-    pub fn mark(&self, backend: BackendId, attempt: u32, fallback: Option<(ModelName, Option<ModelName>)>) {
-        let footprint = Footprint { backend, attempt, fallback };
+    pub fn mark(
+        &self,
+        backend: BackendId,
+        attempt: u32,
+        fallback: Option<(ModelName, Option<ModelName>)>,
+        work: Work,
+    ) {
+        let footprint = Footprint { backend, attempt, fallback, work };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(footprint);
     }
 }
@@ -158,6 +183,32 @@ impl Record {
             draft.received = Instant::now();
             draft.bytes.0 = bytes;
         }
+    }
+
+    /// How many tokens the prompt may have.
+    pub fn prompt(&mut self, tokens: u64) {
+        if let Some(draft) = self.draft() {
+            draft.prompt = tokens;
+        }
+    }
+
+    /// Holds what was reserved for the request, and settles it at its end.
+    pub fn hold(&mut self, ticket: Ticket) {
+        if let Some(draft) = self.draft() {
+            draft.ticket = Some(ticket);
+        }
+    }
+
+    /// How the caller stands with its limits.
+    pub fn stand(&mut self, standing: Standing) {
+        if let Some(draft) = self.draft() {
+            draft.standing = Some(standing);
+        }
+    }
+
+    /// How the caller stands with its limits, where it has any.
+    pub fn standing(&self) -> Option<&Standing> {
+        self.draft.as_deref().and_then(|d| d.standing.as_ref())
     }
 
     /// Where attempts leave word of themselves.
@@ -208,9 +259,11 @@ impl Record {
 
     fn write(&mut self, cancelled: bool) {
         let Some(mut draft) = self.draft.take() else { return };
+        let mut work = None;
         if let Some(last) = draft.trail.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
             draft.target.backend = Some(last.backend);
             draft.target.attempts = last.attempt;
+            work = Some(last.work);
             if let Some((model, pattern)) = last.fallback {
                 (draft.target.model, draft.target.pattern) = (Some(model), pattern);
             }
@@ -223,6 +276,19 @@ impl Record {
             Some(kind) if matches!(kind.blame(), Blame::Caller | Blame::Policy) => Outcome::Rejected,
             Some(_) => Outcome::Failed,
         };
+        let facts = Facts {
+            operation: draft.target.operation,
+            work: work.as_ref(),
+            end: &draft.end,
+            cancelled,
+            prompt: draft.prompt,
+            sent: draft.bytes.1,
+        };
+        let bill = facts.bill();
+        if let Some(ticket) = draft.ticket {
+            let usage = bill.usage.unwrap_or_default();
+            ticket.settle(usage.input_tokens + usage.output_tokens, bill.cost.unwrap_or_default());
+        }
         let duration = self.started.elapsed();
         let ours = draft.first_token.map_or(duration, |first| first.min(duration));
         let receiving = draft.received.duration_since(self.started);
@@ -246,7 +312,10 @@ impl Record {
                 draft.end.fault.map(FaultKind::code)
             },
             finish_reason: draft.end.finish_reason,
-            usage: draft.end.usage,
+            usage: bill.usage,
+            is_estimate: bill.is_estimate,
+            cost: bill.cost,
+            unpriced: bill.unpriced,
             duration,
             first_token: draft.first_token,
             overhead: ours.saturating_sub(receiving).saturating_sub(draft.upstream),

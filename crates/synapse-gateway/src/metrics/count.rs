@@ -4,14 +4,15 @@
 use std::{
     cell::{OnceCell, RefCell},
     rc::Rc,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
 use prometheus_client::metrics::{counter::Counter, histogram::Histogram};
 use synapse_core::audit::RequestRecord;
 
 use super::{
-    DurationLabels, Metrics, ModelBackendLabels, OperationLabel, RequestLabels, StatusLabel, TokenLabels,
+    CostLabels, DurationLabels, Metrics, ModelBackendLabels, ModelLabel, OperationLabel, RequestLabels,
+    StatusLabel, TokenLabels,
 };
 
 /// Sets of labels that a core remembers.
@@ -46,6 +47,7 @@ struct Times {
     /// What not every request has comes into being with the first that has it.
     first_token: OnceCell<Histogram>,
     tokens: OnceCell<[Counter; 2]>,
+    cost: OnceCell<Counter<f64, AtomicU64>>,
 }
 
 thread_local! {
@@ -110,7 +112,14 @@ impl Metrics {
             let histogram = times.first_token.get_or_init(|| self.first_token_of(&counted.told_apart));
             histogram.observe(first.as_secs_f64());
         }
-        if let Some(usage) = &record.usage {
+        if let Some(cost) = record.cost {
+            times.cost.get_or_init(|| self.cost_of(&counted.told_apart)).inc_by(cost.units());
+        }
+        if record.unpriced {
+            let model = counted.told_apart.model.clone();
+            self.unpriced.get_or_create(&ModelLabel { model }).inc();
+        }
+        if let Some(usage) = record.usage.filter(|_| !record.is_estimate) {
             let [input, output] = times.tokens.get_or_init(|| self.tokens_of(&counted.told_apart));
             input.inc_by(usage.input_tokens);
             output.inc_by(usage.output_tokens);
@@ -144,6 +153,7 @@ impl Metrics {
             overhead: self.overhead.get_or_create_owned(&OperationLabel { operation }),
             first_token: OnceCell::new(),
             tokens: OnceCell::new(),
+            cost: OnceCell::new(),
         };
         Counted {
             instance: self.instance.0,
@@ -164,6 +174,11 @@ impl Metrics {
             let (model, team) = (labels.model.clone(), labels.team.clone());
             self.tokens.get_or_create_owned(&TokenLabels { direction, model, team })
         })
+    }
+
+    fn cost_of(&self, labels: &RequestLabels) -> Counter<f64, AtomicU64> {
+        let (model, team) = (labels.model.clone(), labels.team.clone());
+        self.cost.get_or_create_owned(&CostLabels { model, team })
     }
 
     /// The gaps of the streams of a model at a backend.

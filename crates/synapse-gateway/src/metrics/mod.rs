@@ -76,6 +76,12 @@ labels! {
     ResultLabel { result: &'static str }
     /// Of what was found in texts.
     FindingLabels { category: Label, action: &'static str, direction: &'static str }
+    /// Of a request that was over a limit.
+    LimitLabels { team: Label, limit: &'static str }
+    /// Of what models cost.
+    CostLabels { model: Label, team: Label }
+    /// Of a model.
+    ModelLabel { model: Label }
     /// Of a closed record.
     StatusLabel { status: &'static str }
 }
@@ -148,6 +154,16 @@ pub struct Metrics {
     pub connections_refused: Family<ReasonLabel, Counter>,
     /// `synapse_log_events_dropped_total`
     pub log_dropped: Counter,
+    /// `synapse_cost_total`, in the operator's currency
+    pub cost: Family<CostLabels, Counter<f64, AtomicU64>>,
+    /// `synapse_unpriced_requests_total`
+    pub unpriced: Family<ModelLabel, Counter>,
+    /// `synapse_rate_limited_total`
+    pub rate_limited: Family<LimitLabels, Counter>,
+    /// `synapse_limit_errors_total`: `timeout`, `failed`, `settlement_lost` or `not_saved`
+    pub limit_errors: Family<ReasonLabel, Counter>,
+    /// `synapse_redis_up`
+    pub redis_up: Gauge,
     /// `synapse_config_reloads_total`
     pub reloads: Family<ResultLabel, Counter>,
 }
@@ -214,6 +230,11 @@ impl Metrics {
             client_downloads: Family::default(),
             connections: Gauge::default(),
             connections_refused: Family::default(),
+            cost: Family::default(),
+            unpriced: Family::default(),
+            rate_limited: Family::default(),
+            limit_errors: Family::default(),
+            redis_up: Gauge::default(),
             reloads: Family::default(),
             log_dropped: Counter::default(),
         };
@@ -253,6 +274,11 @@ impl Metrics {
         );
         r.register("shed", "Requests refused for want of a place, by reason", self.shed.clone());
         r.register("tokens", "Tokens as engines reported them", self.tokens.clone());
+        r.register("cost", "What requests cost, in the configured currency", self.cost.clone());
+        r.register("unpriced_requests", "Requests to providers without a price", self.unpriced.clone());
+        r.register("rate_limited", "Requests refused for a limit or budget", self.rate_limited.clone());
+        r.register("limit_errors", "Failures of counting, by reason", self.limit_errors.clone());
+        r.register("redis_up", "Whether Redis answers, where one is configured", self.redis_up.clone());
         r.register("requests_in_flight", "Requests at a backend now", self.in_flight.clone());
         r.register("attempts", "Attempts at backends", self.attempts.clone());
         r.register("fallbacks", "Steps to a further backend", self.fallbacks.clone());

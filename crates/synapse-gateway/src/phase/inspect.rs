@@ -8,7 +8,7 @@ use synapse_dialect::json::Edits;
 use synapse_dlp::Direction;
 use tokio::task::spawn_blocking;
 
-use super::bind::Bound;
+use super::{admit::Admitted, bind::Bound};
 use crate::{
     audit::Record,
     gateway::{Gateway, Live},
@@ -32,9 +32,10 @@ pub struct Cleared {
 pub async fn inspect(
     gateway: &Gateway,
     live: &Live,
-    mut bound: Bound,
+    admitted: Admitted,
     record: &mut Record,
 ) -> Result<Cleared, Fault> {
+    let Admitted { mut bound } = admitted;
     let policy = live.policies.find(bound.policy());
     let Some(inspection) = policy.and_then(|policy| Inspection::new(Arc::clone(policy))) else {
         return Ok(Cleared { bound, inspection: None });

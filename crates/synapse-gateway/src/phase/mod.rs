@@ -1,6 +1,7 @@
-//! The phases of a request, in order: authenticate → receive → bind → inspect → attempt → deliver. What a
+//! The phases of a request, in order: authenticate → receive → bind → admit → inspect → attempt → deliver. What a
 //! phase returns is the proof that it ran: only it can make that type.
 
+pub mod admit;
 pub mod attempt;
 pub mod authenticate;
 pub mod bind;

@@ -266,6 +266,7 @@ async fn receive_form(
         choices: 1,
         preferences: None,
         tokens: 0,
+        max_output: None,
         places: Places::default(),
     };
     let size = spool.size;

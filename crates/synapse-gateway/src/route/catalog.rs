@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use synapse_core::{
     config::snapshot::{ModelSpec, Snapshot, Timeouts},
     id::ModelName,
+    price::{Price, Prices},
     principal::Principal,
 };
 
@@ -36,6 +37,8 @@ pub struct Candidate {
     pub weight: u32,
     /// How long to wait for what.
     pub timeouts: Timeouts,
+    /// What it costs, where that is known.
+    pub price: Option<Arc<Price>>,
 }
 
 /// A public name's way to its backends.
@@ -104,6 +107,7 @@ pub struct Catalog {
     /// Names with a `*`, the most specific first.
     patterns: Vec<(Arc<ModelSpec>, synapse_core::glob::Glob)>,
     listing: Vec<(String, Map<String, Value>)>,
+    prices: Arc<Prices>,
     /// How many routes are only remembered.
     remembered: usize,
 }
@@ -113,7 +117,7 @@ impl Catalog {
     /// `before` had discovered at a backend that does not answer any more is remembered for a while,
     /// unlisted: a caller is to hear that the backend is down, not that there is no such model.
     pub fn build(snapshot: &Snapshot, fleet: &Fleet, before: &Self) -> Self {
-        let mut catalog = Self::default();
+        let mut catalog = Self { prices: Arc::clone(&snapshot.prices), ..Self::default() };
         let listed = merge_listings(fleet);
         for spec in &snapshot.models {
             for name in std::iter::once(&spec.name).chain(&spec.aliases) {
@@ -122,7 +126,7 @@ impl Catalog {
                     continue;
                 }
                 if name.is_literal() {
-                    let route = Arc::new(route_of(spec, name.as_str(), "", fleet));
+                    let route = Arc::new(route_of(spec, name.as_str(), "", fleet, &catalog.prices));
                     catalog.list(name.as_str(), configured_fields(&route));
                     catalog.routes.insert(name.as_str().to_owned(), route);
                 } else {
@@ -136,7 +140,8 @@ impl Catalog {
                 continue;
             }
             catalog.list(&id, shared_fields(&places));
-            let candidates = places.iter().map(|(endpoint, _)| discovered(endpoint)).collect();
+            let candidates =
+                places.iter().map(|(endpoint, _)| discovered(&id, endpoint, &catalog.prices)).collect();
             let model = ModelName::from(id.as_str());
             let route = Route::discovered(model, candidates, None);
             catalog.routes.insert(id, Arc::new(route));
@@ -191,7 +196,7 @@ impl Catalog {
         self.patterns.iter().find_map(|(spec, glob)| {
             let captured = glob.capture(name)?;
             let pattern = Some(ModelName::from(glob.as_str()));
-            Some(Arc::new(Route { pattern, ..route_of(spec, name, captured, fleet) }))
+            Some(Arc::new(Route { pattern, ..route_of(spec, name, captured, fleet, &self.prices) }))
         })
     }
 
@@ -223,15 +228,17 @@ fn merge_listings(fleet: &Fleet) -> std::collections::BTreeMap<String, Vec<(Arc<
     merged
 }
 
-fn route_of(spec: &ModelSpec, name: &str, captured: &str, fleet: &Fleet) -> Route {
+fn route_of(spec: &ModelSpec, name: &str, captured: &str, fleet: &Fleet, prices: &Prices) -> Route {
     let mut candidates: Vec<Candidate> = spec
         .deployments
         .iter()
         .filter(|deployment| deployment.weight > 0)
         .filter_map(|deployment| {
             let backend = fleet.get(&deployment.backend)?;
+            let model = deployment.model.fill(captured);
             Some(Candidate {
-                endpoint: backend.endpoint(&deployment.model.fill(captured)),
+                endpoint: backend.endpoint(&model),
+                price: prices.of(name, &model, backend.spec.locality),
                 order: deployment.order,
                 weight: deployment.weight,
                 timeouts: deployment.timeouts.unwrap_or(backend.spec.timeouts),
@@ -255,9 +262,10 @@ fn route_of(spec: &ModelSpec, name: &str, captured: &str, fleet: &Fleet) -> Rout
     }
 }
 
-fn discovered(endpoint: &Arc<Endpoint>) -> Candidate {
-    let timeouts = endpoint.backend.spec.timeouts;
-    Candidate { endpoint: Arc::clone(endpoint), order: 1, weight: 1, timeouts }
+fn discovered(name: &str, endpoint: &Arc<Endpoint>, prices: &Prices) -> Candidate {
+    let spec = &endpoint.backend.spec;
+    let price = prices.of(name, &endpoint.model, spec.locality);
+    Candidate { endpoint: Arc::clone(endpoint), order: 1, weight: 1, timeouts: spec.timeouts, price }
 }
 
 /// A configured name's object: what its backends agree on, under the public name.

@@ -68,5 +68,5 @@ pub(super) fn backend_of(name: &str, groups: Vec<GroupName>, models: &[String]) 
 /// A deployment of the model `m` there.
 pub(super) fn candidate(name: &str, weight: u32) -> Candidate {
     let endpoint = backend(name, None).endpoint("m");
-    Candidate { endpoint, order: 1, weight, timeouts: Timeouts::default() }
+    Candidate { endpoint, order: 1, weight, timeouts: Timeouts::default(), price: None }
 }

@@ -110,15 +110,20 @@ impl ReplyBody {
     }
 
     fn close(&mut self) {
-        let Some(mut record) = self.record.take() else { return };
-        let fill = |end: &mut End| match &self.source {
+        self.note_end();
+        if let Some(record) = self.record.take() {
+            record.close();
+        }
+    }
+
+    fn note_end(&mut self) {
+        let Some(record) = &mut self.record else { return };
+        record.end(|end: &mut End| match &self.source {
             Bytestream::Whole(_) | Bytestream::Passing(_) => {}
             Bytestream::Events(flow) => flow.end(end),
             Bytestream::Raw(flow) => flow.end(end),
             Bytestream::Pending(flow) => flow.end(end),
-        };
-        record.end(fill);
-        record.close();
+        });
     }
 }
 
@@ -169,5 +174,7 @@ impl Drop for ReplyBody {
         if self.is_done() {
             self.close();
         }
+        // Who leaves a stream still pays for what has flowed of it.
+        self.note_end();
     }
 }

@@ -131,6 +131,7 @@ impl EventFlow {
     pub(crate) fn end(&self, end: &mut End) {
         end.fault = self.fault;
         end.usage = self.observer.usage();
+        end.events = self.observer.events();
         end.finish_reason = self.observer.finish_reason().map(str::to_owned);
     }
 

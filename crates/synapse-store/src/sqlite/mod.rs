@@ -2,6 +2,7 @@
 //! running gateway.
 
 mod admin_tokens;
+mod counters;
 mod incidents;
 mod keys;
 mod open;
@@ -23,6 +24,7 @@ use sqlx::{
 use synapse_core::{id::KeyId, key::SecretHash, store::StoreError};
 use tokio::sync::Mutex;
 
+pub use counters::{COUNTERS_FILE, SqliteCounters};
 pub use open::path_from_url;
 
 /// The database's name within a data folder.

@@ -25,11 +25,13 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(15);
 const READERS: u32 = 4;
 
-/// The schema, step by step. A step that was released never changes; a new one is added.
+/// A step of a schema. One that was released never changes; a new one is added.
+pub(super) fn step(version: i64, name: &'static str, sql: &'static str) -> Migration {
+    Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+}
+
+/// The schema, step by step.
 pub(super) fn migrations() -> Migrator {
-    let step = |version, name: &'static str, sql: &'static str| {
-        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
-    };
     Migrator::with_migrations(vec![
         step(1, "teams and keys", include_str!("../../migrations/sqlite/0001_teams_and_keys.sql")),
         step(
@@ -89,23 +91,31 @@ pub(super) fn require_file(path: &Path) -> Result<(), StoreError> {
 }
 
 pub(super) async fn connect(path: &Path) -> Result<SqliteStore, StoreError> {
-    // Absolute, because readers connect later, and a relative path could look like a `file:` URI.
-    let file = std::path::absolute(path).map_err(|error| private::refused(path, error))?;
-    let options = SqliteConnectOptions::new()
-        .filename(file)
-        .busy_timeout(BUSY_TIMEOUT)
-        .foreign_keys(true)
-        .disable_statement_logging();
-    // FULL: a revocation survives a power failure. Writes are rare here, so the fsync is no burden.
-    let writing = options.clone().journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
-    let reading = options.pragma("query_only", "ON");
-
-    let failed = |error| explain(path, error);
-    let writer = pool(1).connect_with(writing).await.map_err(failed)?;
-    migrate(&writer).await.map_err(|error| explain_migration(path, error))?;
-    let watcher = reading.connect().await.map_err(failed)?;
+    // A revocation survives a power failure. Writes are rare here, so the fsync is no burden.
+    let writer = writer(path, SqliteSynchronous::Full, migrations()).await?;
+    let reading = options(path)?.pragma("query_only", "ON");
+    let watcher = reading.connect().await.map_err(|error| explain(path, error))?;
     let readers = pool(READERS).connect_lazy_with(reading);
     Ok(SqliteStore { writer, readers, watcher: Mutex::new(watcher) })
+}
+
+fn options(path: &Path) -> Result<SqliteConnectOptions, StoreError> {
+    // Absolute, because readers connect later, and a relative path could look like a `file:` URI.
+    let file = std::path::absolute(path).map_err(|error| private::refused(path, error))?;
+    let options = SqliteConnectOptions::new().filename(file).busy_timeout(BUSY_TIMEOUT);
+    Ok(options.foreign_keys(true).disable_statement_logging())
+}
+
+/// The one writing connection to a file whose schema is brought up to date.
+pub(super) async fn writer(
+    path: &Path,
+    synchronous: SqliteSynchronous,
+    schema: Migrator,
+) -> Result<SqlitePool, StoreError> {
+    let writing = options(path)?.journal_mode(SqliteJournalMode::Wal).synchronous(synchronous);
+    let writer = pool(1).connect_with(writing).await.map_err(|error| explain(path, error))?;
+    migrate(&writer, schema).await.map_err(|error| explain_migration(path, error))?;
+    Ok(writer)
 }
 
 fn pool(connections: u32) -> SqlitePoolOptions {
@@ -114,11 +124,11 @@ fn pool(connections: u32) -> SqlitePoolOptions {
 
 /// In one write transaction, so that of two processes that start together the second finds the work
 /// of the first.
-async fn migrate(writer: &SqlitePool) -> Result<(), MigrateError> {
+async fn migrate(writer: &SqlitePool, schema: Migrator) -> Result<(), MigrateError> {
     let mut connection = writer.acquire().await?;
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     // `run` would do the same, in a future that is not `Send`.
-    migrations().run_direct(None, &mut *transaction, false).await?;
+    schema.run_direct(None, &mut *transaction, false).await?;
     Ok(transaction.commit().await?)
 }
 

@@ -103,14 +103,14 @@ mod tests {
         let (code, shown) = checked(
             "backends: [{name: a, type: ollama, url: 'http://localhost:11434'}]\n\
              models: [{name: m, aliases: [n], deployments: [{backend: a, model: x}]}]\n\
-             redis: {url: 'redis://x'}\n",
+             auth: {mode: open}\n",
         );
         assert_eq!(
             shown,
             "OK\n\
              backend a: ollama at http://localhost:11434/v1, on_prem\n\
              model m, n: x at a\n\
-             warning: line 3: redis: has no effect in this version of Synapse\n"
+             warning: line 3: auth.mode: anyone who reaches the gateway may use it\n"
         );
         assert_eq!(code, ExitCode::SUCCESS);
     }

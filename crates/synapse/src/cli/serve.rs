@@ -22,6 +22,9 @@ pub(super) struct ServeArgs {
     /// Port for Prometheus' metrics; 0 picks a free one [default: 9464]
     #[arg(long, value_name = "PORT")]
     pub(super) metrics_port: Option<u16>,
+    /// Redis, for limits that several gateways hold together: redis://… or rediss://…, or file:/path of it
+    #[arg(long, value_name = "URL")]
+    pub(super) redis_url: Option<SecretString>,
     /// An API key of your own spelling, for team `default`, or file:/path of it
     #[arg(long, value_name = "KEY")]
     pub(super) api_auth_key: Option<SecretString>,
@@ -48,6 +51,7 @@ pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         metrics_port: args.metrics_port,
         data_dir,
         database_url,
+        redis_url: secret::read("--redis-url", args.redis_url, &Process)?,
         api_auth_key: secret::read("--api-auth-key", args.api_auth_key, &Process)?,
         ws_auth_key: secret::read("--ws-auth-key", args.ws_auth_key, &Process)?,
         client_binary: args.client_binary,

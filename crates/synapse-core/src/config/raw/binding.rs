@@ -28,7 +28,7 @@ pub(in crate::config) struct Binding {
     /// Bounds of what a request may ask of an engine.
     pub(in crate::config) parameters: Parameters,
     /// What may be spent.
-    pub(in crate::config) limits: Limits,
+    pub(in crate::config) limits: KeyLimits,
 }
 
 /// What happens to what cannot be searched.
@@ -64,7 +64,7 @@ pub(in crate::config) struct Parameters {
 /// What may be spent.
 #[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub(in crate::config) struct Limits {
+pub(in crate::config) struct KeyLimits {
     /// Requests within a sliding window.
     pub(in crate::config) requests: Option<Requests>,
     /// Tokens of prompts and replies within a sliding minute.

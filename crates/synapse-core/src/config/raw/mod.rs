@@ -4,6 +4,8 @@
 
 mod binding;
 mod dlp;
+mod limits;
+mod prices;
 mod routing;
 
 use schemars::JsonSchema;
@@ -12,8 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::GroupName;
 
-pub(super) use binding::{Binding, DataClass, Defaults, Limits, Unscannable};
+pub(super) use binding::{Binding, DataClass, Defaults, KeyLimits, Unscannable};
 pub(super) use dlp::{Dlp, DlpAction, DlpBase, DlpPlaceholder, DlpRule, DlpSeverity};
+pub(super) use limits::{Limits, OnRedisFailure};
+pub(super) use prices::{ModelPrice, Prices};
 pub(super) use routing::{Affinity, Routing, Strategy};
 
 /// The configuration of a Synapse gateway. Every key is optional unless marked required.
@@ -31,8 +35,12 @@ pub(super) struct Config {
     pub(super) data_dir: Option<String>,
     /// Where keys and teams are kept.
     pub(super) database: Database,
-    /// Redis, shared by several gateways. Has no effect yet.
+    /// Redis, for limits that several gateways hold together.
     pub(super) redis: Option<Redis>,
+    /// How limits are counted. What they are is said of keys and teams.
+    pub(super) limits: Limits,
+    /// What models cost.
+    pub(super) prices: Prices,
     /// Who may call.
     pub(super) auth: Auth,
     /// How sensitive traffic can be, the least sensitive class first; keys name one of them. Default:

@@ -116,7 +116,7 @@ pub(super) fn networks(raw: &[String], at: &str, check: &mut Check<'_>) -> Vec<I
     networks
 }
 
-fn limits(raw: raw::Limits, at: &str, check: &mut Check<'_>) -> Limits {
+fn limits(raw: raw::KeyLimits, at: &str, check: &mut Check<'_>) -> Limits {
     let requests =
         raw.requests.and_then(|limit| Some(RequestLimit { count: limit.count?, window_s: limit.window_s? }));
     let mut money = |key: &str, text: Option<String>| {

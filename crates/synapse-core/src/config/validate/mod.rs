@@ -5,7 +5,9 @@ mod access;
 mod backends;
 mod binding;
 mod dlp;
+mod limits;
 mod models;
+mod prices;
 mod routing;
 mod server;
 
@@ -29,8 +31,6 @@ const NAME_RULE: &str = "must be printable ASCII without spaces at its ends";
 pub(super) fn snapshot(root: &Node, world: &dyn Surroundings, problems: &mut Vec<Problem>) -> Snapshot {
     let Reading { config, places } = reader::read(root, world, problems);
     let mut check = Check { places: &places, world, problems, warnings: Vec::new() };
-    check.without_effect(&config);
-
     let discovery = &config.discovery;
     let discovery = Discovery {
         local: discovery.local.unwrap_or(config.backends.is_empty()),
@@ -39,7 +39,8 @@ pub(super) fn snapshot(root: &Node, world: &dyn Surroundings, problems: &mut Vec
     };
     let server = server::check(config.server, &mut check);
     let database_url = server::database(config.database, &mut check);
-    server::redis(config.redis.as_ref(), &mut check);
+    let redis_url = server::redis(config.redis, &mut check);
+    let prices = prices::check(config.prices, &mut check);
     let groups = access::group_names(&config.groups, &mut check);
     let (data_classes, classes) = binding::classes(config.data_classes, &mut check);
     let known = access::Known { groups: &groups, classes: &classes };
@@ -53,6 +54,9 @@ pub(super) fn snapshot(root: &Node, world: &dyn Surroundings, problems: &mut Vec
         server,
         data_dir: config.data_dir.unwrap_or_else(|| "./data".to_owned()).into(),
         database_url,
+        redis_url,
+        counting: limits::counting(&config.limits),
+        prices: prices.into(),
         auth,
         data_classes,
         backends,
@@ -86,13 +90,6 @@ impl Check<'_> {
     fn warn(&mut self, pointer: &str, message: &str) {
         let place = self.places.of(pointer);
         self.warnings.push(format!("line {}: {}: {message}", place.line, place.path));
-    }
-
-    /// Warns of what is accepted for the sake of files that are ahead of this version.
-    fn without_effect(&mut self, config: &raw::Config) {
-        if config.redis.is_some() {
-            self.warn("/redis", "has no effect in this version of Synapse");
-        }
     }
 
     /// Reports a name that could not stand in headers and metrics.

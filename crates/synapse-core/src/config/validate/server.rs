@@ -51,13 +51,13 @@ pub(super) fn database(raw: raw::Database, check: &mut Check<'_>) -> Option<Secr
     Some(url)
 }
 
-/// Redis does nothing yet; its URL is checked so that a file is right on the day it does.
-pub(super) fn redis(raw: Option<&raw::Redis>, check: &mut Check<'_>) {
-    if let Some(url) = raw.and_then(|redis| redis.url.as_ref())
-        && !has_scheme(&url.0, &["redis", "rediss"])
-    {
+/// Redis's URL, if one is given.
+pub(super) fn redis(raw: Option<raw::Redis>, check: &mut Check<'_>) -> Option<SecretString> {
+    let url = raw?.url?.0;
+    if !has_scheme(&url, &["redis", "rediss"]) {
         check.report("/redis/url", "must begin with `redis://` or `rediss://`");
     }
+    Some(url)
 }
 
 fn has_scheme(url: &SecretString, schemes: &[&str]) -> bool {

@@ -11,6 +11,7 @@ use hyper::{
     header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT},
 };
 use synapse_core::{
+    config::snapshot::Locality,
     error::{Fault, FaultKind, Retry},
     id::{BackendId, ModelName},
 };
@@ -18,7 +19,7 @@ use tokio::time::Instant;
 
 use super::{bind::Bound, inspect::Cleared, refusal};
 use crate::{
-    audit::{Record, Trail},
+    audit::{Record, Trail, Work},
     backend::{
         BackendError, FailedAt, UpstreamCall, UpstreamReply,
         http::{HOP_HEADER, LeadsOutside},
@@ -226,7 +227,12 @@ impl Attempts {
         let backend = choice.candidate.endpoint.backend.id().clone();
         let fallback = (!Arc::ptr_eq(&choice.route, &self.bound.route)).then_some(&*choice.route);
         let fallback = fallback.map(|route| (route.model.clone(), route.pattern.clone()));
-        self.trail.mark(backend.clone(), self.tried, fallback);
+        let work = Work {
+            price: choice.candidate.price.clone(),
+            is_cloud: choice.candidate.endpoint.backend.spec.locality == Locality::Cloud,
+            since: std::time::Instant::now(),
+        };
+        self.trail.mark(backend.clone(), self.tried, fallback, work);
         if let Some((from, _)) = self.last.replace((backend.clone(), Arc::clone(&choice.route))) {
             let metrics = &self.gateway.metrics;
             let labels = FallbackLabels {

@@ -12,6 +12,7 @@ mod exact;
 mod figures;
 mod fleets;
 mod leaving;
+mod limits;
 mod outages;
 mod shutdown;
 mod traffic;

@@ -1,0 +1,192 @@
+//! Counting together with others: what is asked may cost a request a tenth of a second once, and then nothing
+//! until the counters answer again. What is told goes out behind its back.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use synapse_core::{
+    ledger::{Amounts, Meter, Verdict},
+    store::ledger::{Settlement, SharedLedger, SharedLedgerError},
+};
+use tokio::{
+    sync::{Notify, Semaphore, mpsc, oneshot},
+    time::{MissedTickBehavior, interval, timeout},
+};
+
+use crate::metrics::{Metrics, ReasonLabel};
+
+/// How long a request waits for an answer.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// How long it may take where nobody waits.
+const WORK: Duration = Duration::from_secs(1);
+/// Between two looks at counters that do not answer.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Between two renewals of places, which come back by themselves after three times that.
+const RENEW_EVERY: Duration = Duration::from_secs(15);
+/// Requests that ask at once. The time of those behind them does not run yet: that so many want to know at
+/// once says nothing about who is asked.
+const MAX_ASKING: usize = 64;
+/// Settlements that wait to be told.
+const MAX_WAITING: usize = 16 * 1024;
+/// Those that are told together.
+const BATCH: usize = 64;
+
+pub(super) enum Errand {
+    Settle(Settlement),
+    /// To be told when all that came before is done.
+    Tell(oneshot::Sender<()>),
+}
+
+/// The counters that others use as well.
+pub(super) struct Shared {
+    ledger: Arc<dyn SharedLedger>,
+    is_up: AtomicBool,
+    went_down: Notify,
+    asking: Semaphore,
+    errands: mpsc::Sender<Errand>,
+    /// Tickets with places that are to be kept; as many as there are open requests.
+    held: Mutex<HashMap<u128, Vec<Meter>>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        ledger: Arc<dyn SharedLedger>,
+        metrics: Arc<Metrics>,
+    ) -> (Arc<Self>, mpsc::Receiver<Errand>) {
+        let (errands, receiver) = mpsc::channel(MAX_WAITING);
+        let shared = Self {
+            ledger,
+            is_up: AtomicBool::new(true),
+            went_down: Notify::new(),
+            asking: Semaphore::new(MAX_ASKING),
+            errands,
+            held: Mutex::default(),
+            metrics,
+        };
+        (Arc::new(shared), receiver)
+    }
+
+    /// The verdict; `None` where nobody answers.
+    pub(super) async fn reserve(&self, ticket: u128, meters: &[Meter], amounts: &Amounts) -> Option<Verdict> {
+        if !self.is_up.load(Ordering::Relaxed) {
+            return None;
+        }
+        let _asking = self.asking.acquire().await.ok()?;
+        if !self.is_up.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.answer(timeout(PATIENCE, self.ledger.reserve(ticket, meters, amounts)).await)
+    }
+
+    /// Notes a failure, and that it goes on.
+    fn answer<T>(
+        &self,
+        answer: Result<Result<T, SharedLedgerError>, tokio::time::error::Elapsed>,
+    ) -> Option<T> {
+        let (reason, error) = match answer {
+            Ok(Ok(answer)) => return Some(answer),
+            Ok(Err(error)) => ("failed", error.to_string()),
+            Err(_) => ("timeout", "no answer in time".to_owned()),
+        };
+        self.metrics.limit_errors.get_or_create(&ReasonLabel { reason }).inc();
+        if self.is_up.swap(false, Ordering::Relaxed) {
+            self.metrics.redis_up.set(0);
+            tracing::error!(
+                error,
+                "Redis does not answer; `limits.on_redis_failure` says what happens to requests"
+            );
+            self.went_down.notify_one();
+        }
+        None
+    }
+
+    /// Whether the counters answer now.
+    pub(super) async fn look(&self) {
+        if self.answer(timeout(WORK, self.ledger.ping()).await).is_some() {
+            self.metrics.redis_up.set(1);
+            if !self.is_up.swap(true, Ordering::Relaxed) {
+                tracing::info!("Redis answers again; limits are counted there");
+            }
+        }
+    }
+
+    /// Keeps a ticket's places until it is settled.
+    pub(super) fn hold(&self, ticket: u128, places: Vec<Meter>) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).insert(ticket, places);
+    }
+
+    /// Settles a ticket, soon.
+    pub(super) fn settle(&self, settlement: Settlement) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&settlement.ticket);
+        if self.errands.try_send(Errand::Settle(settlement)).is_err() {
+            // What it reserved stays counted.
+            self.metrics.limit_errors.get_or_create(&ReasonLabel { reason: "settlement_lost" }).inc();
+        }
+    }
+
+    /// Waits until what was settled so far is told.
+    pub(super) async fn flush(&self) {
+        let (tell, told) = oneshot::channel();
+        if self.errands.try_send(Errand::Tell(tell)).is_ok() {
+            let _in_time = timeout(WORK, told).await;
+        }
+    }
+
+    /// Tells settlements, renews places, and looks after counters that do not answer; without end.
+    pub(super) async fn keep(self: Arc<Self>, mut errands: mpsc::Receiver<Errand>) {
+        let mut renewal = interval(RENEW_EVERY);
+        renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            if !self.is_up.load(Ordering::Relaxed) {
+                tokio::time::sleep(LOOK_EVERY).await;
+                self.look().await;
+                continue;
+            }
+            if !batch.is_empty() {
+                self.run(&mut batch).await;
+                continue;
+            }
+            tokio::select! {
+                _ = errands.recv_many(&mut batch, BATCH) => {}
+                _ = renewal.tick() => self.renew().await,
+                () = self.went_down.notified() => {}
+            }
+        }
+    }
+
+    /// Does these errands. Those that fail are kept: settling twice is settling once.
+    async fn run(&self, batch: &mut Vec<Errand>) {
+        let settlements: Vec<_> = batch
+            .iter()
+            .filter_map(|errand| match errand {
+                Errand::Settle(settlement) => Some(settlement.clone()),
+                Errand::Tell(_) => None,
+            })
+            .collect();
+        if self.answer(timeout(WORK, self.ledger.settle(&settlements)).await).is_some() {
+            for errand in batch.drain(..) {
+                if let Errand::Tell(tell) = errand {
+                    let _whoever_waits = tell.send(());
+                }
+            }
+        }
+    }
+
+    async fn renew(&self) {
+        let held: Vec<_> = {
+            let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+            held.iter().map(|(ticket, places)| (*ticket, places.clone())).collect()
+        };
+        if !held.is_empty() {
+            self.answer(timeout(WORK, self.ledger.renew(&held)).await);
+        }
+    }
+}
