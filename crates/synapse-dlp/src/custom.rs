@@ -1,11 +1,14 @@
 //! The operator's own rules: expressions, dictionaries, and values of which only hashes are known.
 
-use std::collections::HashSet;
+mod compiled;
+
+use std::{collections::HashSet, ops::Range};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use crate::{finding::Category, hit::Severity};
+use crate::{finding::Category, hit::Severity, view};
+pub(crate) use compiled::Compiled;
 
 /// A rule of the operator's.
 #[derive(Clone)]
@@ -56,17 +59,37 @@ pub enum CustomKind {
 }
 
 /// The keyed hash of a value for [`CustomKind::ExactMatch`]: of its words in lower case, with single spaces
-/// between them.
+/// between them. Punctuation around words does not count.
 pub fn exact_hash(salt: &[u8], value: &str) -> [u8; 32] {
-    let words: Vec<String> = value.split_whitespace().map(str::to_lowercase).collect();
-    keyed(salt, &words.join(" "))
+    let value = view::folded(value);
+    let words: Vec<String> = words(&value).map(|word| value[word].to_lowercase()).collect();
+    let mut mac = keyed(salt);
+    mac.update(words.join(" ").as_bytes());
+    mac.finalize().into_bytes().into()
 }
 
-fn keyed(salt: &[u8], text: &str) -> [u8; 32] {
-    // HMAC takes keys of any length.
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(salt) else { return [0; 32] };
-    mac.update(text.as_bytes());
-    mac.finalize().into_bytes().into()
+fn keyed(salt: &[u8]) -> Hmac<Sha256> {
+    // HMAC takes keys of any length; a key that it did not take would find nothing.
+    Hmac::new_from_slice(salt).unwrap_or_else(|_| Hmac::new(&Default::default()))
+}
+
+/// Where the words of a text stand.
+fn words(text: &str) -> impl Iterator<Item = Range<usize>> {
+    let is_inner = |c: char| c.is_alphanumeric() || "-_.@+'#/&".contains(c);
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        loop {
+            let start = at + text[at..].find(is_inner)?;
+            let length = text[start..].find(|c: char| !is_inner(c)).unwrap_or(text.len() - start);
+            at = start + length;
+            let word = &text[start..at];
+            let begin = word.find(char::is_alphanumeric);
+            let end = word.char_indices().rev().find(|(_, c)| c.is_alphanumeric());
+            if let (Some(begin), Some((end, c))) = (begin, end) {
+                return Some(start + begin..start + end + c.len_utf8());
+            }
+        }
+    })
 }
 
 /// What is wrong with a custom rule.
@@ -117,23 +140,29 @@ impl CustomRule {
 
 /// The custom rules of a policy, ready for use.
 #[derive(Default)]
-pub(crate) struct CustomRules {
-    buffered: Vec<Category>,
-}
+pub(crate) struct CustomRules(Vec<Compiled>);
 
 impl CustomRules {
-    pub(crate) fn compile(rules: &[CustomRule]) -> Result<Self, (String, RuleError)> {
-        let buffered = rules.iter().filter(|rule| rule.buffer).map(|rule| Category::custom(&rule.name));
-        Ok(Self { buffered: buffered.collect() })
+    /// Makes rules ready. `in_replies` says which of them replies are searched for.
+    pub(crate) fn compile(
+        rules: &[CustomRule],
+        in_replies: impl Fn(&Category) -> bool,
+    ) -> Result<Self, (String, RuleError)> {
+        let compile = |rule: &CustomRule| {
+            let compiled = Compiled::new(rule)?;
+            if in_replies(compiled.category()) {
+                compiled.check_for_replies()?;
+            }
+            Ok(compiled)
+        };
+        let compiled = rules.iter().map(|rule| compile(rule).map_err(|error| (rule.name.clone(), error)));
+        compiled.collect::<Result<_, _>>().map(Self)
     }
 
-    /// How many bytes each rule needs to see at once.
-    pub(crate) fn reaches(&self) -> impl Iterator<Item = (&Category, usize)> {
-        self.buffered.iter().map(|category| (category, 0))
-    }
-
-    /// The categories whose rules want replies whole.
-    pub(crate) fn buffered(&self) -> impl Iterator<Item = &Category> {
-        self.buffered.iter()
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Compiled> {
+        self.0.iter()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use std::{collections::HashMap, ops::Range, sync::Arc};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    custom::{CustomRule, CustomRules, RuleError},
+    custom::{Compiled, CustomRule, CustomRules, RuleError},
     finding::{Action, Category, Direction, Finding},
     hit::{Certainty, Group, Severity},
     scan,
@@ -89,7 +89,7 @@ pub struct Policy {
     placeholder: Placeholder,
     max_scan_bytes: usize,
     pub(crate) allowed_hosts: Vec<String>,
-    pub(crate) custom: CustomRules,
+    custom: CustomRules,
 }
 
 impl Policy {
@@ -99,11 +99,6 @@ impl Policy {
     /// When an entry selects nothing, or a custom rule does not work as its examples say.
     pub fn compile(spec: PolicySpec) -> Result<Arc<Self>, PolicyError> {
         let version = version(&spec);
-        let custom = CustomRules::compile(&spec.custom).map_err(|(rule, error)| PolicyError::Rule {
-            policy: spec.name.clone(),
-            rule,
-            error,
-        })?;
         let mut verdicts = HashMap::new();
         let none = [Action::Allow; 2];
         for info in categories() {
@@ -133,6 +128,13 @@ impl Policy {
         }
         let verdicts: HashMap<_, _> =
             verdicts.into_iter().map(|(category, (_, verdict))| (category, verdict)).collect();
+        let in_replies = |category: &Category| {
+            verdicts
+                .get(category)
+                .is_some_and(|v: &Verdict| v.actions[Direction::Reply as usize] > Action::Allow)
+        };
+        let custom = CustomRules::compile(&spec.custom, in_replies)
+            .map_err(|(rule, error)| PolicyError::Rule { policy: spec.name.clone(), rule, error })?;
         let strongest = Direction::ALL.map(|direction| {
             verdicts.values().map(|v| v.actions[direction as usize]).max().unwrap_or(Action::Allow)
         });
@@ -180,7 +182,7 @@ impl Policy {
 
     /// Whether a text must be there whole before any of it may go out: a custom rule says so.
     pub fn needs_whole(&self, direction: Direction) -> bool {
-        self.custom.buffered().any(|category| self.action(category, direction) >= Action::Redact)
+        self.custom_rules(direction).any(Compiled::needs_whole)
     }
 
     /// What is in `text`: in order, without overlaps, and without what the policy allows.
@@ -203,15 +205,9 @@ impl Policy {
         scan::scan(self, text, 0, "", direction, true)
     }
 
-    /// How many bytes custom rules need to see at once in a text that streams by.
-    pub(crate) fn reach(&self, direction: Direction) -> usize {
-        let active = |category: &Category| self.action(category, direction) > Action::Allow;
-        self.custom
-            .reaches()
-            .filter(|(category, _)| active(category))
-            .map(|(_, reach)| reach)
-            .max()
-            .unwrap_or(0)
+    /// The custom rules that anything is made of in a direction.
+    pub(crate) fn custom_rules(&self, direction: Direction) -> impl Iterator<Item = &Compiled> {
+        self.custom.iter().filter(move |rule| self.action(rule.category(), direction) > Action::Allow)
     }
 
     pub(crate) fn action(&self, category: &Category, direction: Direction) -> Action {
@@ -247,3 +243,6 @@ fn version(spec: &PolicySpec) -> String {
     }
     hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -201,3 +201,93 @@ fn label_of(finding: &Finding) -> String {
 fn token_name(category: &str) -> String {
     category.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        finding::Category,
+        hit::{Certainty, Severity},
+        policy::PolicySpec,
+    };
+
+    fn placeholders() -> Placeholders {
+        let spec = PolicySpec { placeholder: Placeholder::Tokenise, ..PolicySpec::cloud() };
+        Placeholders::new(&Policy::compile(spec).unwrap())
+    }
+
+    fn findings(text: &str, values: &[&str], action: Action) -> Vec<Finding> {
+        let finding = |value: &&str| {
+            let start = text.find(value).unwrap();
+            Finding {
+                category: Category::built_in("us_ssn"),
+                severity: Severity::High,
+                action,
+                certainty: Certainty::Sure,
+                range: start..start + value.len(),
+            }
+        };
+        values.iter().map(finding).collect()
+    }
+
+    fn redacted(placeholders: &mut Placeholders, text: &str, values: &[&str]) -> String {
+        placeholders.redact(text, &findings(text, values, Action::Redact)).into_owned()
+    }
+
+    #[test]
+    fn the_same_value_has_the_same_placeholder() {
+        let mut placeholders = placeholders();
+        assert_eq!(
+            redacted(&mut placeholders, "a is one, b two", &["one", "two"]),
+            "a is [US_SSN_1], b [US_SSN_2]"
+        );
+        assert_eq!(redacted(&mut placeholders, "again two", &["two"]), "again [US_SSN_2]");
+    }
+
+    #[test]
+    fn alerts_change_nothing() {
+        let text = "a is one";
+        let found = findings(text, &["one"], Action::Alert);
+        assert!(matches!(placeholders().redact(text, &found), Cow::Borrowed("a is one")));
+    }
+
+    #[test]
+    fn placeholders_become_values_again_whole_and_in_pieces() {
+        let mut placeholders = placeholders();
+        let text = redacted(&mut placeholders, "[a] one [[ two ]", &["one", "two"]);
+        assert_eq!(placeholders.restore(&text), "[a] one [[ two ]");
+        for size in 1..text.len() {
+            let mut restorer = placeholders.restorer();
+            let pieces = text.as_bytes().chunks(size).map(|piece| std::str::from_utf8(piece).unwrap());
+            let mut out: String = pieces.map(|piece| restorer.push(piece)).collect();
+            out.push_str(&restorer.finish());
+            assert_eq!(out, "[a] one [[ two ]", "in pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn only_what_may_be_a_placeholder_waits() {
+        let mut placeholders = placeholders();
+        redacted(&mut placeholders, "one", &["one"]);
+        let mut restorer = placeholders.restorer();
+        assert_eq!(restorer.push("see [US_SS"), "see ");
+        assert_eq!(restorer.push("N is one] [1"), "[US_SSN is one] ");
+        assert_eq!(restorer.push(" of"), "[1 of");
+    }
+
+    #[test]
+    fn a_request_has_no_more_values_than_fit() {
+        let mut placeholders = placeholders();
+        for number in 0..MAX_VALUES {
+            redacted(&mut placeholders, &format!("v{number}"), &[&format!("v{number}")]);
+        }
+        assert_eq!(redacted(&mut placeholders, "one more", &["one"]), "[REDACTED:us_ssn] more");
+    }
+
+    #[test]
+    fn values_do_not_show_when_printed() {
+        let mut placeholders = placeholders();
+        redacted(&mut placeholders, "one", &["one"]);
+        assert_eq!(format!("{placeholders:?}"), "Placeholders(1 values)");
+    }
+}

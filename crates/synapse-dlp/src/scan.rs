@@ -48,8 +48,7 @@ fn find(policy: &Policy, text: &str, left: usize, direction: Direction, all: boo
         invisible::find(text, &mut |hit| add(Category::built_in(hit.category), hit.range, hit.certainty));
     }
     let views = Views::of(text, &survey);
-    for (view, kind, origin) in views.each() {
-        let survey = if view.len() == text.len() { survey } else { Survey::of(view) };
+    for (view, kind, survey, origin) in views.each() {
         let mut sink = |hit: Hit| {
             if let Some(range) = origin.source(hit.range) {
                 add(Category::built_in(hit.category), range, hit.certainty);
@@ -63,6 +62,15 @@ fn find(policy: &Policy, text: &str, left: usize, direction: Direction, all: boo
         }
         if kind == Kind::Plain && survey.brackets && survey.tokens {
             exfiltration::find(view, &policy.allowed_hosts, &mut sink);
+        }
+        if kind != Kind::Joined {
+            for rule in policy.custom_rules(direction) {
+                rule.find(view, &mut |category, range| {
+                    if let Some(range) = origin.source(range) {
+                        add(category.clone(), range, Certainty::Sure);
+                    }
+                });
+            }
         }
     }
     resolve(found)

@@ -83,17 +83,25 @@ pub(crate) enum Kind {
 /// How often what was decoded is decoded again.
 const DEPTH: usize = 3;
 
+struct Made {
+    view: View,
+    survey: Survey,
+    parent: Option<usize>,
+    kind: Kind,
+}
+
 /// All views of a text.
 pub(crate) struct Views<'t> {
     raw: &'t str,
-    made: Vec<(View, Option<usize>, Kind)>,
+    survey: Survey,
+    made: Vec<Made>,
     plain: Option<usize>,
 }
 
 impl<'t> Views<'t> {
     /// Makes those that a text asks for.
     pub(crate) fn of(raw: &'t str, survey: &Survey) -> Self {
-        let mut views = Self { raw, made: Vec::new(), plain: None };
+        let mut views = Self { raw, survey: *survey, made: Vec::new(), plain: None };
         if survey.non_ascii {
             views.add_plain(fold::fold);
             if fold::has_look_alikes(views.text(views.plain)) {
@@ -103,7 +111,7 @@ impl<'t> Views<'t> {
         let plain = views.plain;
         let mut latest = plain;
         // Folding may bring out what was not to be seen before.
-        let survey = plain.map_or(*survey, |_| Survey::of(views.text(plain)));
+        let survey = views.survey(plain);
         for _ in 0..if survey.encoded { DEPTH } else { 0 } {
             let Some(view) = decode::decode(views.text(latest)) else { break };
             latest = views.add(view, latest, Kind::Decoded);
@@ -117,7 +125,8 @@ impl<'t> Views<'t> {
     }
 
     fn add(&mut self, view: View, parent: Option<usize>, kind: Kind) -> Option<usize> {
-        self.made.push((view, parent, kind));
+        let survey = Survey::of(&view.text);
+        self.made.push(Made { view, survey, parent, kind });
         Some(self.made.len() - 1)
     }
 
@@ -128,16 +137,20 @@ impl<'t> Views<'t> {
     }
 
     fn text(&self, view: Option<usize>) -> &str {
-        view.and_then(|at| self.made.get(at)).map_or(self.raw, |(view, ..)| &view.text)
+        view.and_then(|at| self.made.get(at)).map_or(self.raw, |made| &made.view.text)
     }
 
-    /// Each view's text, what it is good for, and what leads back from it.
-    pub(crate) fn each(&self) -> impl Iterator<Item = (&str, Kind, Origin<'_>)> {
-        let plain = (self.text(self.plain), Kind::Plain, Origin { views: self, view: self.plain });
-        let others = self.made.iter().enumerate().filter(|(_, (_, _, kind))| *kind != Kind::Plain);
-        let others =
-            others.map(|(at, (view, _, kind))| (&*view.text, *kind, Origin { views: self, view: Some(at) }));
-        std::iter::once(plain).chain(others)
+    fn survey(&self, view: Option<usize>) -> Survey {
+        view.and_then(|at| self.made.get(at)).map_or(self.survey, |made| made.survey)
+    }
+
+    /// Each view's text, what it is good for, what it has, and what leads back from it.
+    pub(crate) fn each(&self) -> impl Iterator<Item = (&str, Kind, Survey, Origin<'_>)> {
+        let made = self.made.iter().enumerate().filter(|(_, made)| made.kind != Kind::Plain);
+        let made = made.map(|(at, made)| (Some(at), made.kind));
+        std::iter::once((self.plain, Kind::Plain))
+            .chain(made)
+            .map(|(view, kind)| (self.text(view), kind, self.survey(view), Origin { views: self, view }))
     }
 }
 
@@ -152,9 +165,9 @@ impl Origin<'_> {
     /// What of the text a part of the view stands for.
     pub(crate) fn source(&self, mut range: Range<usize>) -> Option<Range<usize>> {
         let mut view = self.view;
-        while let Some((made, parent, _)) = view.and_then(|at| self.views.made.get(at)) {
-            range = made.source(range)?;
-            view = *parent;
+        while let Some(made) = view.and_then(|at| self.views.made.get(at)) {
+            range = made.view.source(range)?;
+            view = made.parent;
         }
         Some(range)
     }

@@ -4,8 +4,10 @@ mod atoms;
 
 use std::sync::Arc;
 
+pub(crate) use self::atoms::is_delimiter;
 use self::atoms::{Cut, Cutter, Next};
 use crate::{
+    custom::Compiled,
     finding::{Action, Category, Direction, Finding},
     policy::Policy,
     redact::{Placeholders, label},
@@ -48,8 +50,8 @@ pub struct Window {
     /// Whether the token that goes on is part of a finding that has gone out.
     swallowing: bool,
     blocked: bool,
-    /// How much custom rules need to see at once.
-    reach: usize,
+    /// How much custom rules need to see at once; none without such rules.
+    reach: Option<usize>,
     /// Whether nothing goes out before the end.
     whole: bool,
 }
@@ -66,7 +68,7 @@ impl Window {
             found: Vec::new(),
             swallowing: false,
             blocked: false,
-            reach: policy.reach(direction),
+            reach: policy.custom_rules(direction).map(Compiled::reach).max(),
             whole: policy.needs_whole(direction),
             policy,
             direction,
@@ -133,10 +135,10 @@ impl Window {
         }
         // What was kept back is looked at again.
         let lagging = self.found.last().is_some_and(|finding| finding.range.end > self.released);
-        if cut.look || self.reach > 0 || lagging || cut.lag > 0 {
+        if cut.look || self.reach.is_some() || lagging || cut.lag > 0 {
             self.look(cut.at);
         }
-        let lag = cut.lag.max(self.reach);
+        let lag = cut.lag.max(self.reach.unwrap_or(0));
         let mut frontier = self.buffer.floor_char_boundary(cut.at.saturating_sub(lag)).max(self.released);
         if lag > 0 {
             let across = self.found.iter().find(|f| f.range.start < frontier && frontier < f.range.end);

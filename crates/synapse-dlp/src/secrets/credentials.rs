@@ -68,10 +68,10 @@ fn header_value(text: &str, at: usize) -> Option<Range<usize>> {
 pub(super) fn at_authorization(text: &str, _start: usize, end: usize, latest: &mut Latest<'_>) {
     let bytes = text.as_bytes();
     let signs = bytes[end..].iter().take(5).take_while(|byte| b" \t\"':=\\".contains(byte)).count();
-    if bytes[end..end + signs].iter().any(|byte| matches!(byte, b':' | b'=')) {
-        if let Some(range) = header_value(text, end + signs) {
-            latest.report("authorization_header", range, Certainty::Sure);
-        }
+    if bytes[end..end + signs].iter().any(|byte| matches!(byte, b':' | b'='))
+        && let Some(range) = header_value(text, end + signs)
+    {
+        latest.report("authorization_header", range, Certainty::Sure);
     }
 }
 

@@ -10,6 +10,9 @@ use super::{
 };
 use crate::hit::Certainty;
 
+/// Looks around a keyword, of which it is given where it begins and ends.
+type Look = fn(&str, usize, usize, &mut Latest<'_>);
+
 /// What is tried at a keyword.
 #[derive(Clone, Copy)]
 enum Trial {
@@ -18,11 +21,11 @@ enum Trial {
     /// A row of `VENDORS`; whether the name's case matters.
     Vendor(usize, bool),
     /// Something that has its own code.
-    Own(fn(&str, usize, usize, &mut Latest<'_>)),
+    Own(Look),
 }
 
 /// Keywords with code of their own.
-const OWN: &[(&str, fn(&str, usize, usize, &mut Latest<'_>))] = &[
+const OWN: &[(&str, Look)] = &[
     ("syn_", issued::at_prefix),
     ("synw_", issued::at_prefix),
     ("syna_", issued::at_prefix),

@@ -328,7 +328,7 @@ impl Cutter {
 }
 
 /// Whether a character stands between tokens. Scripts that have no spaces between words cut anywhere.
-fn is_delimiter(c: char) -> bool {
+pub(crate) fn is_delimiter(c: char) -> bool {
     match c {
         ' ' | '\n' | '\t' | '\r' | '"' | '{' | '}' | '<' | '>' | '`' => true,
         _ if c.is_ascii() => false,
