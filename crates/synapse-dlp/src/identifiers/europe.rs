@@ -12,7 +12,7 @@ use super::{
 /// The rules, by no order.
 #[rustfmt::skip]
 pub(super) static RULES: &[Digits] = &[
-    Digits { cat: GbNhs, len: 10, check: gb_nhs, forms: &["3 3 4", "3-3-4"] },
+    Digits { cat: GbNhs, len: 10, check: gb_nhs, forms: &["3 3 4"] },
     Digits { cat: GbUtr, len: 10, check: gb_utr, forms: &["5 5"] },
     Digits { cat: NlBsn, len: 9, check: nl_bsn, forms: &["4.2.3"] },
     Digits { cat: PlPesel, len: 11, check: pl_pesel, forms: &[] },
@@ -73,7 +73,7 @@ fn pl_pesel(d: &[u8]) -> Option<Proof> {
     let (year, month, day) = (number(&d[..2]), number(&d[2..4]), number(&d[4..6]));
     let century = [1900, 2000, 2100, 2200, 1800][month as usize / 20];
     let sum = weighted(d, &[1, 3, 7, 9, 1, 3, 7, 9, 1, 3, 1]);
-    when(sum.is_multiple_of(10) && is_date(century + year, month % 20, day), Good)
+    when(sum.is_multiple_of(10) && is_date(century + year, month % 20, day), Weak)
 }
 
 fn pl_nip(d: &[u8]) -> Option<Proof> {
@@ -81,7 +81,7 @@ fn pl_nip(d: &[u8]) -> Option<Proof> {
 }
 
 fn fr_nir(d: &[u8]) -> Option<Proof> {
-    when(matches!(d[0], b'1'..=b'4' | b'7' | b'8') && 97 - number(&d[..13]) % 97 == number(&d[13..]), Strong)
+    when(matches!(d[0], b'1' | b'2' | b'7' | b'8') && 97 - number(&d[..13]) % 97 == number(&d[13..]), Strong)
 }
 
 /// At most one digit stands more than once among the first ten, and that twice or three times.
@@ -116,7 +116,7 @@ fn se_pnr(d: &[u8]) -> Option<Proof> {
     } else {
         is_recent_date(year, month, day)
     };
-    when(real && luhn(short), Good)
+    when(real && luhn(short), Weak)
 }
 
 fn se_orgnr(d: &[u8]) -> Option<Proof> {
@@ -155,7 +155,8 @@ fn dk_cpr(d: &[u8]) -> Option<Proof> {
 /// A Finnish code whose check character is a digit; those with a letter are among the mixed ones.
 fn fi_hetu(d: &[u8]) -> Option<Proof> {
     let (day, month, year) = (number(&d[..2]), number(&d[2..4]), number(&d[4..6]));
-    when(number(&d[..9]) % 31 == u64::from(digit(d[9])) && is_recent_date(year, month, day), Good)
+    let serial = (2..900).contains(&number(&d[6..9]));
+    when(serial && number(&d[..9]) % 31 == u64::from(digit(d[9])) && is_recent_date(year, month, day), Weak)
 }
 
 fn be_nn(d: &[u8]) -> Option<Proof> {
@@ -186,9 +187,7 @@ fn cz_rc(d: &[u8]) -> Option<Proof> {
     if d.len() == 9 {
         return Some(Bare);
     }
-    let rest = number(&d[..9]) % 11;
-    let rest = if year < 1985 { rest % 10 } else { rest };
-    when(rest == number(&d[9..]), Good)
+    when(number(&d[..9]) % 11 % 10 == number(&d[9..]), Weak)
 }
 
 fn ro_cnp(d: &[u8]) -> Option<Proof> {
@@ -215,7 +214,7 @@ fn bg_egn(d: &[u8]) -> Option<Proof> {
         _ => (1900, month),
     };
     let check = weighted(d, &[2, 4, 8, 5, 10, 9, 7, 3, 6]) % 11 % 10;
-    when(is_date(century + year, month, day) && check == digit(d[9]), Good)
+    when(is_date(century + year, month, day) && check == digit(d[9]), Weak)
 }
 
 fn hr_oib(d: &[u8]) -> Option<Proof> {

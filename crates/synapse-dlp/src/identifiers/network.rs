@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use super::{
     categories::Cat,
     rules::Window,
-    run::gap::{DOT, EDGE, OTHER, PAREN, SLASH},
+    run::gap::{DOT, EDGE, OTHER, PAREN, SLASH, SPACE},
 };
 use crate::hit::{Certainty, Hit};
 
@@ -28,6 +28,11 @@ pub(super) fn ipv4(window: Window) -> Option<(usize, Certainty)> {
     let mut octets = [0_u32; 4];
     let mut lengths = [0; 4];
     let mut octet = 0;
+    let gaps = || run.gaps[window.start + 1..window.end].iter().filter(|gap| **gap != 0);
+    // Where spaces alone separate digits of one number, they stand beside the dots too.
+    if gaps().any(|gap| gap & DOT == 0 && gap & SPACE != 0) && gaps().any(|gap| *gap == DOT) {
+        return None;
+    }
     for (place, byte) in window.chars().iter().enumerate() {
         let gap = run.gaps[window.start + place];
         if place > 0 && gap & (SLASH | PAREN) != 0 {

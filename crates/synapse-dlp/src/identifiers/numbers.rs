@@ -54,7 +54,7 @@ static TABLES: LazyLock<Tables> = LazyLock::new(|| {
         let shaped = Shaped { rule, digits: bits(b'9'), letters: bits(b'A') };
         let kinds = &mut mixed[rule.shape.len()];
         kinds.all.push(shaped);
-        if matches!(rule.cat, Cat::InGstin | Cat::ItCf | Cat::FrNir | Cat::CnRic | Cat::MxCurp | Cat::Lei) {
+        if matches!(rule.cat, Cat::InGstin | Cat::ItCf | Cat::FrNir | Cat::CnRic | Cat::MxCurp) {
             kinds.checksummed.push(shaped);
         }
     }
@@ -175,17 +175,17 @@ impl Look<'_> {
         }
     }
 
-    fn ipv4(&mut self, window: Window) {
-        if let Some((end, certainty)) = network::ipv4(window) {
-            let range = self.run.range(window.start, end);
-            (self.sink)(Hit { category: Cat::IpAddress.name(), range, certainty });
-        }
+    fn ipv4(&mut self, window: Window) -> bool {
+        let Some((end, certainty)) = network::ipv4(window) else { return false };
+        let range = self.run.range(window.start, end);
+        (self.sink)(Hit { category: Cat::IpAddress.name(), range, certainty });
+        true
     }
 
     fn digits(&mut self, window: Window, rules: &[&Digits]) {
         let chars = window.chars();
-        if window.inside & gap::DOT != 0 {
-            self.ipv4(window);
+        if window.inside & gap::DOT != 0 && self.ipv4(window) {
+            return;
         }
         if chars.len() < SHORTEST || !window.may_be() || chars.iter().all(|byte| *byte == chars[0]) {
             return;
@@ -199,9 +199,14 @@ impl Look<'_> {
         if window.inside & gap::PAREN != 0 {
             return;
         }
+        let mut reported = None;
         for rule in rules {
-            if let Some(proof) = (rule.check)(chars) {
-                self.weigh(window, rule.cat, proof, window.has_one_of(rule.forms));
+            if reported == Some(rule.cat) {
+                continue;
+            }
+            let Some(proof) = (rule.check)(chars) else { continue };
+            if self.weigh(window, rule.cat, proof, window.has_one_of(rule.forms)) {
+                reported = Some(rule.cat);
             }
         }
         for (cat, proof) in cards::check(chars) {
@@ -222,52 +227,64 @@ impl Look<'_> {
         let rules = if window.may_be() { &table.all } else { &table.checksummed };
         let digits = run.digits >> window.start & (low_bits(length) as u64);
         let letters = !digits;
+        let mut reported = None;
         for Shaped { rule, .. } in rules.iter().filter(|shaped| {
             digits & shaped.digits == shaped.digits && letters & shaped.letters == shaped.letters
         }) {
-            if let Some(proof) = (rule.check)(window.chars()) {
-                self.weigh(window, rule.cat, proof, window.has_one_of(rule.forms));
+            if reported == Some(rule.cat) {
+                continue;
+            }
+            let Some(proof) = (rule.check)(window.chars()) else { continue };
+            // Hashes look like everything; and nobody writes a security's number small.
+            let unlike = window.is_hexadecimal() || (rule.cat == Cat::Isin && window.has_small());
+            if self.weigh(window, rule.cat, proof, !unlike && window.has_one_of(rule.forms)) {
+                reported = Some(rule.cat);
             }
         }
     }
 
-    /// Reports a value that passed its check, as far as that, how it is written, and the words around it go.
-    fn weigh(&mut self, window: Window, cat: Cat, proof: Proof, form: bool) {
+    /// Reports a value that passed its check, as far as that, how it is written, and the words around it go. Says whether it did: of two
+    /// rules for one category the first that reports is enough.
+    fn weigh(&mut self, window: Window, cat: Cat, proof: Proof, form: bool) -> bool {
         let run = self.run;
         let range = run.range(window.start, window.end);
         let lettered = window.is_lettered();
         let checked = lettered && proof == Proof::Strong;
         // Cards are followed by other numbers, and are long enough to be told from them.
         if !form && !checked && !window.stands_apart() {
-            return;
+            return false;
         }
         let mut spoken = || self.context().speaks_of(cat, &range);
         let certainty = match proof {
             Proof::Strong => Certainty::Sure,
-            Proof::Good => Certainty::Likely,
+            Proof::Good if form || window.inside == 0 || spoken() => Certainty::Likely,
+            Proof::Good => Certainty::Weak,
             Proof::Weak if form || spoken() => Certainty::Likely,
             Proof::Weak => Certainty::Weak,
             Proof::Written if form => Certainty::Likely,
             Proof::Written if lettered || spoken() => Certainty::Weak,
             Proof::Bare => match (form, spoken()) {
                 (true, true) => Certainty::Likely,
-                (false, false) => return,
+                (false, false) => return false,
                 _ => Certainty::Weak,
             },
-            Proof::Told if spoken() => Certainty::Likely,
-            Proof::Written | Proof::Told => return,
+            // Years and pages stand beside words too, with dashes between them.
+            Proof::Told if (form || window.inside == 0 || cat == Cat::Phone) && spoken() => Certainty::Likely,
+            Proof::Written | Proof::Told => return false,
         };
-        let Some(certainty) = (if checked { Some(certainty) } else { self.heed(window, cat, certainty) })
+        let Some(certainty) =
+            (if checked { Some(certainty) } else { self.heed(window, cat, certainty, form) })
         else {
-            return;
+            return false;
         };
         let range = if cat == Cat::Phone { phone::with_signs(run.text, range) } else { range };
         (self.sink)(Hit { category: cat.name(), range, certainty });
+        true
     }
 
     /// What the word before a number makes of a hit: nothing, if it names something else, which the number is not
     /// a valid one of; more, if it names just this.
-    fn heed(&mut self, window: Window, cat: Cat, certainty: Certainty) -> Option<Certainty> {
+    fn heed(&mut self, window: Window, cat: Cat, certainty: Certainty, form: bool) -> Option<Certainty> {
         let run = self.run;
         let (first, last) = chain(run, window);
         let place = run.place(first);
@@ -279,7 +296,8 @@ impl Look<'_> {
         let meant = word.cats.iter().any(|cat| {
             fits(*cat, window.end - window.start) || (length..=length + 2).any(|length| fits(*cat, length))
         });
-        let silent = meant && (word.names || certainty == Certainty::Weak);
+        let silent = meant
+            && (word.names || certainty == Certainty::Weak || (!form && certainty == Certainty::Likely));
         (!silent).then_some(certainty)
     }
 }

@@ -71,8 +71,12 @@ pub(super) fn national(window: Window) -> Option<Proof> {
     let american = |d: &[u8]| d[0] >= b'2' && d[3] >= b'2' && d[1..3] != *b"11" && d[4..6] != *b"11";
     let skip = usize::from(d.len() == 11 && d[0] == b'1');
     if d.len() == 10 + skip && american(&d[skip..]) && at(3 + skip, SPACE | DASH | DOT | PAREN) {
-        let dotted = at(3 + skip, DASH | DOT | PAREN) && at(6 + skip, DASH | DOT);
-        if dotted || (bracketed && at(6 + skip, SPACE)) {
+        let gaps = inner.iter().filter(|gap| **gap != 0).count();
+        let dotted = at(3 + skip, DOT) && at(6 + skip, DOT) && gaps == 2 + skip;
+        if dotted
+            || (at(3 + skip, DASH | PAREN) && at(6 + skip, DASH) && !(bracketed && inside & DOT != 0))
+            || (bracketed && at(6 + skip, SPACE))
+        {
             return Some(Written);
         }
         if at(6 + skip, SPACE) {
@@ -85,6 +89,9 @@ pub(super) fn national(window: Window) -> Option<Proof> {
         d.len() == 10 && d[0] == b'5' && at(3, SPACE | DASH) && at(6, SPACE | DASH) && at(8, SPACE | DASH);
     if (trunk && grouped && inner.iter().filter(|gap| **gap != 0).count() <= 5) || turkish {
         return Some(if bracketed { Written } else { Bare });
+    }
+    if window.has_form("4-4") || (bracketed && inside & DOT != 0) {
+        return None;
     }
     if bracketed {
         return ((9..=11).contains(&d.len()) && digit(d[0]) > 0).then_some(Bare);

@@ -78,6 +78,17 @@ impl Window<'_> {
         digits < self.end - self.start
     }
 
+    /// Whether it has small letters.
+    pub(super) fn has_small(&self) -> bool {
+        self.run.range(self.start, self.end).any(|at| self.run.text.as_bytes()[at].is_ascii_lowercase())
+    }
+
+    /// Whether all its letters are small ones that hexadecimal numbers have.
+    pub(super) fn is_hexadecimal(&self) -> bool {
+        let text = &self.run.text.as_bytes()[self.run.range(self.start, self.end)];
+        text.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    }
+
     /// Whether it may be a value by where it stands.
     pub(super) fn may_be(&self) -> bool {
         !self.is_part() && (self.end - self.start >= LONG || self.stands_apart())
@@ -112,14 +123,10 @@ impl Window<'_> {
         apart(left) && apart(right)
     }
 
-    /// Whether it is written so: with at least these separators, or, if the form has none, without any. A space
-    /// between other characters too says nothing.
+    /// Whether it is written so: with at least these separators, or, if the form has none, without any. Spaces and
+    /// dots stand between all kinds of things; with those it must have these and no others.
     pub(super) fn has_form(&self, form: &str) -> bool {
         let inner = self.inner();
-        let spaces = form.bytes().filter(|byte| *byte == b' ').count();
-        if spaces > 0 && inner.iter().filter(|gap| *gap & gap::SPACE != 0).count() != spaces {
-            return false;
-        }
         let mut place = 0;
         let mut group = 0;
         for byte in form.bytes() {
@@ -138,7 +145,22 @@ impl Window<'_> {
                 return false;
             }
         }
-        place + group == self.end - self.start && (place > 0 || self.inside == 0)
+        place + group == self.end - self.start
+            && if place > 0 { self.is_exact(form) } else { self.inside == 0 }
+    }
+
+    fn is_exact(&self, form: &str) -> bool {
+        let inner = self.inner();
+        for (sign, mask) in [(b' ', gap::SPACE), (b'.', gap::DOT)] {
+            let wanted = form.bytes().filter(|byte| *byte == sign).count();
+            if wanted > 0 && wanted != inner.iter().filter(|gap| *gap & mask != 0).count() {
+                return false;
+            }
+            if wanted > 0 && inner.iter().any(|gap| gap & mask != 0 && *gap != mask) {
+                return false;
+            }
+        }
+        true
     }
 
     pub(super) fn has_one_of(&self, forms: &[&str]) -> bool {

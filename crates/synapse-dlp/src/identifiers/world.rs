@@ -13,7 +13,8 @@ use super::{
 /// The rules, by no order.
 #[rustfmt::skip]
 pub(super) static RULES: &[Digits] = &[
-    Digits { cat: UsSsn, len: 9, check: us_ssn, forms: &["3-2-4", "3 2 4", "3.2.4", "3-6", "5-4"] },
+    Digits { cat: UsSsn, len: 9, check: us_ssn, forms: &["3-2-4", "3 2 4", "3.2.4"] },
+    Digits { cat: UsSsn, len: 9, check: us_ssn_run_together, forms: &["3-6", "5-4"] },
     Digits { cat: UsItin, len: 9, check: us_itin, forms: &["3-2-4", "3 2 4"] },
     Digits { cat: UsEin, len: 9, check: us_ein, forms: &["2-7"] },
     Digits { cat: UsAba, len: 9, check: us_aba, forms: &["4-4-1"] },
@@ -59,6 +60,11 @@ fn us_ssn(d: &[u8]) -> Option<Proof> {
     let area = number(&d[..3]);
     let given = area != 0 && area != 666 && area < 900 && d[3..5] != *b"00" && d[5..] != *b"0000";
     when(given, Written)
+}
+
+/// With one of its dashes only: postal codes look like that too.
+fn us_ssn_run_together(d: &[u8]) -> Option<Proof> {
+    us_ssn(d).map(|_| Bare)
 }
 
 fn us_itin(d: &[u8]) -> Option<Proof> {

@@ -130,6 +130,6 @@ proptest! {
         let count = seen.len();
         seen.sort_unstable();
         seen.dedup();
-        prop_assert_eq!(seen.len(), count);
+        prop_assert_eq!(seen.len(), count, "{:?}", hits(&text));
     }
 }
