@@ -179,14 +179,21 @@ pub struct Fault {
     pub param: Option<Cow<'static, str>>,
     /// When to try again, where that is known.
     pub retry_after: Option<Duration>,
-    /// The engine's own status for a request that it refused (400, 413 or 422).
-    pub upstream_status: Option<u16>,
-    /// The engine's own code, where the caller is to see that one.
-    pub upstream_code: Option<String>,
+    /// The engine's own words for a request that it refused.
+    pub upstream: Option<Box<Refusal>>,
     /// Further fields of the error object, for programs to read.
-    pub details: Vec<(&'static str, serde_json::Value)>,
+    pub details: Box<[(&'static str, serde_json::Value)]>,
     /// What lies beneath; for logs only.
     pub source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+/// An engine's own words for a request that it refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Refusal {
+    /// Its status: 400, 413 or 422.
+    pub status: u16,
+    /// Its code, where the caller is to see that one.
+    pub code: Option<String>,
 }
 
 impl Fault {
@@ -197,9 +204,8 @@ impl Fault {
             message: message.into(),
             param: None,
             retry_after: None,
-            upstream_status: None,
-            upstream_code: None,
-            details: Vec::new(),
+            upstream: None,
+            details: Box::default(),
             source: None,
         }
     }
@@ -221,7 +227,9 @@ impl Fault {
     /// Adds a field to the error object.
     #[must_use]
     pub fn detail(mut self, name: &'static str, value: impl Into<serde_json::Value>) -> Self {
-        self.details.push((name, value.into()));
+        let mut details = self.details.into_vec();
+        details.push((name, value.into()));
+        self.details = details.into();
         self
     }
 

@@ -74,10 +74,10 @@ pub const fn status(kind: FaultKind) -> StatusCode {
 
 /// The reply for a fault.
 pub fn fault(fault: &Fault) -> Response<Bytes> {
-    let own = fault.upstream_status.and_then(|s| StatusCode::from_u16(s).ok());
+    let own = fault.upstream.as_ref().and_then(|said| StatusCode::from_u16(said.status).ok());
     let code = own.unwrap_or(status(fault.kind));
-    let mut envelope =
-        error::envelope(fault.kind, &fault.message, fault.param.as_deref(), fault.upstream_code.as_deref());
+    let said = fault.upstream.as_ref().and_then(|said| said.code.as_deref());
+    let mut envelope = error::envelope(fault.kind, &fault.message, fault.param.as_deref(), said);
     for (name, value) in &fault.details {
         envelope["error"][name] = value.clone();
     }

@@ -7,9 +7,13 @@ use std::{
     time::Duration,
 };
 
-use synapse_core::{config::snapshot::AuthMode, id::GroupName};
+use synapse_core::{
+    config::snapshot::{AuthMode, Locality},
+    id::GroupName,
+    principal::Principal,
+};
 use synapse_gateway::{
-    gateway::Gateway,
+    gateway::{Gateway, Live},
     route::fleet::{BackendHandle, Health},
 };
 
@@ -106,16 +110,40 @@ fn text(
         }
     };
     format!(
-        "Synapse {version} is up.\n\n  URL      {url}\n  Key      {shown}\n{admin}  Engines  {engines}\n  Models   {models}\n  \
+        "Synapse {version} is up.\n\n  URL      {url}\n  Key      {shown}\n{admin}  Engines  {engines}\n{cloud}  Models   {models}\n  \
          Metrics  {metrics}\n\n\
          Try it:\n\n  curl -N {url}/chat/completions \\\n{authorization}    -H 'Content-Type: application/json' \\\n    \
          -d '{{\"model\":\"{model}\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"Hello!\"}}]}}'\n\n",
         version = env!("CARGO_PKG_VERSION"),
         models = summary(&models),
+        cloud = cloud(gateway, &live),
         admin = secrets.admin_token.map_or_else(String::new, |token| {
             format!("  Admin    {token}   (a token for the admin API, shown this once)\n")
         }),
     )
+}
+
+/// Which keys may send anything to backends outside the house, where there are such backends.
+fn cloud(gateway: &Gateway, live: &Live) -> String {
+    let outside = live.fleet.iter().filter(|backend| backend.spec.locality == Locality::Cloud);
+    let outside: Vec<&str> = outside.map(|backend| backend.id().as_str()).collect();
+    if outside.is_empty() {
+        return String::new();
+    }
+    let (auth, classes) = (&live.snapshot.auth, &live.snapshot.data_classes);
+    let may = |key: &Principal| classes.of(key.binding.data_class.as_ref()).1.allows(Locality::Cloud);
+    let keys = gateway.keys();
+    let mut able: Vec<&str> = match auth.mode {
+        AuthMode::Open => [&*auth.open].into_iter().filter(|key| may(key)).map(|_| "everyone").collect(),
+        AuthMode::Keys => keys.principals().filter(|key| may(key)).map(|key| key.key.as_str()).collect(),
+    };
+    able.sort_unstable();
+    let who = match (able.is_empty(), classes.iter().find(|class| class.allows(Locality::Cloud))) {
+        (false, _) => format!("open to {}", summary(&able)),
+        (true, Some(class)) => format!("open to no key yet; give one the data class `{}`", class.name),
+        (true, None) => "open to no key: no data class may leave the house".to_owned(),
+    };
+    format!("  Cloud    {}: {who}\n", summary(&outside))
 }
 
 /// A word on an engine that does not answer.

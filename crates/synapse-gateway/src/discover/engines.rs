@@ -126,7 +126,11 @@ async fn ollama_models(probe: &Probe) -> Result<Vec<ListedModel>, ProbeError> {
             .as_array()
             .is_some_and(|list| list.iter().any(|m| m["name"] == name || m["model"] == name))
     };
-    let list = tags["models"].as_array().ok_or(ProbeError::Shape("no list of models"))?;
+    ollama_list(&tags, loaded).ok_or(ProbeError::Shape("no list of models"))
+}
+
+/// What an Ollama's list says; `loaded` tells which of them are in memory.
+fn ollama_list(tags: &Value, loaded: impl Fn(&str) -> bool) -> Option<Vec<ListedModel>> {
     let describe = |object: &Value| {
         let id = object["model"].as_str().or(object["name"].as_str())?;
         // Some models are only names here for what runs on somebody else's machines.
@@ -142,7 +146,7 @@ async fn ollama_models(probe: &Probe) -> Result<Vec<ListedModel>, ProbeError> {
         }));
         Some(ListedModel { id: id.to_owned(), fields, loaded: Some(loaded(id)) })
     };
-    Ok(list.iter().filter_map(describe).collect())
+    Some(tags["models"].as_array()?.iter().filter_map(describe).collect())
 }
 
 /// TGI serves one model and, before 3.0, lists it only on `/info`.
@@ -200,4 +204,21 @@ async fn trtllm_load(probe: &Probe) -> Option<Load> {
         kv_usage,
         slots: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_that_an_ollama_passes_on_is_listed_as_cloud() {
+        let tags = json!({"models": [
+            {"model": "llama3", "remote_host": ""},
+            {"model": "big:120b", "remote_host": "https://elsewhere.example:443", "remote_model": "big:120b"},
+        ]});
+        let listed = ollama_list(&tags, |_| false).expect("a list");
+        let places: Vec<_> = listed.iter().map(|model| model.fields.get(LOCALITY)).collect();
+        assert_eq!(places, [None, Some(&json!(CLOUD))]);
+        assert!(!listed[1].fields.values().any(|value| value.to_string().contains("elsewhere")));
+    }
 }

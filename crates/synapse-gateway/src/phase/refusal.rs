@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hyper::{HeaderMap, StatusCode, header::RETRY_AFTER};
-use synapse_core::error::{Fault, FaultKind};
+use synapse_core::error::{Fault, FaultKind, Refusal};
 use synapse_dialect::openai::error::{self, EngineError};
 
 /// Nobody is asked to stay away for longer.
@@ -57,9 +57,9 @@ fn passed_on(status: u16, said: EngineError) -> Fault {
         FaultKind::UpstreamRejected
     };
     let mut fault = Fault::new(kind, said.message);
-    fault.upstream_status = Some(status);
     // A number is only the status again.
-    fault.upstream_code = said.code.filter(|code| code.parse::<u32>().is_err());
+    let code = said.code.filter(|code| code.parse::<u32>().is_err());
+    fault.upstream = Some(Box::new(Refusal { status, code }));
     fault.param = said.param.map(Into::into);
     fault
 }
@@ -107,8 +107,9 @@ mod tests {
     fn the_engines_words_are_passed_on_with_its_status() {
         let body = br#"{"error":{"message":"too long","param":"messages","code":"context_length_exceeded"}}"#;
         let fault = of(StatusCode::UNPROCESSABLE_ENTITY, &HeaderMap::new(), body, "m").expect("a fault");
-        assert_eq!((fault.upstream_status, &*fault.message), (Some(422), "too long"));
-        assert_eq!(fault.upstream_code.as_deref(), Some("context_length_exceeded"));
+        assert_eq!(fault.message, "too long");
+        let said = Refusal { status: 422, code: Some("context_length_exceeded".to_owned()) };
+        assert_eq!(fault.upstream.as_deref(), Some(&said));
     }
 
     #[test]

@@ -29,6 +29,8 @@ async fn nobody_else_gets_in() {
     // Not a caller's key either.
     assert_eq!(code(&gateway.client().get(WORKERS).await), (401, "invalid_api_key".to_owned()));
     let token = gateway.shown_admin_token();
+    let two = administrator(&gateway, &token).with("authorization", "Bearer another");
+    assert_eq!(code(&two.get(WORKERS).await), (401, "conflicting_credentials".to_owned()));
     let made = gateway.cli_json(&["admin-token", "list"]).await;
     gateway.cli_json(&["admin-token", "revoke", made[0]["id"].as_str().expect("an id")]).await;
     let administrator = administrator(&gateway, &token);

@@ -47,6 +47,34 @@ async fn a_sensitive_key_does_not_reach_a_cloud_and_hears_why() {
 }
 
 #[tokio::test]
+async fn the_banner_says_which_keys_may_leave_the_house() {
+    let cloud = Engine::serving("cloud", "far").await;
+    let some = gateway(&config(&[], &cloud)).await;
+    assert!(some.banner().contains("Cloud    cloud: open to open\n"), "{}", some.banner());
+    let none = config(&[], &cloud).set("/auth", json!({"mode": "open"}));
+    let none = gateway(&none).await;
+    assert!(none.banner().contains("give one the data class `non_sensitive`"), "{}", none.banner());
+    assert_eq!(none.anonymous().chat("far").await.status, 503);
+    let open =
+        config(&[], &cloud).set("/auth", json!({"mode": "open", "open": {"data_class": "non_sensitive"}}));
+    let open = gateway(&open).await;
+    assert!(open.banner().contains("open to everyone"), "{}", open.banner());
+    assert_eq!(open.anonymous().chat("far").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_key_of_an_unknown_class_is_as_sensitive_as_can_be_and_the_log_says_so() {
+    let cloud = Engine::serving("cloud", "far").await;
+    let gateway = gateway(&config(&[], &cloud)).await;
+    gateway.cli_json(&["team", "create", "lab"]).await;
+    let flags = ["--team", "lab", "--model", "*", "--data-class", "no_such_class"];
+    let made = gateway.cli_json(&[&["key", "create"][..], &flags].concat()).await;
+    gateway.logs().line("the configuration has no such data class").await;
+    let client = gateway.client_with(made["key"].as_str().expect("a key"));
+    assert_eq!(code(&client.chat("far").await), (503, "no_backend_available".to_owned()));
+}
+
+#[tokio::test]
 async fn a_request_can_raise_its_class_and_cannot_lower_it() {
     let cloud = Engine::serving("cloud", "far").await;
     let gateway = gateway(&config(&[], &cloud)).await;
