@@ -324,7 +324,6 @@ mod tests {
         assert_eq!(scan(&[MAX_VALUE + 500], body.as_bytes()), Err(FormError::FieldTooLong("model")));
     }
 
-
     proptest! {
         #[test]
         fn any_split_finds_the_same_fields(cuts in prop::collection::vec(0..BODY.len(), 0..10)) {

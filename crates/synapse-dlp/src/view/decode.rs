@@ -92,7 +92,7 @@ fn hex_pairs(bytes: &[u8], start: usize, mark: &[u8], least: usize) -> (usize, O
     (at - start, printable(decoded))
 }
 
-/// `\uXXXX`, or two of them that are one character.
+/// `\u` and four digits, or two of them that are one character.
 fn unicode_escape(bytes: &[u8], at: usize) -> (usize, Option<String>) {
     let unit = |at: usize| -> Option<u16> {
         let escape = bytes.get(at..at + 2)?;

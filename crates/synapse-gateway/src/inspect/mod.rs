@@ -12,7 +12,7 @@ use std::{
 };
 
 use synapse_core::error::{Fault, FaultKind};
-use synapse_dlp::{Action, Direction, Finding, Placeholders, Policy};
+use synapse_dlp::{Direction, Placeholders, Policy};
 
 pub(crate) use document::{Document, Verdict};
 pub(crate) use tally::{Tally, direction_name};
@@ -89,9 +89,4 @@ impl Inspection {
         }
         fault
     }
-}
-
-/// Whether any of these stops everything.
-pub(crate) fn blocks(findings: &[Finding]) -> bool {
-    findings.iter().any(|finding| finding.action == Action::Block)
 }

@@ -82,6 +82,10 @@ pub(in crate::config) struct KeyLimits {
     pub(in crate::config) cost_per_month: Option<String>,
 }
 
+fn a_minute() -> u32 {
+    60
+}
+
 /// Requests within a sliding window.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -90,8 +94,9 @@ pub(in crate::config) struct Requests {
     #[schemars(required, range(min = 1, max = 4_294_967_295_i64))]
     pub(in crate::config) count: Option<u32>,
     /// Within how many seconds.
-    #[schemars(required, range(min = 1, max = 86_400))]
-    pub(in crate::config) window_s: Option<u32>,
+    #[serde(default = "a_minute")]
+    #[schemars(range(min = 1, max = 86_400))]
+    pub(in crate::config) window_s: u32,
 }
 
 /// A class of data: how sensitive traffic is.

@@ -118,7 +118,7 @@ pub(super) fn networks(raw: &[String], at: &str, check: &mut Check<'_>) -> Vec<I
 
 fn limits(raw: raw::KeyLimits, at: &str, check: &mut Check<'_>) -> Limits {
     let requests =
-        raw.requests.and_then(|limit| Some(RequestLimit { count: limit.count?, window_s: limit.window_s? }));
+        raw.requests.and_then(|limit| Some(RequestLimit { count: limit.count?, window_s: limit.window_s }));
     let mut money = |key: &str, text: Option<String>| {
         let amount = text?.parse::<Money>();
         amount.map_err(|error| check.report(&format!("{at}/{key}"), error.to_string())).ok()

@@ -4,7 +4,7 @@
 use std::{collections::VecDeque, ops::Range, sync::Arc};
 
 use synapse_dialect::walk;
-use synapse_dlp::{Direction, Window, label};
+use synapse_dlp::{Direction, Step, Window};
 
 use super::{Inspection, changes};
 
@@ -22,8 +22,6 @@ pub(super) struct Lane {
     pub(super) key: LaneKey,
     path: String,
     window: Window,
-    /// All of it, where a rule must see it whole.
-    whole: Option<String>,
     /// How much has come.
     pushed: u64,
     /// How much the window has let out.
@@ -49,7 +47,6 @@ impl Lane {
             key,
             path,
             window: Window::new(Arc::clone(policy), Direction::Reply),
-            whole: policy.needs_whole(Direction::Reply).then(String::new),
             pushed: 0,
             passed: 0,
             settled: 0,
@@ -68,33 +65,20 @@ impl Lane {
     pub(super) fn push(&mut self, inspection: &Inspection, text: &str) -> Range<u64> {
         let start = self.pushed;
         self.pushed += text.len() as u64;
-        if let Some(whole) = &mut self.whole {
-            whole.push_str(text);
-        } else {
-            let step = self.window.push(text, &mut inspection.state().placeholders);
-            self.absorb(inspection, step, false);
-        }
+        let step = self.window.push(text, &mut inspection.state().placeholders);
+        self.absorb(inspection, step, false);
         start..self.pushed
     }
 
     /// The end of the text: all of it is settled.
     pub(super) fn finish(&mut self, inspection: &Inspection) {
-        if let Some(whole) = &mut self.whole {
-            let whole = std::mem::take(whole);
-            let findings = inspection.policy.scan(Direction::Reply, &whole);
-            let text = label(&whole, &findings).into_owned();
-            let blocked = super::super::blocks(&findings);
-            self.absorb(inspection, synapse_dlp::Step { text, findings, blocked }, true);
-        } else {
-            let step = self.window.finish(&mut inspection.state().placeholders);
-            self.absorb(inspection, step, true);
-        }
+        let step = self.window.finish(&mut inspection.state().placeholders);
+        self.absorb(inspection, step, true);
     }
 
     /// Takes what the window lets out of the text.
-    fn absorb(&mut self, inspection: &Inspection, step: synapse_dlp::Step, is_end: bool) {
-        let held = if self.whole.is_some() && !is_end { self.pushed } else { self.window.held() as u64 };
-        let passed = if is_end { self.pushed } else { self.pushed - held };
+    fn absorb(&mut self, inspection: &Inspection, step: Step, is_end: bool) {
+        let passed = if is_end { self.pushed } else { self.pushed - self.window.held() as u64 };
         let length = passed - self.passed;
         let mut state = inspection.state();
         for finding in &step.findings {
@@ -105,11 +89,16 @@ impl Lane {
         }
         self.is_changed |=
             step.text.len() as u64 != length || step.findings.iter().any(|finding| changes(finding.action));
-        self.passed = passed;
+        let before = std::mem::replace(&mut self.passed, passed);
         if !state.placeholders.has_values() {
-            let text = step.text;
             drop(state);
-            self.settle(text);
+            match pieces(before..passed, &step).filter(|_| self.is_changed) {
+                Some(patches) => {
+                    (self.settled, self.is_changed) = (passed, false);
+                    self.patches.extend(patches);
+                }
+                None => self.settle(step.text),
+            }
             return;
         }
         self.unsettled.push_str(&step.text);
@@ -156,4 +145,24 @@ impl Lane {
         text.push_str(part(at, piece.end));
         Some(text)
     }
+}
+
+/// The findings of a step one by one, so that what stands between them stays as it is; `None` where they do not
+/// account for all that has changed.
+fn pieces(range: Range<u64>, step: &Step) -> Option<Vec<Patch>> {
+    let mut patches = Vec::new();
+    let (mut at, mut out) = (range.start, 0);
+    for finding in step.findings.iter().filter(|finding| changes(finding.action)) {
+        let (start, end) = (finding.range.start as u64, finding.range.end as u64);
+        let text = format!("[REDACTED:{}]", finding.category);
+        out += start.checked_sub(at)? as usize;
+        if end > range.end || step.text.get(out..out + text.len()) != Some(&text) {
+            return None;
+        }
+        out += text.len();
+        at = end;
+        patches.push(Patch { range: start..end, text });
+    }
+    out += range.end.checked_sub(at)? as usize;
+    (out == step.text.len()).then_some(patches)
 }
