@@ -9,7 +9,7 @@ use crate::{
     identifiers, invisible,
     policy::Policy,
     secrets,
-    view::{Kind, Survey, Views},
+    view::{Kind, Views},
 };
 
 /// What `text` has from byte `left` on.
@@ -34,7 +34,6 @@ pub(crate) fn scan(
 }
 
 fn find(policy: &Policy, text: &str, left: usize, direction: Direction, all: bool) -> Vec<Finding> {
-    let survey = Survey::of(text);
     let mut found = Vec::new();
     let mut add = |category: Category, range: Range<usize>, certainty: Certainty| {
         let range = range.start.max(left)..range.end;
@@ -44,10 +43,10 @@ fn find(policy: &Policy, text: &str, left: usize, direction: Direction, all: boo
         let finding = policy.judge(category, certainty, range, direction);
         found.extend(finding.filter(|finding| all || finding.action > Action::Allow));
     };
-    if survey.non_ascii {
+    if !text.is_ascii() {
         invisible::find(text, &mut |hit| add(Category::built_in(hit.category), hit.range, hit.certainty));
     }
-    let views = Views::of(text, &survey);
+    let views = Views::of(text);
     for (view, kind, survey, origin) in views.each() {
         let mut sink = |hit: Hit| {
             if let Some(range) = origin.source(hit.range) {
