@@ -12,6 +12,9 @@ use crate::{
     view::{Kind, Survey, Views},
 };
 
+/// How much of a hint is context, in bytes.
+const HINT: usize = 256;
+
 /// What `text` has from byte `left` on.
 pub(crate) fn scan(
     policy: &Policy,
@@ -21,9 +24,10 @@ pub(crate) fn scan(
     direction: Direction,
     all: bool,
 ) -> Vec<Finding> {
-    if hint.is_empty() {
+    if hint.is_empty() || !can_be_told_by_hint(text) {
         return find(policy, text, left, direction, all);
     }
+    let hint = &hint[hint.ceil_char_boundary(hint.len().saturating_sub(HINT))..];
     // A hint is to what follows as a key is to its value.
     let behind = hint.len() + 2;
     let mut found = find(policy, &format!("{hint}: {text}"), behind + left, direction, all);
@@ -33,8 +37,13 @@ pub(crate) fn scan(
     found
 }
 
-fn find(policy: &Policy, text: &str, left: usize, direction: Direction, all: bool) -> Vec<Finding> {
+/// Whether anything in a text may be told by what stands before it.
+fn can_be_told_by_hint(text: &str) -> bool {
     let survey = Survey::of(text);
+    !text.is_ascii() || survey.spread || survey.may_have_identifiers() || survey.may_have_secrets()
+}
+
+fn find(policy: &Policy, text: &str, left: usize, direction: Direction, all: bool) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut add = |category: Category, range: Range<usize>, certainty: Certainty| {
         let range = range.start.max(left)..range.end;
@@ -44,10 +53,10 @@ fn find(policy: &Policy, text: &str, left: usize, direction: Direction, all: boo
         let finding = policy.judge(category, certainty, range, direction);
         found.extend(finding.filter(|finding| all || finding.action > Action::Allow));
     };
-    if survey.non_ascii {
+    if !text.is_ascii() {
         invisible::find(text, &mut |hit| add(Category::built_in(hit.category), hit.range, hit.certainty));
     }
-    let views = Views::of(text, &survey);
+    let views = Views::of(text);
     for (view, kind, survey, origin) in views.each() {
         let mut sink = |hit: Hit| {
             if let Some(range) = origin.source(hit.range) {
@@ -76,7 +85,8 @@ fn find(policy: &Policy, text: &str, left: usize, direction: Direction, all: boo
     resolve(found)
 }
 
-/// Of findings that overlap, the one with the strongest action stays; then the longest; then the surest.
+/// Of findings that overlap, the one with the strongest action stays; then the longest; then the surest. It
+/// takes the other one's place too, if that was not to be seen either.
 fn resolve(mut found: Vec<Finding>) -> Vec<Finding> {
     if found.len() < 2 {
         return found;
@@ -85,18 +95,50 @@ fn resolve(mut found: Vec<Finding>) -> Vec<Finding> {
     found.sort_by_key(|finding| (finding.range.start, Reverse(rank(finding))));
     let mut kept: Vec<Finding> = Vec::with_capacity(found.len());
     for finding in found {
-        match kept.last() {
+        match kept.last_mut() {
             Some(last) if finding.range.start < last.range.end => {
-                // What it beats goes, as long as that overlaps it; it stays only if it beats all of that.
-                let beaten = kept.iter().rev().take_while(|k| finding.range.start < k.range.end).count();
-                let from = kept.len() - beaten;
-                if kept[from..].iter().all(|k| rank(k) < rank(&finding)) {
-                    kept.truncate(from);
-                    kept.push(finding);
+                let both = last.range.start..last.range.end.max(finding.range.end);
+                let hidden = last.action.min(finding.action) >= Action::Redact;
+                if rank(last) < rank(&finding) {
+                    *last = finding;
+                }
+                if hidden {
+                    last.range = both;
                 }
             }
             _ => kept.push(finding),
         }
     }
     kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hit::Severity;
+
+    fn finding(action: Action, range: Range<usize>) -> Finding {
+        let category = Category::built_in("us_ssn");
+        Finding { category, severity: Severity::High, action, certainty: Certainty::Sure, range }
+    }
+
+    fn resolved(found: &[(Action, Range<usize>)]) -> Vec<(Action, Range<usize>)> {
+        let found = found.iter().map(|(action, range)| finding(*action, range.clone()));
+        resolve(found.collect()).into_iter().map(|finding| (finding.action, finding.range)).collect()
+    }
+
+    #[test]
+    fn the_strongest_then_the_longest_stays() {
+        use Action::{Alert, Block, Redact};
+        assert_eq!(resolved(&[(Alert, 0..9), (Redact, 2..4)]), [(Redact, 2..4)]);
+        assert_eq!(resolved(&[(Block, 2..4), (Redact, 0..9)]), [(Block, 0..9)]);
+        assert_eq!(resolved(&[(Alert, 0..3), (Alert, 2..8)]), [(Alert, 2..8)]);
+        assert_eq!(resolved(&[(Redact, 0..3), (Redact, 3..8)]), [(Redact, 0..3), (Redact, 3..8)]);
+    }
+
+    #[test]
+    fn nothing_that_was_to_be_hidden_shows_at_the_side_of_what_is() {
+        assert_eq!(resolved(&[(Action::Redact, 0..6), (Action::Redact, 4..20)]), [(Action::Redact, 0..20)]);
+        assert_eq!(resolved(&[(Action::Redact, 0..6), (Action::Block, 4..8)]), [(Action::Block, 0..8)]);
+    }
 }

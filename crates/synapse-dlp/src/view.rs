@@ -13,6 +13,9 @@ use std::{borrow::Cow, ops::Range};
 pub(crate) use fold::{is_digit, stands_for_itself};
 pub(crate) use survey::Survey;
 
+/// How much of what surrounds something decoded is looked at again, on each side, in bytes.
+const NEAR: usize = 128;
+
 /// A stretch of a view, up to where the next one begins.
 #[derive(Clone, Copy, Debug)]
 struct Stretch {
@@ -44,6 +47,28 @@ impl View {
             self.stretches.push(Stretch { at, source: range.start, whole: 0 });
         }
         self.text.push_str(text);
+    }
+
+    /// Goes on with the ends of `source[range]` as they are: what is near to something that is not. What is left
+    /// out between them becomes a gap across which nothing links.
+    fn keep_near(&mut self, source: &str, range: Range<usize>) {
+        if range.len() <= 3 * NEAR {
+            return self.keep(source, range);
+        }
+        let first = source.floor_char_boundary(range.start + NEAR);
+        let last = source.ceil_char_boundary(range.end - NEAR);
+        self.keep(source, range.start..first);
+        self.put("\n\n\n\n", first..last);
+        self.keep(source, last..range.end);
+    }
+
+    /// Whether a part of the view has anything that its source has not.
+    fn is_made(&self, range: Range<usize>) -> bool {
+        let first = self.stretch(range.start);
+        !first.is_some_and(|first| {
+            first.whole == 0
+                && self.stretch(range.end.saturating_sub(1)).is_some_and(|last| last.at == first.at)
+        })
     }
 
     /// Goes on with `text`, which stands for the source's `range` as a whole.
@@ -100,13 +125,16 @@ pub(crate) struct Views<'t> {
 
 impl<'t> Views<'t> {
     /// Makes those that a text asks for.
-    pub(crate) fn of(raw: &'t str, survey: &Survey) -> Self {
-        let mut views = Self { raw, survey: *survey, made: Vec::new(), plain: None };
-        if survey.non_ascii {
+    pub(crate) fn of(raw: &'t str) -> Self {
+        let mut views = Self { raw, survey: Survey::default(), made: Vec::new(), plain: None };
+        if !raw.is_ascii() {
             views.add_plain(fold::fold);
             if fold::has_look_alikes(views.text(views.plain)) {
                 views.add_plain(look_alikes::fold);
             }
+        }
+        if views.plain.is_none() {
+            views.survey = Survey::of(raw);
         }
         let plain = views.plain;
         let mut latest = plain;
@@ -162,9 +190,13 @@ pub(crate) struct Origin<'v> {
 }
 
 impl Origin<'_> {
-    /// What of the text a part of the view stands for.
+    /// What of the text a part of the view stands for; nothing if another view has the same.
     pub(crate) fn source(&self, mut range: Range<usize>) -> Option<Range<usize>> {
         let mut view = self.view;
+        let made = view.and_then(|at| self.views.made.get(at));
+        if made.is_some_and(|made| made.kind != Kind::Plain && !made.view.is_made(range.clone())) {
+            return None;
+        }
         while let Some(made) = view.and_then(|at| self.views.made.get(at)) {
             range = made.view.source(range)?;
             view = made.parent;

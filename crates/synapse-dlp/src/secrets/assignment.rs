@@ -66,8 +66,9 @@ pub(super) fn at_word(text: &str, _start: usize, end: usize, latest: &mut Latest
     at += run(bytes, at, 3, |byte| matches!(byte, b' ' | b'\t' | b'\'' | b'"' | b']'));
     let Some(mut at) = operator_end(bytes, at) else { return };
     at += run(bytes, at, 5, |byte| matches!(byte, b' ' | b'\t' | b'\'' | b'"' | b'`' | b'='));
-    let is_value = |byte: u8| byte.is_ascii_alphanumeric() || b"_+/=.~!@#$%^&*-".contains(&byte);
-    let length = run(bytes, at, *LENGTHS.end() + 1, is_value);
+    let is_value = |byte: u8| byte.is_ascii_alphanumeric() || b"_+/.~!@#$%^&*-".contains(&byte);
+    let mut length = run(bytes, at, *LENGTHS.end() + 1, is_value);
+    length += run(bytes, at + length, 2, |byte| byte == b'=');
     let value = text[at..at + length].trim_end_matches(['.', '!']);
     let goes_on = matches!(bytes.get(at + length), Some(b'(' | b'<' | b'{' | b'[' | b'\\' | b':'));
     if !goes_on && LENGTHS.contains(&value.len()) && is_secret(value) {

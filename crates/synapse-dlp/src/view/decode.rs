@@ -42,7 +42,7 @@ pub(super) fn decode(text: &str) -> Option<View> {
             _ => (1, None),
         };
         if let Some(decoded) = decoded {
-            view.keep(text, kept..at);
+            view.keep_near(text, kept..at);
             view.put(&decoded, at..at + length);
             kept = at + length;
         }
@@ -51,7 +51,7 @@ pub(super) fn decode(text: &str) -> Option<View> {
     if kept == 0 {
         return None;
     }
-    view.keep(text, kept..text.len());
+    view.keep_near(text, kept..text.len());
     Some(view)
 }
 

@@ -35,7 +35,7 @@ pub(super) fn join(text: &str) -> Option<View> {
         if !run.is_ascii() || !run.iter().any(|byte| byte.is_ascii_digit() || *byte == b'_') {
             continue;
         }
-        view.keep(text, kept..start);
+        view.keep_near(text, kept..start);
         let mut from = start;
         for at in (space..=last).step_by(period).filter(|at| *at >= start) {
             view.keep(text, from..at);
@@ -48,7 +48,7 @@ pub(super) fn join(text: &str) -> Option<View> {
     if kept == 0 {
         return None;
     }
-    view.keep(text, kept..text.len());
+    view.keep_near(text, kept..text.len());
     Some(view)
 }
 

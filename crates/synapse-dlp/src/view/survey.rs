@@ -3,8 +3,6 @@
 /// What a text has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Survey {
-    /// Characters beyond ASCII.
-    pub(crate) non_ascii: bool,
     /// Decimal digits.
     pub(crate) digits: bool,
     /// `@`.
@@ -27,9 +25,8 @@ const TOKEN: u8 = 2;
 const CAPITAL: u8 = 4;
 const AT: u8 = 8;
 const BRACKET: u8 = 16;
-const HIGH: u8 = 32;
-const ESCAPE: u8 = 64;
-const UNDERSCORE: u8 = 128;
+const ESCAPE: u8 = 32;
+const UNDERSCORE: u8 = 64;
 
 static CLASSES: [u8; 256] = classes();
 
@@ -45,7 +42,6 @@ const fn classes() -> [u8; 256] {
             b'=' | b'%' | b'\\' | b'&' => ESCAPE | TOKEN,
             b'@' => AT | TOKEN,
             b'[' | b'<' | b'(' => BRACKET,
-            128.. => HIGH,
             _ => 0,
         };
         byte += 1;
@@ -96,7 +92,6 @@ impl Survey {
                 survey.encoded |= length >= ENCODED;
             }
         }
-        survey.non_ascii = seen & HIGH != 0;
         survey.digits = seen & DIGIT != 0;
         survey.at_sign = seen & AT != 0;
         survey.brackets = seen & BRACKET != 0;

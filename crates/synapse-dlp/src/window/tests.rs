@@ -63,6 +63,35 @@ fn what_a_whole_text_is_refused_for_does_not_go_out_in_pieces() {
     }
 }
 
+/// Values that are written in several parts, with the words around them.
+fn in_parts() -> impl Iterator<Item = String> {
+    // Valid numbers, made of parts that are not.
+    let card: &[&str] = &["4539", "1488", "0343", "6467"];
+    let iban: &[&str] = &["DE89", "3704", "0044", "0532", "0130", "00"];
+    let values = [card, iban];
+    let joins = [" ", "-", "", "\u{A0}", ".", " - ", "\n"];
+    let values = values.into_iter().flat_map(move |parts| joins.map(|join| parts.join(join)));
+    let single =
+        ["nino AB 12 34 56 C", "my ssn is 601-33-1234", "ssn: 6 0 1 - 3 3 - 1 2 3 4", "bsn 111222333"];
+    values.chain(single.map(str::to_owned)).map(|value| format!("So it is this: {value}\nand no other one."))
+}
+
+#[test]
+fn numbers_in_parts_are_disguised_as_a_whole_text_would_be() {
+    let policy = policy();
+    let mut redacted = 0;
+    for text in in_parts() {
+        let findings = policy.scan(Direction::Reply, &text);
+        let whole = label(&text, &findings);
+        redacted += usize::from(whole != text);
+        for at in 1..text.len() {
+            assert_eq!(streamed(&policy, &text, &[at, text.len()]).0, whole, "{text} cut at {at}");
+        }
+        assert_eq!(streamed(&policy, &text, &[1]).0, whole, "{text} in single characters");
+    }
+    assert!(redacted >= 16, "{redacted}");
+}
+
 #[test]
 fn prose_is_hardly_held() {
     let policy = policy();
