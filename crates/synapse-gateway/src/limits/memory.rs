@@ -55,11 +55,25 @@ impl Book {
         self.accounts.entry(scope.clone()).or_default()
     }
 
-    fn note_change(&mut self, meters: &[Meter]) {
-        for meter in meters.iter().filter(|meter| is_calendar(meter.span)) {
-            let account = self.account(&meter.scope);
-            if !std::mem::replace(&mut account.has_changed, true) {
-                self.changed.push(meter.scope.clone());
+    /// Goes over all meters, with the counter of each; whose calendar counters `change` is noted.
+    fn visit(
+        &mut self,
+        meters: &[Meter],
+        now_ms: u64,
+        change: bool,
+        mut visit: impl FnMut(usize, &Meter, &mut Tally),
+    ) {
+        let mut index = 0;
+        for of_one in meters.chunk_by(|a, b| a.scope == b.scope) {
+            let Some(first) = of_one.first() else { continue };
+            let account = self.accounts.entry(first.scope.clone()).or_default();
+            for meter in of_one {
+                visit(index, meter, account.tally(meter, now_ms));
+                index += 1;
+            }
+            let is_worth_saving = change && of_one.iter().any(|meter| is_calendar(meter.span));
+            if is_worth_saving && !std::mem::replace(&mut account.has_changed, true) {
+                self.changed.push(first.scope.clone());
             }
         }
     }
@@ -83,9 +97,8 @@ impl MemoryLedger {
         self.with(|book, now| {
             let mut readings = Vec::with_capacity(meters.len());
             let mut refused: Option<(usize, Option<u64>)> = None;
-            for (index, meter) in meters.iter().enumerate() {
+            book.visit(meters, now, false, |index, meter, tally| {
                 let amount = amounts.of(meter.measure);
-                let tally = book.account(&meter.scope).tally(meter, now);
                 readings.push(tally.reading(0, now));
                 if !fits(meter.limit, tally.total(), amount) {
                     let wait = tally.wait_ms(meter, amount, now);
@@ -94,16 +107,14 @@ impl MemoryLedger {
                         refused = Some((index, wait));
                     }
                 }
-            }
+            });
             if let Some((meter, wait_ms)) = refused {
                 return Verdict::Refused { meter, wait_ms, readings };
             }
-            for (meter, reading) in meters.iter().zip(&mut readings) {
-                let tally = book.account(&meter.scope).tally(meter, now);
-                let bucket = tally.take(amounts.of(meter.measure), now);
-                *reading = tally.reading(bucket, now);
-            }
-            book.note_change(meters);
+            book.visit(meters, now, true, |index, meter, tally| {
+                let bucket = tally.take(amounts.of(meter.measure));
+                readings[index] = tally.reading(bucket, now);
+            });
             Verdict::Granted(readings)
         })
     }
@@ -112,15 +123,13 @@ impl MemoryLedger {
     /// reservation; what exceeds it is taken now.
     pub fn settle(&self, meters: &[Meter], readings: &[Reading], reserved: &Amounts, spent: &Amounts) {
         self.with(|book, now| {
-            for (meter, reading) in meters.iter().zip(readings) {
+            book.visit(meters, now, true, |index, meter, tally| {
                 let (before, after) = (reserved.of(meter.measure), spent.of(meter.measure));
-                if before != after {
-                    let tally = book.account(&meter.scope).tally(meter, now);
+                if let Some(reading) = readings.get(index).filter(|_| before != after) {
                     tally.give_back(reading.bucket, before.saturating_sub(after));
-                    tally.take(after.saturating_sub(before), now);
+                    tally.take(after.saturating_sub(before));
                 }
-            }
-            book.note_change(meters);
+            });
         });
     }
 
@@ -152,7 +161,7 @@ impl MemoryLedger {
                     let account = book.account(&counter.scope);
                     let tally = account.tallies[counter.measure as usize].get_or_insert(Tally::new(span));
                     tally.advance(span, now);
-                    tally.take(counter.used, now);
+                    tally.take(counter.used);
                 }
             }
         });

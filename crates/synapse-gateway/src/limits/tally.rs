@@ -10,17 +10,48 @@ pub(super) struct Tally {
     span: Span,
     buckets: VecDeque<(u64, u64)>,
     total: u64,
+    present: Present,
+}
+
+/// The bucket of the moment. Calendars are not asked again before it is over.
+#[derive(Clone, Copy, Debug, Default)]
+struct Present {
+    bucket: u64,
+    /// Since when it is known to be the present one.
+    from_ms: u64,
+    /// Until when it is.
+    until_ms: u64,
+    /// When it counts no more.
+    release_ms: u64,
+}
+
+impl Present {
+    fn of(span: Span, now_ms: u64) -> Self {
+        let bucket = span.bucket(now_ms);
+        let release_ms = span.release_ms(bucket, now_ms);
+        let until_ms = match span.bucket_ms() {
+            Some(length) => (bucket + 1) * length,
+            // What is held is never over.
+            None if span == Span::Held => u64::MAX,
+            None => release_ms,
+        };
+        Self { bucket, from_ms: now_ms, until_ms, release_ms }
+    }
 }
 
 impl Tally {
     pub(super) const fn new(span: Span) -> Self {
-        Self { span, buckets: VecDeque::new(), total: 0 }
+        let present = Present { bucket: 0, from_ms: 0, until_ms: 0, release_ms: 0 };
+        Self { span, buckets: VecDeque::new(), total: 0, present }
     }
 
     /// Forgets what counts no more. What was counted under another span, or at a time that the clock has
     /// gone back from, counts as taken now: too strict for a while, and never too lenient.
     pub(super) fn advance(&mut self, span: Span, now_ms: u64) {
-        let present = span.bucket(now_ms);
+        if span != self.span || !(self.present.from_ms..self.present.until_ms).contains(&now_ms) {
+            self.present = Present::of(span, now_ms);
+        }
+        let present = self.present.bucket;
         let is_ahead = self.buckets.back().is_some_and(|(bucket, _)| *bucket > present);
         if span != self.span || is_ahead {
             self.buckets.clear();
@@ -53,9 +84,9 @@ impl Tally {
         self.span
     }
 
-    /// Counts `amount` now; gives the bucket.
-    pub(super) fn take(&mut self, amount: u64, now_ms: u64) -> u64 {
-        let bucket = self.span.bucket(now_ms);
+    /// Counts `amount` now, in the bucket that it was advanced to; gives the bucket.
+    pub(super) fn take(&mut self, amount: u64) -> u64 {
+        let bucket = self.present.bucket;
         let amount = amount.min(u64::MAX - self.total);
         if amount > 0 {
             match self.buckets.back_mut().filter(|(newest, _)| *newest >= bucket) {
@@ -79,8 +110,15 @@ impl Tally {
         }
     }
 
+    fn release_ms(&self, bucket: u64, now_ms: u64) -> u64 {
+        match self.span {
+            Span::Day | Span::Month if bucket == self.present.bucket => self.present.release_ms,
+            _ => self.span.release_ms(bucket, now_ms),
+        }
+    }
+
     pub(super) fn reading(&self, bucket: u64, now_ms: u64) -> Reading {
-        let newest = self.buckets.back().map(|(bucket, _)| self.span.release_ms(*bucket, now_ms));
+        let newest = self.buckets.back().map(|(bucket, _)| self.release_ms(*bucket, now_ms));
         Reading {
             used: self.total,
             bucket,
@@ -100,7 +138,7 @@ impl Tally {
                 break;
             }
             used -= counted;
-            release = self.span.release_ms(*bucket, now_ms);
+            release = self.release_ms(*bucket, now_ms);
         }
         Some(release - now_ms)
     }
