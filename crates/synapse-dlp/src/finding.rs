@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::Range, str::FromStr, sync::Arc};
 
-use crate::hit::{Certainty, Severity};
+use crate::hit::{CategoryInfo, Certainty, Severity};
 
 /// Which way a text goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,6 +67,12 @@ pub struct Category(Name);
 enum Name {
     BuiltIn(&'static str),
     Custom(Arc<str>),
+}
+
+impl From<&CategoryInfo> for Category {
+    fn from(info: &CategoryInfo) -> Self {
+        Self::built_in(info.name)
+    }
 }
 
 impl Category {

@@ -16,7 +16,7 @@ mod window;
 
 pub use custom::{CustomKind, CustomRule, RuleError, exact_hash};
 pub use finding::{Action, Category, Direction, Finding};
-pub use hit::{Certainty, Group, Severity};
+pub use hit::{CategoryInfo, Certainty, Group, Severity};
 pub use policy::{Placeholder, Policy, PolicyError, PolicySpec, Selector, categories};
 pub use redact::{Placeholders, Restorer, label};
 pub use window::{Step, Window};

@@ -200,7 +200,8 @@ impl Policy {
         scan::scan(self, text, left, hint, direction, false)
     }
 
-    /// The same as [`Policy::scan`], with what the policy allows.
+    /// The same as [`Policy::scan`], with what the policy allows, and with all that a number may be where nothing
+    /// says which: these overlap.
     pub fn scan_all(&self, direction: Direction, text: &str) -> Vec<Finding> {
         scan::scan(self, text, 0, "", direction, true)
     }
@@ -210,7 +211,8 @@ impl Policy {
         self.custom.iter().filter(move |rule| self.action(rule.category(), direction) > Action::Allow)
     }
 
-    pub(crate) fn action(&self, category: &Category, direction: Direction) -> Action {
+    /// What becomes of findings of a category.
+    pub fn action(&self, category: &Category, direction: Direction) -> Action {
         self.verdicts.get(category).map_or(Action::Allow, |verdict| verdict.actions[direction as usize])
     }
 

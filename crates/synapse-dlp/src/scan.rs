@@ -82,7 +82,23 @@ fn find(policy: &Policy, text: &str, left: usize, direction: Direction, all: boo
             }
         }
     }
-    resolve(found)
+    if all { with_alternatives(found) } else { resolve(found) }
+}
+
+/// What stays, and besides it what the same characters may be just as well.
+fn with_alternatives(found: Vec<Finding>) -> Vec<Finding> {
+    let mut kept = resolve(found.clone());
+    let mut others: Vec<Finding> = Vec::new();
+    for other in found {
+        let rivals = |one: &Finding| one.range == other.range;
+        let is_known = |one: &Finding| one.range == other.range && one.category == other.category;
+        if kept.iter().any(rivals) && !kept.iter().chain(&others).any(is_known) {
+            others.push(other);
+        }
+    }
+    kept.extend(others);
+    kept.sort_by_key(|finding| finding.range.start);
+    kept
 }
 
 /// Of findings that overlap, the one with the strongest action stays; then the longest; then the surest. It

@@ -128,7 +128,6 @@ categories! {
     Phone "phone" Contact Medium;
     IpAddress "ip_address" Network Medium;
     MacAddress "mac_address" Network Medium;
-    Url "url" Network Low;
     Date "date" Date Low;
 }
 

@@ -1,4 +1,4 @@
-//! Addresses of machines, and URLs.
+//! Addresses of machines.
 
 use std::net::Ipv6Addr;
 
@@ -11,8 +11,6 @@ use crate::hit::{Certainty, Hit};
 
 /// No IPv6 address is longer.
 const LONGEST: usize = 45;
-/// No URL is looked at further.
-const URL: usize = 2048;
 
 /// How many characters an IPv4 address and what follows it take: its network's size belongs to it.
 pub(super) fn ipv4(window: Window) -> Option<(usize, Certainty)> {
@@ -66,7 +64,7 @@ pub(super) fn at_mark(text: &str, at: usize, sink: &mut dyn FnMut(Hit)) -> usize
         return at + 1;
     }
     if bytes[at..].starts_with(b"://") {
-        return url(text, at, sink);
+        return at + 3;
     }
     ipv6(text, at, sink)
 }
@@ -108,30 +106,6 @@ fn ipv6(text: &str, at: usize, sink: &mut dyn FnMut(Hit)) -> usize {
         sink(Hit { category: Cat::IpAddress.name(), range: start..end, certainty });
     }
     next.max(at + 1)
-}
-
-/// A URL around the `://` at `at`.
-fn url(text: &str, at: usize, sink: &mut dyn FnMut(Hit)) -> usize {
-    let bytes = text.as_bytes();
-    let before = bytes[..at].iter().rev().take(6).take_while(|byte| byte.is_ascii_alphabetic()).count();
-    let start = at - before;
-    let scheme = &bytes[start..at];
-    let known = [&b"http"[..], b"https", b"ftp", b"ws", b"wss"]
-        .iter()
-        .any(|known| scheme.eq_ignore_ascii_case(known));
-    let ends = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'<' | b'>' | b'`');
-    let rest = &bytes[at + 3..];
-    let length = rest.iter().take(URL).position(ends).unwrap_or(rest.len().min(URL));
-    let trailing = |byte: &&u8| matches!(byte, b'.' | b',' | b')' | b']' | b';' | b':' | b'!' | b'?');
-    let length = length - rest[..length].iter().rev().take_while(trailing).count();
-    let host = rest[..length].iter().take_while(|byte| !matches!(byte, b'/' | b'?' | b'#')).count();
-    let dotted =
-        rest[..host].iter().rposition(|byte| *byte == b'.').is_some_and(|dot| dot > 0 && dot + 2 < host);
-    let end = text.floor_char_boundary(at + 3 + length);
-    if known && dotted {
-        sink(Hit { category: Cat::Url.name(), range: start..end, certainty: Certainty::Sure });
-    }
-    at + 3
 }
 
 /// Whether a window stands where the text gives it an edge on both sides.

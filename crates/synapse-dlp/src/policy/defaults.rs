@@ -33,7 +33,6 @@ const CATEGORIES: &[(&str, Action, Action)] = &[
     ("isin", Alert, Alert),
     ("lei", Alert, Alert),
     ("bic", Alert, Alert),
-    ("url", Allow, Allow),
 ];
 
 /// What replies may have: they answer to the one who asked, who knows such things from elsewhere.

@@ -43,6 +43,13 @@ impl FromStr for Selector {
     }
 }
 
+impl Group {
+    /// Its name in policies.
+    pub fn as_str(self) -> &'static str {
+        GROUPS.iter().find(|(_, group)| *group == self).map_or("", |(name, _)| name)
+    }
+}
+
 /// The groups' names in policies.
 const GROUPS: &[(&str, Group)] = &[
     ("private_key", Group::PrivateKey),

@@ -156,11 +156,14 @@ fn try_format(row: &Row, pattern: usize, text: &str, start: usize, latest: &mut 
     latest.report(row.category, start..end, certainty);
 }
 
-/// Whether most of a token is one character: `xoxb-xxxxxxxxx`.
+/// Whether a token only stands for one: most of it is one character, or words of the language (`my-token`).
 fn is_filler(token: &[u8]) -> bool {
-    token
-        .windows(5)
-        .any(|five| matches!(five[0], b'x' | b'X' | b'*' | b'.') && five.iter().all(|byte| *byte == five[0]))
+    const WORDS: [&[u8]; 3] = [b"token", b"-my-", b"your"];
+    let words = |word: &[u8]| token.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
+    WORDS.into_iter().any(words)
+        || token.windows(5).any(|five| {
+            matches!(five[0], b'x' | b'X' | b'*' | b'.') && five.iter().all(|byte| *byte == five[0])
+        })
 }
 
 /// All lower case, all upper case, or capitalised.

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
-use synapse_dlp::{Direction, Finding, Placeholders, Policy};
+use synapse_dlp::{Category, CategoryInfo, Direction, Finding, Placeholders, Policy};
 use synapse_gateway::inspect::policies::{CLOUD, Policies};
 
 use super::output::table;
@@ -25,18 +25,26 @@ pub(super) struct DlpArgs {
 enum DlpVerb {
     /// Show what a policy finds in a text from stdin, and the text without it
     Test(TestArgs),
+    /// List all categories, and what becomes of them under a policy
+    Categories(PolicyArgs),
     /// Write keyed hashes of values from stdin, one a line, for a rule's `hashes_file`
     Hash(HashArgs),
 }
 
 #[derive(Args, Debug)]
-struct TestArgs {
+struct PolicyArgs {
     /// The policy: `cloud`, `on_prem`, or one of the configuration
     #[arg(long, default_value = CLOUD)]
     policy: String,
     /// Configuration file with policies of your own
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+struct TestArgs {
+    #[command(flatten)]
+    under: PolicyArgs,
     /// Which way the text goes
     #[arg(long, value_enum, default_value_t = Way::Prompt)]
     direction: Way,
@@ -64,12 +72,13 @@ struct HashArgs {
 pub(super) fn run(args: DlpArgs) -> anyhow::Result<()> {
     match args.verb {
         DlpVerb::Test(args) => test(&args),
+        DlpVerb::Categories(under) => list(&under),
         DlpVerb::Hash(args) => hash(&args),
     }
 }
 
 fn test(args: &TestArgs) -> anyhow::Result<()> {
-    let policy = policy(args)?;
+    let policy = policy(&args.under)?;
     let direction = match args.direction {
         Way::Prompt => Direction::Prompt,
         Way::Reply => Direction::Reply,
@@ -95,7 +104,7 @@ fn test(args: &TestArgs) -> anyhow::Result<()> {
 }
 
 /// The policy asked for.
-fn policy(args: &TestArgs) -> anyhow::Result<Arc<Policy>> {
+fn policy(args: &PolicyArgs) -> anyhow::Result<Arc<Policy>> {
     let settings = Settings { file: args.config.clone(), ..Settings::default() };
     let mut config = settings.snapshot(&settings.text()?)?.dlp;
     // What is switched off can be tried all the same.
@@ -177,6 +186,24 @@ fn for_people(policy: &Policy, direction: Direction, text: &str) -> String {
         out.push('\n');
     }
     out
+}
+
+fn list(under: &PolicyArgs) -> anyhow::Result<()> {
+    let policy = policy(under)?;
+    let row = |info: &CategoryInfo| {
+        let action = |direction| policy.action(&Category::from(info), direction).as_str();
+        let texts = [
+            info.name,
+            info.group.as_str(),
+            info.severity.as_str(),
+            action(Direction::Prompt),
+            action(Direction::Reply),
+        ];
+        texts.map(str::to_owned)
+    };
+    let rows: Vec<_> = synapse_dlp::categories().iter().map(row).collect();
+    let shown = table(["CATEGORY", "GROUP", "SEVERITY", "PROMPT", "REPLY"], &rows);
+    Ok(io::stdout().lock().write_all(shown.as_bytes())?)
 }
 
 fn hash(args: &HashArgs) -> anyhow::Result<()> {
