@@ -48,11 +48,17 @@ pub(super) fn ipv4(window: Window) -> Option<(usize, Certainty)> {
     if octet != 3 || octets.iter().any(|value| *value > 255) {
         return None;
     }
-    let certainty = if octets.iter().all(|value| *value < 10) { Certainty::Weak } else { Certainty::Likely };
+    let small = octets.iter().all(|value| *value < 10);
+    let certainty = if small || is_everybodys(octets) { Certainty::Weak } else { Certainty::Likely };
     let size =
         (window.end..run.len).take_while(|place| *place == window.end || run.gaps[*place] == 0).count();
     let has_size = right == SLASH && size <= 2;
     Some((if has_size { window.end + size } else { window.end }, certainty))
+}
+
+/// Whether many have the address: private and local ones say nothing about where a machine is.
+const fn is_everybodys(octets: [u32; 4]) -> bool {
+    matches!(octets, [0 | 10 | 127, ..] | [192, 168, ..] | [169, 254, ..] | [172, 16..=31, ..])
 }
 
 /// Reports what a colon or a dash at `at` is part of. Says where to look next.
