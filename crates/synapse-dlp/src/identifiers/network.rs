@@ -13,6 +13,10 @@ use crate::hit::{Certainty, Hit};
 const LONGEST: usize = 45;
 /// No URL is looked at further.
 const URL: usize = 2048;
+/// In longer ones nothing else is looked for.
+const LONG_URL: usize = 512;
+/// No host and what stands before it is longer.
+const HOST: usize = 512;
 
 /// How many characters an IPv4 address and what follows it take: its network's size belongs to it.
 pub(super) fn ipv4(window: Window) -> Option<(usize, Certainty)> {
@@ -126,18 +130,21 @@ fn url(text: &str, at: usize, sink: &mut dyn FnMut(Hit)) -> usize {
         .iter()
         .any(|known| scheme.eq_ignore_ascii_case(known));
     let ends = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'<' | b'>' | b'`');
-    let rest = &bytes[at + 3..];
-    let length = rest.iter().take(URL).position(ends).unwrap_or(rest.len().min(URL));
-    let trailing = |byte: &&u8| matches!(byte, b'.' | b',' | b')' | b']' | b';' | b':' | b'!' | b'?');
-    let length = length - rest[..length].iter().rev().take_while(trailing).count();
-    let host = rest[..length].iter().take_while(|byte| !matches!(byte, b'/' | b'?' | b'#')).count();
+    let rest = &bytes[at + 3..bytes.len().min(at + 3 + URL)];
+    let is_host = |byte: &&u8| !ends(byte) && !matches!(byte, b'/' | b'?' | b'#');
+    let host = rest.iter().take(HOST).take_while(is_host).count();
     let dotted =
         rest[..host].iter().rposition(|byte| *byte == b'.').is_some_and(|dot| dot > 0 && dot + 2 < host);
-    let end = text.floor_char_boundary(at + 3 + length);
-    if known && dotted {
-        sink(Hit { category: Cat::Url.name(), range: start..end, certainty: Certainty::Sure });
+    if !known || !dotted {
+        return at + 3;
     }
-    at + 3
+    let length = rest.iter().position(ends).unwrap_or(rest.len());
+    let trailing = |byte: &&u8| matches!(byte, b'.' | b',' | b')' | b']' | b';' | b':' | b'!' | b'?');
+    let length = length - rest[..length].iter().rev().take_while(trailing).count();
+    let end = text.floor_char_boundary(at + 3 + length);
+    sink(Hit { category: Cat::Url.name(), range: start..end, certainty: Certainty::Sure });
+    // Addresses may stand in one; in very long ones they are not looked for, which would take too long.
+    if length > LONG_URL { end } else { at + 3 }
 }
 
 /// Whether a window stands where the text gives it an edge on both sides.
