@@ -32,10 +32,22 @@ pub(super) fn at_sign(text: &str, at: usize, sink: &mut dyn FnMut(Hit)) -> usize
     let domain = domain.trim_end_matches(['.', '-']);
     if let Some(domain) = shorten(domain) {
         let range = start..at + 1 + domain;
-        sink(Hit { category: Cat::Email.name(), range, certainty: Certainty::Sure });
+        let certainty = if is_nobodys(&text[at + 1..range.end]) { Certainty::Weak } else { Certainty::Sure };
+        sink(Hit { category: Cat::Email.name(), range, certainty });
         return at + 1 + domain;
     }
     at + 1
+}
+
+/// Whether a domain is kept free for examples and tests (RFC 2606).
+fn is_nobodys(domain: &str) -> bool {
+    let domain = domain.to_ascii_lowercase();
+    let mut labels = domain.rsplit('.');
+    matches!(
+        (labels.next(), labels.next()),
+        (Some("example" | "test" | "invalid" | "localhost"), _)
+            | (Some("com" | "net" | "org"), Some("example"))
+    )
 }
 
 /// How much of it is a domain: labels, and in the end one that a top level domain may be.

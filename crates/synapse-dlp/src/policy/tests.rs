@@ -57,6 +57,27 @@ fn published_examples_are_told_of_at_most() {
 }
 
 #[test]
+fn addresses_that_everybody_or_nobody_has_are_told_of_at_most() {
+    let policy = Policy::compile(spec()).unwrap();
+    let made_of = |text: &str, category| action(&policy, Direction::Prompt, text, category);
+    for (text, expected) in [
+        ("write to ada@lovelace.org", Action::Redact),
+        ("write to ada@mail.example.com", Action::Alert),
+        ("write to ada@office.test", Action::Alert),
+    ] {
+        assert_eq!(made_of(text, "email"), Some(expected), "{text}");
+    }
+    for (text, expected) in [
+        ("the server is 85.214.132.117", Action::Redact),
+        ("the server is 192.168.178.20", Action::Alert),
+        ("the server is 172.31.0.20", Action::Alert),
+        ("the server is 172.32.0.20", Action::Redact),
+    ] {
+        assert_eq!(made_of(text, "ip_address"), Some(expected), "{text}");
+    }
+}
+
+#[test]
 fn replies_may_have_addresses_of_mail_but_no_loaded_links() {
     let policy = Policy::compile(spec()).unwrap();
     assert_eq!(policy.scan(Direction::Reply, "Write to ada@lovelace.org"), []);

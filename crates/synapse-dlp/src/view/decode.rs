@@ -33,12 +33,12 @@ pub(super) fn decode(text: &str) -> Option<View> {
     let mut at = 0;
     while at < bytes.len() {
         let (length, decoded) = match bytes[at] {
+            byte if is_token(byte) => token(bytes, at),
             b'%' => hex_pairs(bytes, at, b"%", 1),
             b'=' => hex_pairs(bytes, at, b"=", 2),
             b'\\' if bytes.get(at + 1) == Some(&b'x') => hex_pairs(bytes, at, b"\\x", 1),
             b'\\' => unicode_escape(bytes, at),
             b'&' => entity(text, at),
-            byte if is_token(byte) => token(bytes, at),
             _ => (1, None),
         };
         if let Some(decoded) = decoded {
@@ -55,8 +55,22 @@ pub(super) fn decode(text: &str) -> Option<View> {
     Some(view)
 }
 
+/// What encoded tokens are made of.
+static TOKENS: [bool; 256] = tokens();
+
+const fn tokens() -> [bool; 256] {
+    let mut tokens = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        let c = byte as u8;
+        tokens[byte] = c.is_ascii_alphanumeric() || matches!(c, b'+' | b'/' | b'-' | b'_');
+        byte += 1;
+    }
+    tokens
+}
+
 fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_')
+    TOKENS[usize::from(byte)]
 }
 
 fn hex(byte: u8) -> Option<u8> {

@@ -56,10 +56,12 @@ pub(super) fn join(text: &str) -> Option<View> {
 /// set apart in fours may have had some of its own.
 fn spaces(bytes: &[u8], at: usize, period: usize) -> usize {
     let count = bytes[at..].iter().step_by(period).take_while(|byte| **byte == b' ').count();
-    let few = count.min(SPACES);
-    let all = bytes[at..].iter().take((few - 1) * period + 1).filter(|byte| **byte == b' ').count();
+    if count < SPACES {
+        return count;
+    }
+    let all = bytes[at..].iter().take((SPACES - 1) * period + 1).filter(|byte| **byte == b' ').count();
     let others = if period == PERIODS[0] { 1 } else { 0 };
-    if all - few > others { 0 } else { count }
+    if all - SPACES > others { 0 } else { count }
 }
 
 #[cfg(test)]
