@@ -11,15 +11,6 @@ use crate::hit::{Certainty, Hit};
 
 /// No IPv6 address is longer.
 const LONGEST: usize = 45;
-<<<<<<< HEAD
-=======
-/// No URL is looked at further.
-const URL: usize = 2048;
-/// In longer ones nothing else is looked for.
-const LONG_URL: usize = 512;
-/// No host and what stands before it is longer.
-const HOST: usize = 512;
->>>>>>> dlp-engine
 
 /// How many characters an IPv4 address and what follows it take: its network's size belongs to it.
 pub(super) fn ipv4(window: Window) -> Option<(usize, Certainty)> {
@@ -123,36 +114,6 @@ fn ipv6(text: &str, at: usize, sink: &mut dyn FnMut(Hit)) -> usize {
     next.max(at + 1)
 }
 
-<<<<<<< HEAD
-=======
-/// A URL around the `://` at `at`.
-fn url(text: &str, at: usize, sink: &mut dyn FnMut(Hit)) -> usize {
-    let bytes = text.as_bytes();
-    let before = bytes[..at].iter().rev().take(6).take_while(|byte| byte.is_ascii_alphabetic()).count();
-    let start = at - before;
-    let scheme = &bytes[start..at];
-    let known = [&b"http"[..], b"https", b"ftp", b"ws", b"wss"]
-        .iter()
-        .any(|known| scheme.eq_ignore_ascii_case(known));
-    let ends = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'<' | b'>' | b'`');
-    let rest = &bytes[at + 3..bytes.len().min(at + 3 + URL)];
-    let is_host = |byte: &&u8| !ends(byte) && !matches!(byte, b'/' | b'?' | b'#');
-    let host = rest.iter().take(HOST).take_while(is_host).count();
-    let dotted =
-        rest[..host].iter().rposition(|byte| *byte == b'.').is_some_and(|dot| dot > 0 && dot + 2 < host);
-    if !known || !dotted {
-        return at + 3;
-    }
-    let length = rest.iter().position(ends).unwrap_or(rest.len());
-    let trailing = |byte: &&u8| matches!(byte, b'.' | b',' | b')' | b']' | b';' | b':' | b'!' | b'?');
-    let length = length - rest[..length].iter().rev().take_while(trailing).count();
-    let end = text.floor_char_boundary(at + 3 + length);
-    sink(Hit { category: Cat::Url.name(), range: start..end, certainty: Certainty::Sure });
-    // Addresses may stand in one; in very long ones they are not looked for, which would take too long.
-    if length > LONG_URL { end } else { at + 3 }
-}
-
->>>>>>> dlp-engine
 /// Whether a window stands where the text gives it an edge on both sides.
 pub(super) fn is_dotted_mac(window: Window) -> bool {
     let hex = window.chars().iter().all(u8::is_ascii_hexdigit);
