@@ -97,10 +97,16 @@ def bare_command(stand, layout, address):
 WORKER = "Synapse, by a worker"
 
 
-def synapse(stand, name="Synapse", binary=SYNAPSE, prefix=(), worker=False, **logs):
+# What a key decides, with bounds that no run reaches.
+GOVERNED = ["--system-prompt", "Answer briefly and politely, in the language of the question.", "--max-tokens", "4096"]
+GOVERNED += ["--requests", "100000000/60s", "--tokens-per-minute", "100000000000", "--concurrent", "10000"]
+
+
+def synapse(stand, name="Synapse", binary=SYNAPSE, prefix=(), worker=False, governed=False, **sections):
     """Synapse with a new data folder, a team and a key in it, and a configuration that names nothing but
-    the upstream and addresses, unless `logs` says otherwise. `prefix` stands before the command. With
-    `worker`, the upstream is reached through a worker alone, and what that costs counts too."""
+    the upstream and addresses, and these further sections. `prefix` stands before the command. With
+    `worker`, the upstream is reached through a worker alone, and what that costs counts too. With `governed`,
+    the key has a system prompt, bounds and limits."""
     folder = stand.scratch / name.replace(" ", "-")
     folder.mkdir()
     # A file of its own: Pss halves what two processes of one file share.
@@ -112,7 +118,8 @@ def synapse(stand, name="Synapse", binary=SYNAPSE, prefix=(), worker=False, **lo
         return subprocess.check_output([binary, *words, "--json"], cwd=folder, env=env)
 
     manage("team", "create", "bench")
-    key = json.loads(manage("key", "create", "--team", "bench", "--model", "*"))["key"]
+    bounds = GOVERNED if governed else []
+    key = json.loads(manage("key", "create", "--team", "bench", "--model", "*", *bounds))["key"]
     address, metrics = free_address(), free_address()
     settings = {
         "server": {"host": "127.0.0.1", "port": port(address), "metrics": {"port": port(metrics)}},
@@ -122,8 +129,7 @@ def synapse(stand, name="Synapse", binary=SYNAPSE, prefix=(), worker=False, **lo
         settings["backends"] = []
         settings["discovery"] = {"local": False}
         settings["groups"] = [{"name": "default", "ws_auth_keys": ["bench-worker"]}]
-    if logs:
-        settings["logs"] = logs
+    settings |= sections
     # YAML includes JSON.
     (folder / "synapse.yaml").write_text(json.dumps(settings))
     log = folder / "log"
