@@ -237,7 +237,7 @@ mod tests {
 
     fn sent(operation: Operation, body: Value) -> Result<Value, String> {
         let caps = ParameterCaps::default();
-        let rules = Rules { prompt: Some(BOUND), caps: &caps, defaults: &[] };
+        let rules = Rules { prompt: Some(BOUND), caps: &caps, defaults: &[], engines_only: false };
         let body = Bytes::from(body.to_string());
         let edits =
             bind(operation, &body, rules).map_err(|fault| fault.param.unwrap_or_default().into_owned())?;
