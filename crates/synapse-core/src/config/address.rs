@@ -128,7 +128,9 @@ impl Locality {
 }
 
 fn is_private(ip: IpAddr) -> bool {
+    // Whoever connects to the unspecified address reaches the own machine.
     match ip.to_canonical() {
+        ip if ip.is_unspecified() => true,
         IpAddr::V4(ip) => ip.is_private() || ip.is_loopback() || ip.is_link_local(),
         IpAddr::V6(ip) => ip == Ipv6Addr::LOCALHOST || ip.is_unique_local() || ip.is_unicast_link_local(),
     }
@@ -198,6 +200,7 @@ mod tests {
             "192.168.0.9",
             "172.16.0.1",
             "127.0.0.1",
+            "0.0.0.0",
             "169.254.1.1",
             "::1",
             "fd00::1",
@@ -211,7 +214,9 @@ mod tests {
         ] {
             assert_eq!(Locality::of_host(host), Locality::OnPrem, "{host}");
         }
-        for host in ["8.8.8.8", "172.32.0.1", "2606:4700::1111", "api.openai.com", "lan.example.com"] {
+        for host in
+            ["8.8.8.8", "100.64.0.1", "172.32.0.1", "2606:4700::1111", "api.openai.com", "lan.example.com"]
+        {
             assert_eq!(Locality::of_host(host), Locality::Cloud, "{host}");
         }
     }

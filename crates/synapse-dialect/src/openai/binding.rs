@@ -7,7 +7,10 @@ use synapse_core::{
     operation::Operation,
 };
 
-use super::{prompt, request::invalid};
+use super::{
+    prompt::{self, is_like},
+    request::invalid,
+};
 use crate::json::{Edits, Object};
 
 /// What is put into a request.
@@ -19,6 +22,9 @@ pub struct Rules<'r> {
     pub caps: &'r ParameterCaps,
     /// Values, in JSON, for parameters that are left open.
     pub defaults: &'r [(&'static str, String)],
+    /// Whether only engines get the request, and no provider. Not all of them know `max_completion_tokens`;
+    /// but providers refuse it beside `max_tokens`.
+    pub engines_only: bool,
 }
 
 impl Rules<'_> {
@@ -33,6 +39,8 @@ const USUAL_TEMPERATURE: f64 = 1.0;
 /// Where callers may offer tools, or demand one.
 const TOOL_FIELDS: [&str; 6] =
     ["tools", "functions", "tool_choice", "function_call", "web_search_options", "plugins"];
+/// Where callers say how many tokens a reply has.
+const TOKEN_FIELDS: [&str; 4] = ["max_tokens", "max_completion_tokens", "max_output_tokens", "min_tokens"];
 /// Other engines' names for the most tokens of a reply, which would pass the bound by.
 const OTHER_LIMITS: [&str; 4] = ["n_predict", "num_predict", "max_new_tokens", "max_length"];
 
@@ -45,6 +53,9 @@ pub fn bind(operation: Operation, body: &[u8], rules: Rules<'_>) -> Result<Edits
     let object = Object::parse(body).map_err(|error| {
         Fault::new(FaultKind::InvalidJson, format!("The request cannot be read: {error}."))
     })?;
+    if !rules.caps.is_empty() {
+        refuse_misspelt(&object)?;
+    }
     if rules.caps.tools == Some(false) {
         refuse_tools(&object)?;
     }
@@ -62,6 +73,15 @@ pub fn bind(operation: Operation, body: &[u8], rules: Rules<'_>) -> Result<Edits
         edits.replace(range, "");
     }
     Ok(edits)
+}
+
+/// Some engines read keys without regard to case: what is bounded must not pass under another spelling.
+fn refuse_misspelt(object: &Object<'_>) -> Result<(), Fault> {
+    let bounded = [&TOOL_FIELDS[..], &OTHER_LIMITS, &TOKEN_FIELDS, &["temperature"]].concat();
+    match object.keys().find(|key| is_like(key, &bounded)) {
+        Some(key) => Err(invalid(key, "is not spelled as the API has it")),
+        None => Ok(()),
+    }
 }
 
 fn refuse_tools(object: &Object<'_>) -> Result<(), Fault> {
@@ -123,8 +143,13 @@ impl Limits {
         }
         let default = default_of(rules, "max_tokens").map(|value| value as u32);
         let open = default.map_or(cap, |value| Some(cap.map_or(value, |cap| cap.min(value))));
-        if let (false, Some(value), Some(key)) = (is_said, open, self.0.first()) {
-            edits.set(object, key, &value.to_string());
+        let Some(first) = self.0.first() else { return Ok(()) };
+        match (is_said, open, cap) {
+            (false, Some(value), _) => edits.set(object, first, &value.to_string()),
+            (true, _, Some(cap)) if rules.engines_only && !is_set(object, first) => {
+                edits.set(object, first, &cap.to_string());
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -176,7 +201,7 @@ mod tests {
     }
 
     fn capped(fields: Value, caps: &ParameterCaps) -> Value {
-        bound(Operation::Chat, fields, Rules { prompt: None, caps, defaults: &[] })
+        bound(Operation::Chat, fields, Rules { prompt: None, caps, defaults: &[], engines_only: false })
     }
 
     #[test]
@@ -208,9 +233,28 @@ mod tests {
     }
 
     #[test]
+    fn an_engine_is_told_the_bound_in_the_word_that_all_engines_know() {
+        let tight = caps(Some(10), None, None);
+        let rules = Rules { prompt: None, caps: &tight, defaults: &[], engines_only: true };
+        let sent = bound(Operation::Chat, json!({"max_completion_tokens": 99}), rules);
+        assert_eq!(sent, json!({"max_completion_tokens": 10, "max_tokens": 10}));
+    }
+
+    #[test]
+    fn what_is_bounded_does_not_pass_under_another_spelling() {
+        let caps = caps(Some(10), None, None);
+        let rules = Rules { prompt: None, caps: &caps, defaults: &[], engines_only: false };
+        for key in ["Max_Tokens", "TEMPERATURE", "toolſ", "N_predict"] {
+            let body = json!({"model": "m", key: 99}).to_string();
+            let fault = bind(Operation::Chat, body.as_bytes(), rules).expect_err("a refusal");
+            assert_eq!(fault.param.as_deref(), Some(key));
+        }
+    }
+
+    #[test]
     fn each_operation_has_its_own_word_for_the_most_tokens() {
         let tight = caps(Some(10), None, None);
-        let rules = Rules { prompt: None, caps: &tight, defaults: &[] };
+        let rules = Rules { prompt: None, caps: &tight, defaults: &[], engines_only: false };
         assert_eq!(bound(Operation::Responses, json!({}), rules), json!({"max_output_tokens": 10}));
         assert_eq!(bound(Operation::Completion, json!({}), rules), json!({"max_tokens": 10}));
         assert_eq!(bound(Operation::Embeddings, json!({}), rules), json!({}));
@@ -221,8 +265,13 @@ mod tests {
         let defaults =
             [("temperature", "0.9".to_owned()), ("max_tokens", "99".to_owned()), ("top_p", "0.5".to_owned())];
         let (none, tight) = (ParameterCaps::default(), caps(Some(10), None, Some(0.5)));
-        let filled =
-            |caps, fields| bound(Operation::Chat, fields, Rules { prompt: None, caps, defaults: &defaults });
+        let filled = |caps, fields| {
+            bound(
+                Operation::Chat,
+                fields,
+                Rules { prompt: None, caps, defaults: &defaults, engines_only: false },
+            )
+        };
         let open = json!({"model": "m"});
         let full = |temperature, max_tokens| json!({"model": "m", "temperature": temperature, "max_tokens": max_tokens, "top_p": 0.5});
         assert_eq!(filled(&none, open.clone()), full(0.9, 99));
@@ -234,7 +283,7 @@ mod tests {
     #[test]
     fn tools_are_refused_by_their_field_where_the_key_has_none() {
         let caps = ParameterCaps { tools: Some(false), ..ParameterCaps::default() };
-        let rules = Rules { prompt: None, caps: &caps, defaults: &[] };
+        let rules = Rules { prompt: None, caps: &caps, defaults: &[], engines_only: false };
         for (field, value) in [
             ("tools", json!([{"type": "function"}])),
             ("functions", json!([{}])),

@@ -163,8 +163,19 @@ fn is_own(message: &str, at: &str) -> Result<bool, Fault> {
         }
         (None, Some("item_reference")) => Err(stored(at)),
         (None, None | Some("message")) => Err(invalid(&format!("{at}.role"), "is required")),
-        (None, Some(_)) => Ok(true),
+        (None, Some(kind)) if is_step(kind) => Ok(true),
+        (None, Some(_)) => {
+            Err(invalid(&format!("{at}.type"), "is no item that this API key can be used with"))
+        }
     }
+}
+
+/// Whether an item of a conversation is a step of the model or of a tool.
+fn is_step(kind: &str) -> bool {
+    kind == "reasoning"
+        || kind == "mcp_approval_response"
+        || kind.ends_with("_call")
+        || kind.ends_with("_call_output")
 }
 
 /// Whether a name is one of `names` but for its case, to readers that know letters beyond ASCII, too.
@@ -226,7 +237,7 @@ mod tests {
 
     fn sent(operation: Operation, body: Value) -> Result<Value, String> {
         let caps = ParameterCaps::default();
-        let rules = Rules { prompt: Some(BOUND), caps: &caps, defaults: &[] };
+        let rules = Rules { prompt: Some(BOUND), caps: &caps, defaults: &[], engines_only: false };
         let body = Bytes::from(body.to_string());
         let edits =
             bind(operation, &body, rules).map_err(|fault| fault.param.unwrap_or_default().into_owned())?;
@@ -289,6 +300,8 @@ mod tests {
             let refused = sent(Operation::Responses, json!({"model": "m", "input": "hi", key: value}));
             assert_eq!(refused, Err(key.to_owned()));
         }
+        let unknown = json!({"model": "m", "input": [{"type": "compaction", "encrypted_content": "evil"}]});
+        assert_eq!(sent(Operation::Responses, unknown), Err("input[0].type".to_owned()));
         let reference = json!({"model": "m", "input": [{"type": "item_reference", "id": "i"}]});
         assert_eq!(sent(Operation::Responses, reference), Err("input[0]".to_owned()));
     }

@@ -6,7 +6,7 @@ use hyper::{HeaderMap, header::HeaderName};
 use synapse_core::{
     audit::PromptMark,
     binding::{Binding, Unscannable},
-    config::snapshot::Locality,
+    config::snapshot::{EngineKind, Locality},
     data_class::DataClasses,
     error::{Fault, FaultKind},
     principal::Principal,
@@ -146,6 +146,7 @@ fn put_in(binding: &Binding, route: &Route, call: &mut Call, record: &mut Record
         prompt: prompt.map(|prompt| prompt.text.as_str()),
         caps: &binding.parameters,
         defaults: &route.defaults,
+        engines_only: route.candidates.iter().all(|c| c.endpoint.backend.spec.kind != EngineKind::OpenAi),
     };
     let Some(body) = call.body.json().filter(|_| !rules.is_empty()) else { return Ok(()) };
     let edits = binding::bind(call.operation, body, rules)?;

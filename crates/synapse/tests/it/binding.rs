@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use synapse_testkit::{Answer, Client, Config, Engine, Gateway, KEY};
 
-use crate::start::{code, gateway, saying, with};
+use crate::start::{code, gateway, saying, setup, with};
 
 const BOUND: &str = "You only talk about trains.";
 const CHAT: &str = "/v1/chat/completions";
@@ -15,7 +15,7 @@ async fn bound(binding: Value) -> (Engine, Gateway) {
     let engine = Engine::serving("one", "m").await;
     let key = with(json!({"id": "it", "secret": KEY}), binding);
     let config = Config::with(&[&engine]).set("/auth/static_keys", json!([key]));
-    let gateway = gateway(&config).await;
+    let gateway = setup().arg("--log-level").arg("trace").start(&config).await;
     (engine, gateway)
 }
 
@@ -178,7 +178,9 @@ async fn no_caller_gets_around_a_bound_prompt() {
         assert_eq!(told, Some(json!(BOUND)), "{body}: the engine got {got}");
     }
     assert!(served > 20, "most attempts are served without what they tried: {served}");
-    assert!(!gateway.logs().lines().join("\n").contains("trains"), "the prompt is in no log");
+    let said = gateway.logs().lines().join("\n");
+    assert!(!said.contains("trains") && !said.contains("EVIL"), "no prompt is in any log");
+    assert!(!gateway.metrics().await.text().contains("trains"));
 }
 
 #[tokio::test]
