@@ -8,7 +8,7 @@ use synapse_dialect::{
     json::{self, Edits, quote},
     walk::{self, Frame, Item, Path},
 };
-use synapse_dlp::{Action, Direction, Finding};
+use synapse_dlp::{Action, Direction, Finding, label};
 
 use super::Inspection;
 
@@ -17,35 +17,62 @@ const BREAK: char = '\u{1e}';
 /// How much of each side is looked at where two texts may belong together, in bytes.
 const SEAM: usize = 80;
 /// Keys that protocols have; all others are searched like texts.
-const PROTOCOL_KEYS: &[&str] = &[
-    "role",
-    "content",
-    "type",
-    "text",
-    "model",
-    "messages",
-    "name",
-    "function",
-    "arguments",
-    "tools",
-    "tool_calls",
-    "tool_call_id",
-    "parameters",
-    "description",
-    "properties",
-    "required",
-    "input",
-    "prompt",
-    "stream",
-    "id",
-    "url",
-    "image_url",
-    "temperature",
-    "max_tokens",
-    "metadata",
-    "stream_options",
-    "response_format",
-];
+fn is_protocol_key(key: &str) -> bool {
+    matches!(
+        key,
+        "role"
+            | "content"
+            | "type"
+            | "text"
+            | "model"
+            | "messages"
+            | "name"
+            | "function"
+            | "arguments"
+            | "tools"
+            | "tool_calls"
+            | "tool_call_id"
+            | "parameters"
+            | "description"
+            | "properties"
+            | "required"
+            | "input"
+            | "prompt"
+            | "stream"
+            | "id"
+            | "url"
+            | "image_url"
+            | "temperature"
+            | "max_tokens"
+            | "metadata"
+            | "stream_options"
+            | "response_format"
+    )
+}
+
+/// Strings of replies that protocols have, and models do not write.
+pub(super) fn is_protocol_text(key: &str) -> bool {
+    matches!(
+        key,
+        "id" | "object"
+            | "model"
+            | "role"
+            | "type"
+            | "finish_reason"
+            | "system_fingerprint"
+            | "service_tier"
+            | "item_id"
+            | "call_id"
+    )
+}
+
+/// Roles that say nothing but who speaks.
+fn is_role(text: &str) -> bool {
+    matches!(
+        text,
+        "\"user\"" | "\"assistant\"" | "\"system\"" | "\"developer\"" | "\"tool\"" | "\"function\""
+    )
+}
 
 /// A text of the body.
 struct Piece {
@@ -83,6 +110,8 @@ pub(crate) struct Document {
     seams: Vec<Seam>,
     /// The role of the message before.
     role: Option<Range<usize>>,
+    /// Whether the text stands there a second time, token by token.
+    pub(super) has_logprobs: bool,
 }
 
 /// What a search made of a body.
@@ -95,7 +124,7 @@ pub(crate) struct Verdict {
 }
 
 impl Document {
-    /// Collects the texts of `body`; `None` where that is not JSON.
+    /// Collects the texts of a request; `None` where that is not JSON.
     pub(crate) fn of(body: &str) -> Option<Self> {
         let mut document = Self { buffer: String::with_capacity(body.len()), ..Self::default() };
         let mut last_content = None;
@@ -103,14 +132,10 @@ impl Document {
             Item::Text(raw) => {
                 let key = path.key().unwrap_or_default();
                 if key == "role" {
-                    // Another speaker: what was said before is not gone on with.
-                    let same =
-                        document.role.as_ref().is_none_or(|role| body[role.clone()] == body[raw.clone()]);
-                    if !same {
-                        last_content = None;
+                    document.note_role(body, raw.clone(), &mut last_content);
+                    if is_role(&body[raw.clone()]) {
+                        return;
                     }
-                    document.role = Some(raw);
-                    return;
                 }
                 let is_content = matches!(key, "content" | "text" | "input" | "prompt");
                 if document.add(body, path, raw) && is_content {
@@ -121,8 +146,7 @@ impl Document {
                 }
             }
             Item::Key(raw) => {
-                let key = path.key().unwrap_or_default();
-                if !PROTOCOL_KEYS.contains(&key) {
+                if !is_protocol_key(path.key().unwrap_or_default()) {
                     document.add(body, path, raw);
                 }
             }
@@ -135,6 +159,30 @@ impl Document {
         })
         .ok()?;
         Some(document)
+    }
+
+    /// Collects the texts of a whole reply; `None` where that is not JSON.
+    pub(super) fn of_reply(body: &str) -> Option<Self> {
+        let mut document = Self { buffer: String::with_capacity(body.len()), ..Self::default() };
+        walk::walk(body, |path, item| {
+            let Item::Text(raw) = item else { return };
+            if path.0.contains(&Frame::Key("logprobs")) {
+                document.has_logprobs = true;
+            } else if !is_protocol_text(path.key().unwrap_or_default()) {
+                document.add(body, path, raw);
+            }
+        })
+        .ok()?;
+        Some(document)
+    }
+
+    /// Another speaker does not go on with what was said before.
+    fn note_role(&mut self, body: &str, raw: Range<usize>, last_content: &mut Option<usize>) {
+        let same = self.role.as_ref().is_none_or(|role| body[role.clone()] == body[raw.clone()]);
+        if !same {
+            *last_content = None;
+        }
+        self.role = Some(raw);
     }
 
     /// Adds a string; whether there was anything to add.
@@ -222,7 +270,12 @@ impl Document {
             let piece = &self.pieces[group[0].0];
             let text = &self.buffer[piece.text.clone()];
             let findings = without_overlaps(group.iter().map(|(_, finding)| finding.clone()));
-            if let Cow::Owned(redacted) = state.placeholders.redact(text, &findings) {
+            // What is taken out of a reply does not come back.
+            let redacted = match direction {
+                Direction::Prompt => state.placeholders.redact(text, &findings),
+                Direction::Reply => label(text, &findings),
+            };
+            if let Cow::Owned(redacted) = redacted {
                 verdict.edits.replace(piece.raw.clone(), piece.rewrapped(text, redacted));
             }
         }

@@ -5,7 +5,7 @@
 mod event;
 mod lane;
 
-use std::{collections::VecDeque, ops::Range, sync::Arc};
+use std::{borrow::Cow, collections::VecDeque, ops::Range, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use synapse_core::{
@@ -19,7 +19,7 @@ use synapse_dialect::{
 };
 use synapse_dlp::{Action, Direction, Window};
 
-use super::{Inspection, document::rewritten};
+use super::{Document, Inspection};
 use event::{Class, Reading};
 use lane::{Lane, LaneKey};
 
@@ -27,19 +27,6 @@ use lane::{Lane, LaneKey};
 const MAX_LANES: usize = 1024;
 /// What may wait of one reply, in bytes.
 const MAX_HELD: usize = 4 * 1024 * 1024;
-/// Strings that protocols have, and models do not write.
-const PROTOCOL: &[&str] = &[
-    "id",
-    "object",
-    "model",
-    "role",
-    "type",
-    "finish_reason",
-    "system_fingerprint",
-    "service_tier",
-    "item_id",
-    "call_id",
-];
 /// Nothing that is looked for is shorter, in bytes.
 const SHORTEST: usize = 6;
 
@@ -96,8 +83,8 @@ impl Inspection {
             state.tally.note(Direction::Prompt, finding, "prompt");
         }
         match state.placeholders.redact(text, &findings) {
-            std::borrow::Cow::Owned(new) => Some(new),
-            std::borrow::Cow::Borrowed(_) => None,
+            Cow::Owned(new) => Some(new),
+            Cow::Borrowed(_) => None,
         }
     }
 
@@ -113,31 +100,32 @@ impl Inspection {
 
     fn edit_reply(&self, body: &Bytes) -> Result<Bytes, Fault> {
         let text = std::str::from_utf8(body).map_err(|_| not_json())?;
+        let document = Document::of_reply(text).ok_or_else(not_json)?;
+        let edits = document.search(text, self, Direction::Reply).edits;
+        let changed = !edits.is_empty();
+        let mut edited = edits.apply(body);
+        if changed && document.has_logprobs {
+            edited = without_logprobs(&edited);
+        }
+        if self.state().placeholders.has_values() { self.restore(&edited) } else { Ok(edited) }
+    }
+
+    /// Puts the values of named placeholders back.
+    fn restore(&self, body: &Bytes) -> Result<Bytes, Fault> {
+        let text = std::str::from_utf8(body).map_err(|_| not_json())?;
+        let state = self.state();
         let mut edits = Edits::default();
-        let mut has_logprobs = false;
-        let mut fault = None;
-        walk::walk(text, |path, item| {
-            let Item::Text(raw) = item else { return };
-            let key = path.key().unwrap_or_default();
-            let logprobs = path.0.contains(&walk::Frame::Key("logprobs"));
-            has_logprobs |= logprobs;
-            if logprobs || PROTOCOL.contains(&key) || raw.len() < SHORTEST + 2 || fault.is_some() {
-                return;
-            }
-            let Some(string) = walk::unquote(&text[raw.clone()]) else { return };
-            match search_text(self, &string, &path.to_string()) {
-                Ok(Some(new)) => edits.replace(raw, quote(&rewritten(&string, new))),
-                Ok(None) => {}
-                Err(error) => fault = Some(error),
+        walk::walk(text, |_, item| {
+            if let Item::Text(raw) = item
+                && let Some(string) = walk::unquote(&text[raw.clone()])
+                && let Cow::Owned(restored) = state.placeholders.restore(&string)
+                && restored != string
+            {
+                edits.replace(raw, quote(&restored));
             }
         })
         .map_err(|_| not_json())?;
-        if let Some(fault) = fault {
-            return Err(fault);
-        }
-        let changed = !edits.is_empty();
-        let edited = edits.apply(body);
-        Ok(if changed && has_logprobs { without_logprobs(&edited) } else { edited })
+        Ok(edits.apply(body))
     }
 
     /// Whether anything was found that stops the reply.

@@ -8,7 +8,8 @@ use synapse_dialect::{
     walk::{self, Frame, Item, Path},
 };
 
-use super::{PROTOCOL, SHORTEST, lane::LaneKey};
+use super::{SHORTEST, lane::LaneKey};
+use crate::inspect::document::is_protocol_text;
 
 /// What was read of one event. Kept from one to the next, so that its lists need not grow anew.
 #[derive(Default)]
@@ -125,15 +126,15 @@ impl Reading {
             return;
         }
         let raw = start + raw.start..start + raw.end;
-        let streams = at.choice.is_some() && !PROTOCOL.contains(&key) && key != "name"
-            || path.0 == [Frame::Key("delta")];
+        let streams =
+            at.choice.is_some() && !is_protocol_text(key) && key != "name" || path.0 == [Frame::Key("delta")];
         if streams {
             let field = path.0.iter().fold(0, |sum, frame| match frame {
                 Frame::Key(key) => hash(sum, key),
                 Frame::Index(_) => sum,
             });
             self.texts.push(Text { raw, class: Class::Stream(LaneKey { group: 0, field }), at });
-        } else if !PROTOCOL.contains(&key) && raw.len() >= SHORTEST + 2 {
+        } else if !is_protocol_text(key) && raw.len() >= SHORTEST + 2 {
             self.texts.push(Text { raw, class: Class::Whole(path.to_string()), at });
         }
     }
