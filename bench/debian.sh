@@ -33,4 +33,5 @@ if ! unpacked >/dev/null; then
   done
   rm -r "$folder/archives"
 fi
-readlink -f "$(unpacked)"
+# Not what a link leads to: some programs are several, told apart by their name.
+realpath -s "$(unpacked)"

@@ -69,6 +69,28 @@ impl Redis {
         }
     }
 
+    /// Stops answering, but for what the system does in its name.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn stand_still(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Goes on after [`Self::stand_still`].
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn go_on(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.as_ref().expect("it runs").id().to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status().expect("kill runs");
+        assert!(sent.success(), "the signal was not sent");
+    }
+
     /// Where it is.
     pub fn url(&self) -> String {
         format!("redis://{}", self.address)

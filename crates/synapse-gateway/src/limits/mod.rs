@@ -119,15 +119,18 @@ impl Limiter {
         on_failure: OnRedisFailure,
     ) -> Result<(Ticket, Vec<Reading>), Denied> {
         if let Some(shared) = self.shared.get() {
-            let id =
-                u128::from(self.process) << 64 | u128::from(self.tickets.fetch_add(1, Ordering::Relaxed));
-            // Made before it is known what comes of it: whoever leaves meanwhile leaves nothing behind.
-            let ticket = Ticket::asked(Arc::clone(self), meters, amounts, id);
-            match shared.reserve(id, ticket.meters(), &amounts).await {
-                Some(verdict) => return ticket.conclude(verdict),
-                None if on_failure == OnRedisFailure::Closed => return Err(Denied::Unavailable),
+            if let Some(turn) = shared.turn().await {
+                let number = self.tickets.fetch_add(1, Ordering::Relaxed);
+                let id = u128::from(self.process) << 64 | u128::from(number);
+                // Made before it is known what comes of it: whoever leaves meanwhile leaves nothing behind.
+                let ticket = Ticket::asked(Arc::clone(self), meters.clone(), amounts, id);
+                if let Some(verdict) = shared.reserve(turn, id, &meters, &amounts).await {
+                    return ticket.conclude(verdict);
+                }
                 // What was asked is taken back as soon as somebody can be told.
-                None => return self.reserve_here(ticket.meters().to_vec(), amounts),
+            }
+            if on_failure == OnRedisFailure::Closed {
+                return Err(Denied::Unavailable);
             }
         }
         self.reserve_here(meters, amounts)

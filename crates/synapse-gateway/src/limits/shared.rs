@@ -15,7 +15,7 @@ use synapse_core::{
     store::ledger::{Settlement, SharedLedger, SharedLedgerError},
 };
 use tokio::{
-    sync::{Notify, Semaphore, mpsc, oneshot},
+    sync::{Notify, Semaphore, SemaphorePermit, mpsc, oneshot},
     time::{MissedTickBehavior, interval, timeout},
 };
 
@@ -73,15 +73,24 @@ impl Shared {
         (Arc::new(shared), receiver)
     }
 
+    /// Leave to ask; `None` while nobody answers.
+    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        if !self.is_up.load(Ordering::Relaxed) {
+            return None;
+        }
+        let turn = self.asking.acquire().await.ok()?;
+        // Those before may have asked in vain.
+        self.is_up.load(Ordering::Relaxed).then_some(turn)
+    }
+
     /// The verdict; `None` where nobody answers.
-    pub(super) async fn reserve(&self, ticket: u128, meters: &[Meter], amounts: &Amounts) -> Option<Verdict> {
-        if !self.is_up.load(Ordering::Relaxed) {
-            return None;
-        }
-        let _asking = self.asking.acquire().await.ok()?;
-        if !self.is_up.load(Ordering::Relaxed) {
-            return None;
-        }
+    pub(super) async fn reserve(
+        &self,
+        _turn: SemaphorePermit<'_>,
+        ticket: u128,
+        meters: &[Meter],
+        amounts: &Amounts,
+    ) -> Option<Verdict> {
         self.answer(timeout(PATIENCE, self.ledger.reserve(ticket, meters, amounts)).await)
     }
 

@@ -188,3 +188,38 @@ async fn a_killed_gateway_remembers_what_it_had_saved() {
     let gateway = gateway.start_again().await;
     assert_eq!(code(&ask(&gateway, 9).await), (429, "budget_exceeded".to_owned()));
 }
+
+#[tokio::test]
+async fn keys_of_a_team_share_its_limits_and_a_change_acts_on_the_next_request() {
+    let engine = Engine::serving("one", "m").await;
+    let gateway = gateway(&Config::with(&[&engine])).await;
+    gateway.cli_json(&["team", "create", "lab", "--requests", "3/3600s"]).await;
+    let mut keys = Vec::new();
+    for _ in 0..2 {
+        let flags = ["key", "create", "--team", "lab", "--model", "*", "--requests", "2/3600s"];
+        let made = gateway.cli_json(&[&flags[..], &["--data-class", "non_sensitive"]].concat()).await;
+        keys.push((
+            made["key"].as_str().expect("a key").to_owned(),
+            made["id"].as_str().expect("an id").to_owned(),
+        ));
+    }
+    let (first, second) = (gateway.client_with(&keys[0].0), gateway.client_with(&keys[1].0));
+    gateway.until("the key", async || (first.get("/v1/models").await.status == 200).then_some(())).await;
+    gateway.until("the key", async || (second.get("/v1/models").await.status == 200).then_some(())).await;
+    assert_eq!([first.chat("m").await.status, first.chat("m").await.status], [200, 200]);
+    let scope =
+        |answer: &Answer| answer.json()["error"]["details"]["scope"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(scope(&first.chat("m").await), "key");
+    let last = second.chat("m").await;
+    assert_eq!((last.status, left(&last, "requests")), (200, numbers(3, 0)));
+    let refused = second.chat("m").await;
+    assert_eq!((refused.status, scope(&refused).as_str()), (429, "team"));
+    assert!(
+        refused.text().contains("The team `lab` may have 3 requests in 3600 s: 3 used"),
+        "{}",
+        refused.text()
+    );
+    gateway.cli_json(&["team", "update", "lab", "--requests", "10/3600s"]).await;
+    gateway.until("more", async || (second.chat("m").await.status == 200).then_some(())).await;
+    assert_eq!(scope(&second.chat("m").await), "key");
+}

@@ -68,7 +68,8 @@ async fn what_a_gateway_settles_the_other_one_sees() {
 #[tokio::test]
 async fn without_redis_a_closed_gateway_refuses_at_once_until_it_is_back() {
     let (engine, mut redis) = (Engine::serving("one", "m").await, Redis::start().await);
-    let gateways = two(&engine, &redis, json!({"requests": {"count": 100}}), "closed").await;
+    let gateways =
+        two(&engine, &redis, json!({"requests": {"count": 100, "window_s": 3600}}), "closed").await;
     let client = gateways[0].client();
     assert_eq!(client.chat("m").await.status, 200);
     redis.die();
@@ -84,6 +85,25 @@ async fn without_redis_a_closed_gateway_refuses_at_once_until_it_is_back() {
     gateways[0].until("Redis to be noticed", back).await;
     gateways[0].logs().line("Redis answers again").await;
     gateways[0].metric("synapse_redis_up", &[], |up| up == 1.0).await;
+}
+
+#[tokio::test]
+async fn a_redis_that_stands_still_costs_one_request_its_patience_and_no_other() {
+    let (engine, redis) = (Engine::serving("one", "m").await, Redis::start().await);
+    let gateways = two(&engine, &redis, json!({"requests": {"count": 10, "window_s": 3600}}), "closed").await;
+    let client = gateways[0].client();
+    assert_eq!(client.chat("m").await.status, 200);
+    redis.stand_still();
+    for _ in 0..20 {
+        assert_eq!(code(&client.chat("m").await), (503, "limits_unavailable".to_owned()));
+    }
+    let waited = [("reason", "timeout")];
+    let timeouts = gateways[0].metrics().await.sum("synapse_limit_errors_total", &waited);
+    assert!((1.0..10.0).contains(&timeouts), "{timeouts} of 20");
+    redis.go_on();
+    let back = async || Some(client.chat("m").await).filter(|answer| answer.status == 200);
+    let answer = gateways[0].until("Redis to be noticed", back).await;
+    assert_eq!(answer.header("x-ratelimit-remaining-requests"), "8", "what was refused was not counted");
 }
 
 #[tokio::test]
@@ -179,7 +199,7 @@ async fn agree(ledger: &RedisLedger, case: u64, steps: &[Step]) -> Result<(), Te
                 memory.settle(&meters, &readings, &reserved, &spent);
                 let settlement = Settlement { ticket, meters: meters.to_vec(), reserved, spent };
                 // A second time changes nothing.
-                ledger.settle(&[settlement.clone()]).await.expect("Redis answers");
+                ledger.settle(std::slice::from_ref(&settlement)).await.expect("Redis answers");
                 ledger.settle(&[settlement]).await.expect("Redis answers");
             }
             Step::Settle { .. } => {}
@@ -221,6 +241,9 @@ async fn a_reservation_that_nobody_waited_for_can_be_taken_back_and_places_are_k
     assert!(!granted(&ledger.reserve(2, &meters, &reserved).await.expect("a verdict")));
     ledger.renew(&[(1, vec![meters[1].clone()])]).await.expect("renewed");
     ledger.renew(&[(2, vec![meters[1].clone()])]).await.expect("nothing to renew");
+    let left = redis.tell("PTTL synapse:{limits}:concurrent:key:k").await.expect("an answer");
+    let left: u32 = left.trim_start_matches(':').trim().parse().expect("milliseconds");
+    assert!((1..60_000).contains(&left), "a place comes back within a minute by itself: {left}");
     let places = redis.tell("ZCARD synapse:{limits}:concurrent:key:k").await;
     assert_eq!(places.as_deref(), Some(":1\r\n"));
     let settlement =
