@@ -11,7 +11,7 @@ use crate::{
     custom::{Compiled, CustomRule, CustomRules, RuleError},
     finding::{Action, Category, Direction, Finding},
     hit::{Certainty, Group, Severity},
-    scan,
+    scan, secrets,
 };
 
 pub use selector::{Selector, categories};
@@ -105,6 +105,7 @@ impl Policy {
         };
         let custom = CustomRules::compile(&spec.custom, in_replies)
             .map_err(|(rule, error)| PolicyError::Rule { policy: spec.name.clone(), rule, error })?;
+        secrets::prepare();
         let strongest = Direction::ALL.map(|direction| {
             verdicts.values().map(|v| v.actions[direction as usize]).max().unwrap_or(Action::Allow)
         });
