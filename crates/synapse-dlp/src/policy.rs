@@ -11,7 +11,7 @@ use crate::{
     custom::{Compiled, CustomRule, CustomRules, RuleError},
     finding::{Action, Category, Direction, Finding},
     hit::{Certainty, Group, Severity},
-    scan,
+    scan, secrets,
 };
 
 pub use selector::{Selector, categories};
@@ -99,42 +99,13 @@ impl Policy {
     /// When an entry selects nothing, or a custom rule does not work as its examples say.
     pub fn compile(spec: PolicySpec) -> Result<Arc<Self>, PolicyError> {
         let version = version(&spec);
-        let mut verdicts = HashMap::new();
-        let none = [Action::Allow; 2];
-        for info in categories() {
-            let verdict = Verdict { severity: info.severity, actions: none };
-            verdicts.insert(Category::built_in(info.name), (info.group, verdict));
-        }
-        for rule in &spec.custom {
-            let verdict = Verdict { severity: rule.severity, actions: none };
-            verdicts.insert(Category::custom(&rule.name), (Group::Custom, verdict));
-        }
-        for direction in Direction::ALL {
-            for (selector, action) in spec.entries(direction) {
-                let mut selected = false;
-                for (category, (group, verdict)) in &mut verdicts {
-                    if selector.selects(category, *group) {
-                        verdict.actions[direction as usize] = *action;
-                        selected = true;
-                    }
-                }
-                if let (false, Selector::Category(name)) = (selected, selector) {
-                    return Err(PolicyError::UnknownCategory {
-                        policy: spec.name.clone(),
-                        name: name.clone(),
-                    });
-                }
-            }
-        }
-        let verdicts: HashMap<_, _> =
-            verdicts.into_iter().map(|(category, (_, verdict))| (category, verdict)).collect();
+        let verdicts = verdicts(&spec)?;
         let in_replies = |category: &Category| {
-            verdicts
-                .get(category)
-                .is_some_and(|v: &Verdict| v.actions[Direction::Reply as usize] > Action::Allow)
+            verdicts.get(category).is_some_and(|v| v.actions[Direction::Reply as usize] > Action::Allow)
         };
         let custom = CustomRules::compile(&spec.custom, in_replies)
             .map_err(|(rule, error)| PolicyError::Rule { policy: spec.name.clone(), rule, error })?;
+        secrets::prepare();
         let strongest = Direction::ALL.map(|direction| {
             verdicts.values().map(|v| v.actions[direction as usize]).max().unwrap_or(Action::Allow)
         });
@@ -231,6 +202,34 @@ impl Policy {
         }
         Some(Finding { category, severity: verdict.severity, action, certainty, range })
     }
+}
+
+/// What a policy makes of each category that there is for it.
+fn verdicts(spec: &PolicySpec) -> Result<HashMap<Category, Verdict>, PolicyError> {
+    let verdict = |severity| Verdict { severity, actions: [Action::Allow; 2] };
+    let built_in =
+        categories().iter().map(|info| (Category::built_in(info.name), (info.group, verdict(info.severity))));
+    let custom = spec
+        .custom
+        .iter()
+        .map(|rule| (Category::custom(&rule.name), (Group::Custom, verdict(rule.severity))));
+    let mut verdicts: HashMap<_, _> = built_in.chain(custom).collect();
+    for direction in Direction::ALL {
+        for (selector, action) in spec.entries(direction) {
+            let mut selected = false;
+            for (category, (group, verdict)) in &mut verdicts {
+                if selector.selects(category, *group) {
+                    verdict.actions[direction as usize] = *action;
+                    selected = true;
+                }
+            }
+            if let (false, Selector::Category(name)) = (selected, selector) {
+                let (policy, name) = (spec.name.clone(), name.clone());
+                return Err(PolicyError::UnknownCategory { policy, name });
+            }
+        }
+    }
+    Ok(verdicts.into_iter().map(|(category, (_, verdict))| (category, verdict)).collect())
 }
 
 /// A short hash of what a policy says.

@@ -1,6 +1,6 @@
 //! What an entry of a policy speaks of, and everything that it could speak of.
 
-use std::{convert::Infallible, str::FromStr, sync::OnceLock};
+use std::{collections::HashSet, convert::Infallible, str::FromStr, sync::OnceLock};
 
 use crate::{
     finding::Category,
@@ -80,11 +80,9 @@ const OF_ENGINE: &[CategoryInfo] = &[
 pub fn categories() -> &'static [CategoryInfo] {
     static ALL: OnceLock<Vec<CategoryInfo>> = OnceLock::new();
     ALL.get_or_init(|| {
-        identifiers::CATEGORIES
-            .iter()
-            .copied()
-            .chain(secrets::categories())
-            .chain(OF_ENGINE.iter().copied())
-            .collect()
+        let found = identifiers::CATEGORIES.iter().copied().chain(secrets::categories());
+        let mut names = HashSet::new();
+        // Some have a format of their own and another one that only a name tells of.
+        found.chain(OF_ENGINE.iter().copied()).filter(|info| names.insert(info.name)).collect()
     })
 }

@@ -114,6 +114,11 @@ impl Engine {
     }
 }
 
+/// Builds the search, so that no text waits for it.
+pub(crate) fn prepare() {
+    engine();
+}
+
 /// The one of the process, built when first asked for.
 fn engine() -> Option<&'static Engine> {
     static ENGINE: OnceLock<Option<Engine>> = OnceLock::new();

@@ -17,6 +17,8 @@ mod vendors;
 
 use std::ops::Range;
 
+pub(crate) use keywords::prepare;
+
 use crate::hit::{CategoryInfo, Certainty, Group, Hit, Severity};
 
 /// What is found by something else than a row of the tables.
