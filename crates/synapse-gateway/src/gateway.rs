@@ -382,7 +382,7 @@ pub enum SetupFault {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A policy for sensitive data cannot be used.
-    #[error("{0}")]
+    #[error("line {line}: {0}", line = .0.line())]
     Policy(#[from] PolicyFault),
 }
 

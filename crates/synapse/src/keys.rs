@@ -22,7 +22,7 @@ use synapse_core::{
     },
     worker::WorkerKey,
 };
-use synapse_gateway::gateway::Gateway;
+use synapse_gateway::{gateway::Gateway, inspect::policies::Policies};
 use synapse_store::sqlite::SqliteStore;
 use tokio::sync::Mutex;
 
@@ -121,7 +121,7 @@ impl KeyKeeper {
             let principal = Principal::unlimited(id, group, Arc::default());
             table.insert_issued(principal, vec![(key.hash(), None)]);
         }
-        warn_of_unknown_classes(&table, &live.snapshot.data_classes);
+        warn_of_unknown_names(&table, &live.snapshot.data_classes, &live.policies);
         self.gateway.set_admin_tokens(self.store.load_admin_tokens().await?);
         self.gateway.set_worker_keys(workers);
         self.gateway.set_keys(table);
@@ -154,9 +154,14 @@ impl KeyKeeper {
     }
 }
 
-/// Keys of the database may name classes that the configuration does not have; they are as sensitive as can be.
-fn warn_of_unknown_classes(table: &KeyTable, classes: &DataClasses) {
+/// Keys of the database may name classes and policies that the configuration does not have; then the strictest holds.
+fn warn_of_unknown_names(table: &KeyTable, classes: &DataClasses, policies: &Policies) {
     for principal in table.principals() {
+        if let Some(policy) =
+            principal.binding.dlp_policy.as_ref().filter(|name| !policies.knows(name.as_str()))
+        {
+            tracing::warn!(key = %principal.key, %policy, "the configuration has no such policy for sensitive data; `cloud` holds for the key");
+        }
         if let Some(class) =
             principal.binding.data_class.as_ref().filter(|name| classes.find(name.as_str()).is_none())
         {

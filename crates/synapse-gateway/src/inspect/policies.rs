@@ -8,8 +8,6 @@ use synapse_dlp::{
     Action, CustomKind, CustomRule, Placeholder, Policy, PolicyError, PolicySpec, Selector, Severity,
 };
 
-/// The policy for what stays in the house, and for whatever names none that exists.
-pub const ON_PREM: &str = "on_prem";
 /// The policy for what may leave the house.
 pub const CLOUD: &str = "cloud";
 /// The words of a value that a set of hashes can hold.
@@ -24,10 +22,17 @@ pub struct Policies {
 
 /// Policies that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("line {line}: {source}")]
+#[error("{source}")]
 pub struct PolicyFault {
     line: usize,
     source: PolicyError,
+}
+
+impl PolicyFault {
+    /// The line of the configuration where the policy begins.
+    pub const fn line(&self) -> usize {
+        self.line
+    }
 }
 
 impl Policies {
@@ -55,16 +60,13 @@ impl Policies {
         !self.by_name.is_empty()
     }
 
-    /// The policy of this name; a name that is gone means the one for what stays in the house. `None` while the
-    /// search is switched off.
+    /// The policy of this name; a name that is gone means `cloud`, the stricter one of those that come along. `None`
+    /// while the search is switched off.
     pub fn find(&self, name: &str) -> Option<&Arc<Policy>> {
         if !self.enabled {
             return None;
         }
-        self.by_name.get(name).or_else(|| {
-            tracing::warn!(policy = name, "there is no such policy for sensitive data; `on_prem` holds");
-            self.by_name.get(ON_PREM)
-        })
+        self.by_name.get(name).or_else(|| self.by_name.get(CLOUD))
     }
 
     /// Whether there is a policy of this name.

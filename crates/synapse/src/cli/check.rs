@@ -15,6 +15,8 @@ use synapse_core::{
     id::GroupName,
 };
 
+use synapse_gateway::inspect::policies::Policies;
+
 use super::print_problems;
 
 /// Validate a configuration: every mistake at once, with its line and a hint.
@@ -40,6 +42,11 @@ impl Check {
         };
         match config::load(&text, world) {
             Ok(snapshot) => {
+                // What a pattern matches shows when it is tried.
+                if let Err(fault) = Policies::compile(&snapshot.dlp) {
+                    writeln!(out, "{}:{}: {fault}\n1 problem", self.file.display(), fault.line())?;
+                    return Ok(ExitCode::FAILURE);
+                }
                 summary(&snapshot, out)?;
                 Ok(ExitCode::SUCCESS)
             }
@@ -134,6 +141,14 @@ mod tests {
              synapse.yaml:3:27: server.tls.key: the file cannot be read: No such file or directory (os error 2)\n\
              3 problems\n"
         );
+        assert_eq!(code, ExitCode::FAILURE);
+    }
+
+    #[test]
+    fn a_rule_that_does_not_do_what_its_examples_say_is_a_mistake() {
+        let rule = "{name: r, pattern: 'a+', examples: [b], counter_examples: [c]}";
+        let (code, shown) = checked(&format!("dlp:\n  policies:\n    - {{name: p, rules: [{rule}]}}\n"));
+        assert!(shown.starts_with("synapse.yaml:3: policy `p`: rule `r`: "), "{shown}");
         assert_eq!(code, ExitCode::FAILURE);
     }
 

@@ -48,6 +48,7 @@ pub(super) fn known_group(pointer: &str, name: &str, groups: &Names, check: &mut
 pub(super) struct Known<'n> {
     pub(super) groups: &'n Names,
     pub(super) classes: &'n Names,
+    pub(super) policies: &'n Names,
 }
 
 pub(super) fn check(
@@ -71,7 +72,7 @@ pub(super) fn check(
     };
     let mut secrets = Secrets::default();
     let static_keys = static_keys(raw.static_keys, names, &mut secrets, check);
-    let open = Arc::new(Principal::anonymous(binding(raw.open, "/auth/open", names.classes, check)));
+    let open = Arc::new(Principal::anonymous(binding(raw.open, "/auth/open", names, check)));
     let mut auth = Auth { mode, static_keys, open, worker_keys: Vec::new() };
     for (index, group) in groups.into_iter().enumerate() {
         add_group(&mut auth, group, &format!("/groups/{index}"), names, &mut secrets, check);
@@ -97,7 +98,7 @@ fn static_keys(
             secrets.claim(&format!("{at}/secret"), &secret.0, check);
         }
         known_group(&format!("{at}/group"), &key.group, names.groups, check);
-        let binding = binding(key.binding, &at, names.classes, check);
+        let binding = binding(key.binding, &at, names, check);
         if let (Some(id), Some(secret)) = (key.id, key.secret) {
             let models = key.models.into_iter().map(Glob::new).collect();
             let group = key.group.into();
@@ -116,7 +117,7 @@ fn add_group(
     secrets: &mut Secrets,
     check: &mut Check<'_>,
 ) {
-    let binding = binding(group.binding, &format!("{at}/binding"), names.classes, check);
+    let binding = binding(group.binding, &format!("{at}/binding"), names, check);
     for (kind, keys) in [("ws_auth_keys", &group.ws_auth_keys), ("api_keys", &group.api_keys)] {
         for (index, secret) in keys.iter().enumerate() {
             secrets.claim(&format!("{at}/{kind}/{index}"), &secret.0, check);

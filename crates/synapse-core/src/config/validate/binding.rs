@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use secrecy::ExposeSecret;
 
-use super::{Check, Names, Unique, raw};
+use super::{Check, Names, Unique, access::Known, raw};
 use crate::{
     binding::{Binding, ParameterCaps, SystemPrompt, Unscannable},
     config::snapshot::{IpNet, Locality},
@@ -15,7 +15,11 @@ use crate::{
 };
 
 /// The classes, and the names of all of them.
-pub(super) fn classes(raw: Vec<raw::DataClass>, check: &mut Check<'_>) -> (DataClasses, Names) {
+pub(super) fn classes(
+    raw: Vec<raw::DataClass>,
+    policies: &Names,
+    check: &mut Check<'_>,
+) -> (DataClasses, Names) {
     let incomplete = check.places.is_broken("/data_classes") || raw.iter().any(|class| class.name.is_none());
     let mut unique = Unique::default();
     let mut classes = Vec::<DataClass>::new();
@@ -34,9 +38,7 @@ pub(super) fn classes(raw: Vec<raw::DataClass>, check: &mut Check<'_>) -> (DataC
         if !class.name.is_well_formed() {
             check.report(&format!("{at}/name"), WORD_RULE);
         }
-        if !class.dlp_policy.is_well_formed() {
-            check.report(&format!("{at}/dlp_policy"), WORD_RULE);
-        }
+        known_policy(class.dlp_policy.as_str(), &at, policies, check);
         if let Some(before) = classes.last()
             && class.localities.iter().any(|locality| !before.allows(*locality))
         {
@@ -51,14 +53,22 @@ pub(super) fn classes(raw: Vec<raw::DataClass>, check: &mut Check<'_>) -> (DataC
     (classes, Names { kind: "data class", known, incomplete })
 }
 
+fn known_policy(name: &str, at: &str, policies: &Names, check: &mut Check<'_>) {
+    let unknown = policies.problem_with(name, &format!("{at}/dlp_policy"), check);
+    check.problems.extend(unknown);
+}
+
 const WORD_RULE: &str = "must be ASCII letters, digits, `_`, `-` and `.` only";
 
 /// A binding that stands at `at`.
-pub(super) fn binding(raw: raw::Binding, at: &str, classes: &Names, check: &mut Check<'_>) -> Arc<Binding> {
+pub(super) fn binding(raw: raw::Binding, at: &str, names: &Known<'_>, check: &mut Check<'_>) -> Arc<Binding> {
     if let Some(name) = &raw.data_class {
         let pointer = format!("{at}/data_class");
-        let unknown = classes.problem_with(name, &pointer, check);
+        let unknown = names.classes.problem_with(name, &pointer, check);
         check.problems.extend(unknown);
+    }
+    if let Some(name) = &raw.dlp_policy {
+        known_policy(name, at, names.policies, check);
     }
     let prompt = |text: raw::Secret| SystemPrompt::new(1, text.0.expose_secret());
     let binding = Binding {
@@ -196,7 +206,7 @@ mod tests {
 
     #[test]
     fn classes_are_listed_from_the_least_to_the_most_sensitive() {
-        let class = |name, localities| format!("{{name: {name}, localities: {localities}, dlp_policy: p}}");
+        let class = |name, localities| format!("{{name: {name}, localities: {localities}, dlp_policy: cloud}}");
         let (open, inner) = (class("open", "[on_prem, cloud]"), class("inner", "[on_prem]"));
         let classes = loaded(&format!("data_classes: [{open}, {inner}]")).data_classes;
         assert_eq!(classes.of(None).1.name.as_str(), "inner");

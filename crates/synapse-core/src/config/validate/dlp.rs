@@ -2,13 +2,18 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::{Check, NAME_RULE, raw};
+use super::{Check, NAME_RULE, Names, raw};
 use crate::{
     config::snapshot::{Dlp, DlpAction, DlpMatcher, DlpPolicy, DlpRule, DlpSeverity},
     id::fits_header,
 };
 
-pub(super) fn check(raw: raw::Dlp, check: &mut Check<'_>) -> Dlp {
+/// The policies that come along.
+const BUILT_IN: [&str; 2] = ["cloud", "on_prem"];
+
+/// The section, and the names of all policies.
+pub(super) fn check(raw: raw::Dlp, check: &mut Check<'_>) -> (Dlp, Names) {
+    let incomplete = check.places.is_broken("/dlp/policies") || raw.policies.iter().any(|p| p.name.is_none());
     let mut names = HashSet::new();
     let mut policies = Vec::with_capacity(raw.policies.len());
     for (at, policy) in raw.policies.into_iter().enumerate() {
@@ -36,7 +41,8 @@ pub(super) fn check(raw: raw::Dlp, check: &mut Check<'_>) -> Dlp {
             line: check.places.of(&pointer).line,
         });
     }
-    Dlp { enabled: raw.enabled, policies }
+    let known = BUILT_IN.map(str::to_owned).into_iter().chain(names).collect();
+    (Dlp { enabled: raw.enabled, policies }, Names { kind: "policy for sensitive data", known, incomplete })
 }
 
 fn actions(raw: BTreeMap<String, raw::DlpAction>) -> Vec<(String, DlpAction)> {

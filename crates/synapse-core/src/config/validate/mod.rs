@@ -42,12 +42,12 @@ pub(super) fn snapshot(root: &Node, world: &dyn Surroundings, problems: &mut Vec
     let redis_url = server::redis(config.redis, &mut check);
     let prices = prices::check(config.prices, &mut check);
     let groups = access::group_names(&config.groups, &mut check);
-    let (data_classes, classes) = binding::classes(config.data_classes, &mut check);
-    let known = access::Known { groups: &groups, classes: &classes };
+    let (dlp, policies) = dlp::check(config.dlp, &mut check);
+    let (data_classes, classes) = binding::classes(config.data_classes, &policies, &mut check);
+    let known = access::Known { groups: &groups, classes: &classes, policies: &policies };
     let auth = access::check(config.auth, config.groups, &known, &mut check);
     let (backends, names) = backends::check(config.backends, &groups, &mut check);
     let models = models::check(config.models, &names, &backends, &mut check);
-    let dlp = dlp::check(config.dlp, &mut check);
     let logs = logs(config.logs, &mut check);
     let warnings = check.warnings;
     Snapshot {
