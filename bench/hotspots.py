@@ -92,11 +92,11 @@ def readable(symbol):
     return re.sub(r"::h[0-9a-f]{16}|\[[0-9a-f]{16}\]", "", symbol)[:190].rstrip()
 
 
-def instructions(scenario, requests, binary, top):
+def instructions(scenario, requests, binary, top, settings):
     with Stand() as stand:
         out = stand.scratch / "callgrind"
         valgrind = ["valgrind", "--tool=callgrind", "--instr-atstart=no", "-q", f"--callgrind-out-file={out}"]
-        child = gateways.synapse(stand, NAME, binary, prefix=valgrind)
+        child = gateways.synapse(stand, NAME, binary, prefix=valgrind, **settings)
         drive(stand, scenario, max(requests // 10, 100))
         control = lambda *words: subprocess.run(
             ["callgrind_control", *words, str(child.pid)], check=True, capture_output=True
@@ -150,19 +150,24 @@ def main():
     )
     parser.add_argument("--top", type=int, default=60, help="functions to show")
     parser.add_argument("--binary", help="a build with symbols, instead of making one")
+    parser.add_argument("--governed", action="store_true", help="the key has a prompt, bounds and limits")
+    parser.add_argument("--no-search", action="store_true", help="nothing is searched for sensitive data")
     args = parser.parse_args()
+    settings = {"governed": args.governed}
+    if args.no_search:
+        settings["dlp"] = {"enabled": False}
     if not args.binary:
         build()
     binary = args.binary or build_with_symbols()
     with Stand() as stand:
-        child = gateways.synapse(stand, NAME, binary)
+        child = gateways.synapse(stand, NAME, binary, **settings)
         drive(stand, args.scenario, args.requests)
         if shutil.which("strace"):
             system_calls(stand, child, args.scenario, args.requests)
         if shutil.which("perf"):
             cpu_time(stand, child, args.scenario, 10 * args.requests, args.top)
     if shutil.which("valgrind"):
-        instructions(args.scenario, args.requests, binary, args.top)
+        instructions(args.scenario, args.requests, binary, args.top, settings)
     else:
         print("valgrind is missing: no instructions are counted", file=sys.stderr)
 

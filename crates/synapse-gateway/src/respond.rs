@@ -76,12 +76,7 @@ pub const fn status(kind: FaultKind) -> StatusCode {
 pub fn fault(fault: &Fault) -> Response<Bytes> {
     let own = fault.upstream.as_ref().and_then(|said| StatusCode::from_u16(said.status).ok());
     let code = own.unwrap_or(status(fault.kind));
-    let said = fault.upstream.as_ref().and_then(|said| said.code.as_deref());
-    let mut envelope = error::envelope(fault.kind, &fault.message, fault.param.as_deref(), said);
-    for (name, value) in &fault.details {
-        envelope["error"][name] = value.clone();
-    }
-    let mut response = Response::new(Bytes::from(envelope.to_string()));
+    let mut response = Response::new(Bytes::from(error::envelope(fault).to_string()));
     *response.status_mut() = code;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use synapse_core::error::FaultKind;
+use synapse_core::error::Fault;
 
 /// The longest message taken over from an engine, in bytes.
 const MAX_MESSAGE: usize = 1024;
@@ -140,21 +140,31 @@ fn is_path(word: &str) -> bool {
 }
 
 /// The envelope of an error reply.
-pub fn envelope(kind: FaultKind, message: &str, param: Option<&str>, code: Option<&str>) -> Value {
-    json!({
-        "error": { "message": message, "type": kind.class(), "param": param, "code": code.unwrap_or(kind.code()) }
-    })
+pub fn envelope(fault: &Fault) -> Value {
+    let code = fault.upstream.as_ref().and_then(|said| said.code.as_deref()).unwrap_or(fault.kind.code());
+    let error = json!({
+        "message": fault.message, "type": fault.kind.class(), "param": fault.param, "code": code
+    });
+    json!({ "error": with_details(error, fault) })
+}
+
+fn with_details(mut error: Value, fault: &Fault) -> Value {
+    for (name, value) in &fault.details {
+        error[name] = value.clone();
+    }
+    error
 }
 
 /// The event that ends a broken stream.
-pub fn event(kind: FaultKind, message: &str) -> Bytes {
-    format!("data: {}\n\n", envelope(kind, message, None, None)).into()
+pub fn event(fault: &Fault) -> Bytes {
+    format!("data: {}\n\n", envelope(fault)).into()
 }
 
 /// The same in the Responses API's shape.
-pub fn responses_event(kind: FaultKind, message: &str) -> Bytes {
-    let data = json!({ "type": "error", "code": kind.code(), "message": message, "param": null });
-    format!("event: error\ndata: {data}\n\n").into()
+pub fn responses_event(fault: &Fault) -> Bytes {
+    let data =
+        json!({ "type": "error", "code": fault.kind.code(), "message": fault.message, "param": fault.param });
+    format!("event: error\ndata: {}\n\n", with_details(data, fault)).into()
 }
 
 #[cfg(test)]

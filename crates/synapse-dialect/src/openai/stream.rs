@@ -9,7 +9,7 @@ use memchr::{
     memmem::{self, Finder},
 };
 use serde_json::Value;
-use synapse_core::{error::FaultKind, operation::Operation, usage::Usage};
+use synapse_core::{error::Fault, operation::Operation, usage::Usage};
 
 use super::{
     error,
@@ -96,10 +96,10 @@ impl Observer {
     }
 
     /// The event that tells a caller that the stream broke.
-    pub fn error_event(&self, kind: FaultKind, message: &str) -> Bytes {
+    pub fn error_event(&self, fault: &Fault) -> Bytes {
         match self.operation {
-            Operation::Responses => error::responses_event(kind, message),
-            _ => error::event(kind, message),
+            Operation::Responses => error::responses_event(fault),
+            _ => error::event(fault),
         }
     }
 

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use secrecy::ExposeSecret;
 use synapse_core::config::snapshot::{Dlp, DlpAction, DlpMatcher, DlpPolicy, DlpRule, DlpSeverity};
 use synapse_dlp::{
-    Action, CustomKind, CustomRule, Placeholder, Policy, PolicyError, PolicySpec, Selector, Severity,
+    Action, CustomKind, CustomRule, Group, Placeholder, Policy, PolicyError, PolicySpec, Selector, Severity,
 };
 
 /// The policy for what may leave the house.
@@ -86,7 +86,7 @@ fn spec(policy: &DlpPolicy) -> Result<PolicySpec, PolicyError> {
     let base = match policy.base.as_ref().map(|name| name.as_str()) {
         Some(CLOUD) => PolicySpec::cloud(),
         Some(_) => PolicySpec::on_prem(),
-        None => PolicySpec::empty(),
+        None => own_rules_only(),
     };
     let name = policy.name.as_str().to_owned();
     let entries = |written: &[(String, DlpAction)]| -> Result<Vec<(Selector, Action)>, PolicyError> {
@@ -110,6 +110,12 @@ fn spec(policy: &DlpPolicy) -> Result<PolicySpec, PolicyError> {
     spec.allowed_hosts.clone_from(&policy.allowed_hosts);
     spec.custom = policy.rules.iter().map(rule).collect();
     Ok(spec)
+}
+
+/// Where nothing else is looked for, the operator's rules are: nobody writes one to have it ignored.
+fn own_rules_only() -> PolicySpec {
+    let rules = vec![(Selector::Group(Group::Custom), Action::Redact)];
+    PolicySpec { prompt: rules.clone(), reply: rules, ..PolicySpec::empty() }
 }
 
 fn action(action: DlpAction) -> Action {

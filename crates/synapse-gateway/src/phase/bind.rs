@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hyper::{HeaderMap, header::HeaderName};
 use synapse_core::{
     audit::PromptMark,
@@ -11,9 +12,12 @@ use synapse_core::{
     error::{Fault, FaultKind},
     principal::Principal,
 };
-use synapse_dialect::openai::{
-    binding::{self, Rules},
-    media, prefix,
+use synapse_dialect::{
+    json::Edits,
+    openai::{
+        binding::{self, Rules},
+        media, prefix,
+    },
 };
 
 use super::receive::Call;
@@ -31,9 +35,30 @@ pub struct Bound {
     pub(super) call: Call,
     pub(super) route: Arc<Route>,
     pub(super) reach: Reach,
+    /// The body as it came, where something was put in.
+    received: Option<Bytes>,
 }
 
 impl Bound {
+    /// What the caller has said, as JSON. What is the operator's word is not in it.
+    pub(super) fn callers_body(&self) -> Option<&Bytes> {
+        self.received.as_ref().or(self.call.body.json())
+    }
+
+    /// Makes changes in what the caller has said, and puts in anew what the key says.
+    pub(super) fn edit(&mut self, edits: Edits, record: &mut Record) -> Result<(), Fault> {
+        if edits.is_empty() {
+            return Ok(());
+        }
+        if let Some(received) = self.received.take() {
+            self.call.replace(received)?;
+        }
+        self.call.edit(edits)?;
+        let caller = Arc::clone(self.call.caller.principal());
+        self.received = put_in(&caller.binding, &self.route, &mut self.call, record)?;
+        Ok(())
+    }
+
     /// The name of the policy for sensitive data.
     pub(super) fn policy(&self) -> &str {
         let named = self.call.caller.principal().binding.dlp_policy.as_ref();
@@ -113,8 +138,8 @@ pub fn bind(live: &Live, mut call: Call, record: &mut Record) -> Result<Bound, F
         target.pattern.clone_from(&route.pattern);
     });
     keep_unscannable(binding, &call, &mut reach)?;
-    put_in(binding, &route, &mut call, record)?;
-    Ok(Bound { call, route, reach })
+    let received = put_in(binding, &route, &mut call, record)?;
+    Ok(Bound { call, route, reach, received })
 }
 
 /// Looks for what cannot be searched for sensitive data, where that makes a difference.
@@ -139,8 +164,14 @@ fn keep_unscannable(binding: &Binding, call: &Call, reach: &mut Reach) -> Result
     Ok(())
 }
 
-/// Puts into the request what its key and its model say; one of which nothing is said stays as it is.
-fn put_in(binding: &Binding, route: &Route, call: &mut Call, record: &mut Record) -> Result<(), Fault> {
+/// Puts into the request what its key and its model say, and gives the body as it was; one of which nothing is
+/// said stays as it is.
+fn put_in(
+    binding: &Binding,
+    route: &Route,
+    call: &mut Call,
+    record: &mut Record,
+) -> Result<Option<Bytes>, Fault> {
     let prompt = binding.system_prompt.as_deref();
     let rules = Rules {
         prompt: prompt.map(|prompt| prompt.text.as_str()),
@@ -148,14 +179,14 @@ fn put_in(binding: &Binding, route: &Route, call: &mut Call, record: &mut Record
         defaults: &route.defaults,
         engines_only: route.candidates.iter().all(|c| c.endpoint.backend.spec.kind != EngineKind::OpenAi),
     };
-    let Some(body) = call.body.json().filter(|_| !rules.is_empty()) else { return Ok(()) };
-    let edits = binding::bind(call.operation, body, rules)?;
+    let Some(body) = call.body.json().filter(|_| !rules.is_empty()).cloned() else { return Ok(None) };
+    let edits = binding::bind(call.operation, &body, rules)?;
     call.edit(edits)?;
     if let Some(prompt) = prompt {
         let mark = PromptMark { version: prompt.version, digest: Arc::clone(prompt.digest()) };
         record.target(|target| target.prompt = Some(mark));
     }
-    Ok(())
+    Ok(Some(body))
 }
 
 #[cfg(test)]

@@ -42,13 +42,18 @@ pub async fn inspect(
     };
     record.inspects(Arc::clone(&inspection));
     if inspection.policy.is_active(Direction::Prompt) {
-        search(gateway, &inspection, &mut bound).await?;
+        search(gateway, &inspection, &mut bound, record).await?;
     }
     Ok(Cleared { bound, inspection: Some(inspection) })
 }
 
-async fn search(gateway: &Gateway, inspection: &Arc<Inspection>, bound: &mut Bound) -> Result<(), Fault> {
-    if let Some(body) = bound.call.body.json().cloned() {
+async fn search(
+    gateway: &Gateway,
+    inspection: &Arc<Inspection>,
+    bound: &mut Bound,
+    record: &mut Record,
+) -> Result<(), Fault> {
+    if let Some(body) = bound.callers_body().cloned() {
         let edits = if body.len() <= LARGE {
             search_json(inspection, &body)?
         } else {
@@ -57,7 +62,7 @@ async fn search(gateway: &Gateway, inspection: &Arc<Inspection>, bound: &mut Bou
             let searched = spawn_blocking(move || search_json(&inspection, &body)).await;
             searched.map_err(|error| failed().source(error))??
         };
-        return bound.call.edit(edits);
+        return bound.edit(edits, record);
     }
     let Some(text) = bound.call.body.form_text() else { return Ok(()) };
     let found = inspection.guarded(Direction::Prompt, None, || Ok(inspection.search_form_text(text)))?;

@@ -53,6 +53,13 @@ pub(super) enum CallBody {
 }
 
 impl Call {
+    /// Takes another JSON body, and reads where everything stands in it.
+    pub(super) fn replace(&mut self, body: Bytes) -> Result<(), Fault> {
+        self.shape = request::read(self.operation, &body)?;
+        self.body = CallBody::Json(body);
+        Ok(())
+    }
+
     /// Makes these changes in a JSON body, and reads anew where everything stands in it.
     pub(super) fn edit(&mut self, edits: Edits) -> Result<(), Fault> {
         let CallBody::Json(body) = &self.body else { return Ok(()) };
@@ -60,9 +67,7 @@ impl Call {
             return Ok(());
         }
         let edited = edits.apply(body);
-        self.shape = request::read(self.operation, &edited)?;
-        self.body = CallBody::Json(edited);
-        Ok(())
+        self.replace(edited)
     }
 }
 

@@ -177,7 +177,7 @@ impl EventFlow {
                     let run = self.observer.observe(run);
                     match self.guarded(run) {
                         Ok(run) => out.push(run),
-                        Err(fault) => return Some(self.break_off(fault.kind, &fault.message)),
+                        Err(fault) => return Some(self.refuse(&fault)),
                     }
                     if let Some(last) = self.conclude_run() {
                         return Some(last);
@@ -281,7 +281,7 @@ impl EventFlow {
             if rest.is_empty() { rest } else { self.observer.observe([&rest[..], b"\n\n"].concat().into()) };
         match self.guarded(last) {
             Ok(passed) => last = passed,
-            Err(fault) => return self.break_off(fault.kind, &fault.message),
+            Err(fault) => return self.refuse(&fault),
         }
         if matches!(self.observer.progress(), Progress::Failed(_) | Progress::Broken) {
             let kept = last;
@@ -297,7 +297,7 @@ impl EventFlow {
         if let Some(guard) = &mut self.guard {
             match guard.finish() {
                 Ok(rest) => last = [&last[..], &rest[..]].concat().into(),
-                Err(fault) => return self.break_off(fault.kind, &fault.message),
+                Err(fault) => return self.refuse(&fault),
             }
         }
         if self.observer.progress() != &Progress::Done {
@@ -316,18 +316,23 @@ impl EventFlow {
     }
 
     fn break_off(&mut self, kind: FaultKind, message: &str) -> Bytes {
-        self.ended = true;
-        self.fault = Some(kind);
-        if let Some(mut lease) = self.lease.take().filter(|_| self.limits.blames_backend(kind)) {
-            lease.failure();
-        }
-        let event = self.observer.error_event(kind, message);
+        let fault = Fault::new(kind, message.to_owned());
+        let event = self.refuse(&fault);
         // A text that breaks off has ended: what waited is no beginning any more.
-        let blocked = matches!(kind, FaultKind::DlpResponseBlocked | FaultKind::DlpFailed);
-        match self.guard.take().filter(|_| !blocked).map(|mut guard| guard.finish()) {
+        match self.guard.take().map(|mut guard| guard.finish()) {
             Some(Ok(rest)) if !rest.is_empty() => [&rest[..], &event[..]].concat().into(),
             _ => event,
         }
+    }
+
+    /// Ends the stream with an error; what waits stays where it is.
+    fn refuse(&mut self, fault: &Fault) -> Bytes {
+        self.ended = true;
+        self.fault = Some(fault.kind);
+        if let Some(mut lease) = self.lease.take().filter(|_| self.limits.blames_backend(fault.kind)) {
+            lease.failure();
+        }
+        self.observer.error_event(fault)
     }
 }
 

@@ -108,7 +108,7 @@ impl PendingFlow {
 
     fn fail(&mut self, fault: &Fault) -> Poll<Option<Bytes>> {
         self.fault = Some(fault.kind);
-        let event = Observer::new(self.operation, false, 1).error_event(fault.kind, &fault.message);
+        let event = Observer::new(self.operation, false, 1).error_event(fault);
         Poll::Ready(Some(event))
     }
 

@@ -206,7 +206,8 @@ mod tests {
 
     #[test]
     fn classes_are_listed_from_the_least_to_the_most_sensitive() {
-        let class = |name, localities| format!("{{name: {name}, localities: {localities}, dlp_policy: cloud}}");
+        let class =
+            |name, localities| format!("{{name: {name}, localities: {localities}, dlp_policy: cloud}}");
         let (open, inner) = (class("open", "[on_prem, cloud]"), class("inner", "[on_prem]"));
         let classes = loaded(&format!("data_classes: [{open}, {inner}]")).data_classes;
         assert_eq!(classes.of(None).1.name.as_str(), "inner");

@@ -244,3 +244,36 @@ async fn the_text_beside_an_upload_is_searched() {
         assert!(sent.contains("[REDACTED:credit_card_visa]") && !sent.contains(&card()), "{sent}");
     }
 }
+
+#[tokio::test]
+async fn the_operators_own_words_are_not_searched_and_places_are_the_callers() {
+    let engine = synapse_testkit::Engine::serving("one", "m").await;
+    let config =
+        Config::with(&[&engine]).set("/dlp/policies", json!([named("on_prem", json!({"base": "cloud"}))]));
+    let gateway = gateway(&config).await;
+    let prompt = format!("Write to help@operator-house.org, never to {}.", card());
+    let made = ["key", "create", "--team", "default", "--model", "*", "--system-prompt", &prompt];
+    gateway.cli(&["team", "create", "default"]).await;
+    let key = gateway.cli_json(&made).await["key"].as_str().expect("a key").to_owned();
+    let client = gateway.client_with(&key);
+    gateway.until("the key is known", async || (client.chat("m").await.status == 200).then_some(())).await;
+    let answer = client.post("/v1/chat/completions", &saying("m", &format!("my card is {}", card()))).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let sent: Value = serde_json::from_str(&engine.last_body()).expect("JSON");
+    assert_eq!(sent["messages"][0]["content"], prompt, "the bound prompt is as the operator wrote it");
+    assert_eq!(sent["messages"][1]["content"], "my card is [REDACTED:credit_card_visa]");
+    let answer = client.post("/v1/chat/completions", &saying("m", &token())).await;
+    assert_eq!(answer.json()["error"]["param"], "messages[0].content", "the caller's own count");
+}
+
+#[tokio::test]
+async fn rules_of_ones_own_hold_where_nothing_else_does() {
+    let rules = json!([{"name": "word", "words": ["osprey plan"]}]);
+    let (engine, gateway) = single_under(json!({"base": "none", "rules": rules})).await;
+    gateway
+        .client()
+        .post("/v1/chat/completions", &saying("m", &format!("the osprey plan, {}", card())))
+        .await;
+    let sent = engine.last_body();
+    assert!(sent.contains("the [REDACTED:custom:word], ") && sent.contains(&card()), "{sent}");
+}

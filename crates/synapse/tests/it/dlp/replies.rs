@@ -179,6 +179,11 @@ async fn what_is_blocked_ends_the_engines_work() {
     engine.update(|behaviour| (behaviour.tokens, behaviour.itl) = (100_000, Duration::from_millis(1)));
     let answer = gateway.client().stream("m").await;
     assert_eq!(answer.broken_by(), "dlp_response_blocked", "{}", answer.text());
+    let last = answer.chunks().pop().expect("an event");
+    assert!(
+        last["error"]["incident_id"].is_string() && last["error"]["findings"][0]["category"] == "custom:word",
+        "{last}"
+    );
     engine.until(|counters| counters.aborted >= 1).await;
 }
 
