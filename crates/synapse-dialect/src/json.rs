@@ -6,8 +6,11 @@ use std::{borrow::Cow, ops::Range};
 use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
 
-use crate::scan::Scanner;
 pub use crate::scan::SyntaxError;
+use crate::{
+    scan::Scanner,
+    skim::{self, NotChecked},
+};
 
 /// Keys of one object. Finding one is a linear search.
 const MAX_KEYS: usize = 256;
@@ -32,6 +35,9 @@ pub enum ObjectError {
     /// Not JSON that all readers read alike, or not an object.
     #[error("{0}")]
     Syntax(#[from] SyntaxError),
+    /// It was said to have been read before, and is no object or list.
+    #[error("{0}")]
+    NotChecked(#[from] NotChecked),
 }
 
 /// The top level of a JSON object: keys, and the raw text of their values.
@@ -87,6 +93,17 @@ impl<'a> Object<'a> {
             Ok(())
         })?;
         Ok((Self { text, fields }, elements))
+    }
+
+    /// The same for text that was read before, so that it is only taken apart and not checked again.
+    ///
+    /// # Errors
+    /// When it is no object.
+    pub fn of_checked(body: &'a [u8]) -> Result<Self, ObjectError> {
+        let text = std::str::from_utf8(body).map_err(|e| ObjectError::Encoding(e.valid_up_to()))?;
+        let mut fields = Vec::with_capacity(8);
+        skim::fields(text, |key, value| fields.push((key, value)))?;
+        Ok(Self { text, fields })
     }
 
     /// The raw text of a field's value.
@@ -179,6 +196,33 @@ impl Edits {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Where a range of the body stands after the edits; `None` where they touch it, or each other.
+    pub fn moved(&self, range: &Range<usize>) -> Option<Range<usize>> {
+        let mut offset = 0;
+        for (at, text) in &self.0 {
+            if at.end <= range.start {
+                offset += text.len() as isize - at.len() as isize;
+            } else if at.start < range.end {
+                return None;
+            }
+        }
+        Some(range.start.checked_add_signed(offset)?..range.end.checked_add_signed(offset)?)
+    }
+
+    /// How long a body of this length is after the edits, which do not overlap.
+    pub fn length_after(&self, length: usize) -> usize {
+        let added: usize = self.0.iter().map(|(_, text)| text.len()).sum();
+        let removed: usize = self.0.iter().map(|(at, _)| at.len()).sum();
+        (length + added).saturating_sub(removed)
+    }
+
+    /// Whether edits overlap, as removals may.
+    pub fn overlap(&self) -> bool {
+        let apart = |a: &Range<usize>, b: &Range<usize>| a.end <= b.start || b.end <= a.start;
+        let others = |at: usize| self.0[at + 1..].iter();
+        self.0.iter().enumerate().any(|(at, (one, _))| others(at).any(|(other, _)| !apart(one, other)))
     }
 
     /// The body with every edit made; the very same bytes where there is none. Only removals may

@@ -7,5 +7,6 @@ pub mod multipart;
 pub mod openai;
 pub mod peek;
 mod scan;
+mod skim;
 pub mod sse;
 pub mod walk;

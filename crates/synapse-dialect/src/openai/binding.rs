@@ -9,7 +9,7 @@ use synapse_core::{
 
 use super::{
     prompt::{self, is_like},
-    request::invalid,
+    request::{invalid, max_output},
 };
 use crate::json::{Edits, Object};
 
@@ -44,13 +44,22 @@ const TOKEN_FIELDS: [&str; 4] = ["max_tokens", "max_completion_tokens", "max_out
 /// Other engines' names for the most tokens of a reply, which would pass the bound by.
 const OTHER_LIMITS: [&str; 4] = ["n_predict", "num_predict", "max_new_tokens", "max_length"];
 
+/// What binds a request.
+#[derive(Debug)]
+pub struct Changes {
+    /// What to change in the body.
+    pub edits: Edits,
+    /// The most tokens of reply that it allows then, where it says so.
+    pub max_output: Option<u32>,
+}
+
 /// The changes that bind a request, which was read before.
 ///
 /// # Errors
 /// `unsupported_field` or `invalid_field` for what the key does not allow, by the field's name.
-pub fn bind(operation: Operation, body: &[u8], rules: Rules<'_>) -> Result<Edits, Fault> {
+pub fn bind(operation: Operation, body: &[u8], rules: Rules<'_>) -> Result<Changes, Fault> {
     let mut edits = Edits::default();
-    let object = Object::parse(body).map_err(|error| {
+    let object = Object::of_checked(body).map_err(|error| {
         Fault::new(FaultKind::InvalidJson, format!("The request cannot be read: {error}."))
     })?;
     if !rules.caps.is_empty() {
@@ -63,8 +72,9 @@ pub fn bind(operation: Operation, body: &[u8], rules: Rules<'_>) -> Result<Edits
         Some(text) => prompt::bind(operation, &object, text, &mut edits)?,
         None => Vec::new(),
     };
+    let mut max_output = max_output(&object);
     if let Some(fields) = Limits::of(operation) {
-        fields.bind(&object, &rules, &mut edits)?;
+        max_output = fields.bind(&object, &rules, &mut edits)?.or(max_output);
         if rules.caps.max_tokens.is_some() {
             removed.extend(OTHER_LIMITS.into_iter().filter(|key| object.get(key).is_some()));
         }
@@ -72,7 +82,7 @@ pub fn bind(operation: Operation, body: &[u8], rules: Rules<'_>) -> Result<Edits
     for range in object.ranges_of(&removed) {
         edits.replace(range, "");
     }
-    Ok(edits)
+    Ok(Changes { edits, max_output })
 }
 
 /// Some engines read keys without regard to case: what is bounded must not pass under another spelling.
@@ -111,23 +121,31 @@ impl Limits {
         }
     }
 
-    fn bind(&self, object: &Object<'_>, rules: &Rules<'_>, edits: &mut Edits) -> Result<(), Fault> {
-        self.bind_tokens(object, rules, edits)?;
+    /// Gives the most tokens of reply, where that is bound here.
+    fn bind(&self, object: &Object<'_>, rules: &Rules<'_>, edits: &mut Edits) -> Result<Option<u32>, Fault> {
+        let most = self.bind_tokens(object, rules, edits)?;
         bind_temperature(object, rules, edits)?;
         for (key, value) in rules.defaults {
             if !matches!(*key, "max_tokens" | "temperature") && !is_set(object, key) {
                 edits.set(object, key, value);
             }
         }
-        Ok(())
+        Ok(most)
     }
 
-    fn bind_tokens(&self, object: &Object<'_>, rules: &Rules<'_>, edits: &mut Edits) -> Result<(), Fault> {
+    fn bind_tokens(
+        &self,
+        object: &Object<'_>,
+        rules: &Rules<'_>,
+        edits: &mut Edits,
+    ) -> Result<Option<u32>, Fault> {
         let cap = rules.caps.max_tokens;
-        let mut is_said = false;
+        let (mut is_said, mut most) = (false, None);
         for key in self.0.iter().filter(|key| is_set(object, key)) {
             is_said = true;
             let asked = number(object, key)?;
+            let within = |cap: u32| if asked >= 1.0 { (asked as u32).min(cap) } else { cap };
+            most = most.max(cap.map(within));
             // To some engines, 0 or -1 means without limit.
             if let Some(cap) = cap
                 && !(1.0..=f64::from(cap)).contains(&asked)
@@ -143,15 +161,18 @@ impl Limits {
         }
         let default = default_of(rules, "max_tokens").map(|value| value as u32);
         let open = default.map_or(cap, |value| Some(cap.map_or(value, |cap| cap.min(value))));
-        let Some(first) = self.0.first() else { return Ok(()) };
+        let Some(first) = self.0.first() else { return Ok(most) };
         match (is_said, open, cap) {
-            (false, Some(value), _) => edits.set(object, first, &value.to_string()),
+            (false, Some(value), _) => {
+                most = Some(value);
+                edits.set(object, first, &value.to_string());
+            }
             (true, _, Some(cap)) if rules.engines_only && !is_set(object, first) => {
                 edits.set(object, first, &cap.to_string());
             }
             _ => {}
         }
-        Ok(())
+        Ok(most)
     }
 }
 
@@ -188,6 +209,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::openai::request;
 
     fn caps(max_tokens: Option<u32>, least: Option<f64>, most: Option<f64>) -> ParameterCaps {
         ParameterCaps { max_tokens, min_temperature: least, max_temperature: most, tools: None }
@@ -196,12 +218,42 @@ mod tests {
     /// What an engine gets of a chat (or of another operation) with these fields.
     fn bound(operation: Operation, fields: Value, rules: Rules<'_>) -> Value {
         let body = Bytes::from(fields.to_string());
-        let edits = bind(operation, &body, rules).expect("a request that may pass");
+        let edits = bind(operation, &body, rules).expect("a request that may pass").edits;
         serde_json::from_slice(&edits.apply(&body)).expect("JSON")
     }
 
     fn capped(fields: Value, caps: &ParameterCaps) -> Value {
         bound(Operation::Chat, fields, Rules { prompt: None, caps, defaults: &[], engines_only: false })
+    }
+
+    #[test]
+    fn what_is_known_of_a_bound_request_is_what_reading_it_anew_would_tell() {
+        let caps = caps(Some(100), Some(0.1), Some(0.9));
+        let defaults = [("seed", "7".to_owned()), ("max_tokens", "50".to_owned())];
+        let message = json!([{"role": "system", "content": "x"}, {"role": "user", "content": "hi"}]);
+        for fields in [
+            json!({"model": "m", "messages": message}),
+            json!({"messages": message, "stream": true, "stream_options": {"x": 1}, "model": "m", "max_tokens": 7}),
+            json!({"max_tokens": 900, "messages": message, "model": "m", "max_completion_tokens": 3, "evil": [1, 2]}),
+            json!({"models": ["m", "n"], "messages": message, "provider": {"order": ["a"]}, "temperature": 2}),
+            json!({"messages": message, "max_tokens": 0, "model": "m", "top_p": 0.5, "system": "evil"}),
+        ] {
+            for (prompt, defaults) in
+                [(None, &defaults[..]), (Some("bound"), &[]), (Some("bound"), &defaults[..])]
+            {
+                let rules = Rules { prompt, caps: &caps, defaults, engines_only: true };
+                let body = Bytes::from(fields.to_string());
+                let before = request::read(Operation::Chat, &body).expect("a request");
+                let Changes { edits, max_output } = bind(Operation::Chat, &body, rules).expect("bound");
+                let told = before.after(&edits, edits.length_after(body.len()), max_output);
+                let read = request::read(Operation::Chat, &edits.apply(&body)).expect("a request");
+                assert!(
+                    told.is_none() || told.as_ref() == Some(&read),
+                    "{fields} {prompt:?}: {told:?} {read:?}"
+                );
+                assert!(told.is_some() || fields.get("models").is_some(), "{fields}");
+            }
+        }
     }
 
     #[test]

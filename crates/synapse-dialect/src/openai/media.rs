@@ -52,7 +52,7 @@ pub fn first(operation: Operation, body: &[u8]) -> Option<String> {
     if matches!(operation, Operation::Transcription | Operation::Translation) {
         return Some("file".to_owned());
     }
-    let object = Object::parse(body).ok()?;
+    let object = Object::of_checked(body).ok()?;
     if let Some(key) = OTHER_FIELDS.into_iter().find(|key| object.get(key).is_some_and(is_there)) {
         return Some(key.to_owned());
     }

@@ -28,7 +28,7 @@ struct Message<'a> {
 /// A number that all turns of a conversation share; `None` where a request has no such beginning.
 /// `salt` keeps apart what must not be mixed up, such as different callers.
 pub fn fingerprint(body: &[u8], salt: &str) -> Option<u64> {
-    let object = Object::parse(body).ok()?;
+    let object = Object::of_checked(body).ok()?;
     let mut hasher = DefaultHasher::new();
     salt.hash(&mut hasher);
     object.get("model").hash(&mut hasher);

@@ -2,14 +2,18 @@
 //! not known to be harmless does not pass: of the fields of a request only those in a list, of the roles of
 //! messages only those that speak for a user, a model or a tool.
 
-use serde_json::value::RawValue;
+use std::borrow::Cow;
+
 use synapse_core::{
     error::{Fault, FaultKind},
     operation::Operation,
 };
 
 use super::{preferences, request::invalid};
-use crate::json::{Edits, Object, quote};
+use crate::{
+    json::{Edits, Object, quote},
+    skim,
+};
 
 /// Fields of all conversations that say nothing to the model before its prompt, and show nothing of it.
 const HARMLESS: [&str; 46] = [
@@ -128,45 +132,44 @@ pub(super) fn bind<'o>(
 /// The messages of a list that are the caller's to send, as they are.
 fn own_messages<'m>(list: &'m str, at: &str) -> Result<Vec<&'m str>, Fault> {
     let unreadable = || invalid(at, "must be a list of messages");
-    let messages: Vec<&'m RawValue> = serde_json::from_str(list).map_err(|_| unreadable())?;
+    let messages = skim::elements(list).map_err(|_| unreadable())?;
     let mut own = Vec::with_capacity(messages.len());
     for (index, message) in messages.into_iter().enumerate() {
-        if is_own(message.get(), &format!("{at}[{index}]"))? {
-            own.push(message.get());
+        if is_own(message, &|| format!("{at}[{index}]"))? {
+            own.push(message);
         }
     }
     Ok(own)
 }
 
-/// Whether a message is the caller's to send; one of the operator is left out.
-fn is_own(message: &str, at: &str) -> Result<bool, Fault> {
-    let object = Object::parse(message.as_bytes()).map_err(|_| invalid(at, "must be an object"))?;
+/// Whether a message is the caller's to send; one of the operator is left out. `at` tells its place.
+fn is_own(message: &str, at: &dyn Fn() -> String) -> Result<bool, Fault> {
+    let object = Object::of_checked(message.as_bytes()).map_err(|_| invalid(&at(), "must be an object"))?;
+    let within = |key: &str| format!("{}.{key}", at());
     // Some engines read keys without regard to case, and take the last of several.
     if let Some(key) = object.keys().find(|key| is_like(key, &["role", "type"])) {
-        return Err(invalid(&format!("{at}.{key}"), "is not spelled as the API has it"));
+        return Err(invalid(&within(key), "is not spelled as the API has it"));
     }
     let text =
-        |key: &str| object.read::<String>(key).map_err(|_| invalid(&format!("{at}.{key}"), "must be a text"));
+        |key: &str| object.read::<Cow<'_, str>>(key).map_err(|_| invalid(&within(key), "must be a text"));
     if let Some(name) = text("name")?
         && (!is_plain(&name) || is_operator(&name))
     {
         let rule = "must be 1 to 64 ASCII letters, digits, `_` and `-`, and no role of an operator";
-        return Err(invalid(&format!("{at}.name"), rule));
+        return Err(invalid(&within("name"), rule));
     }
     match (text("role")?, text("type")?.as_deref()) {
-        (Some(role), _) if ROLES.contains(&role.as_str()) => Ok(true),
+        (Some(role), _) if ROLES.contains(&&*role) => Ok(true),
         (Some(role), _) if is_operator(&role) => Ok(false),
         (Some(_), _) => {
             let rule = "must be `user`, `assistant`, `tool` or `function`: \
                         the system prompt of this API key is its operator's";
-            Err(invalid(&format!("{at}.role"), rule))
+            Err(invalid(&within("role"), rule))
         }
-        (None, Some("item_reference")) => Err(stored(at)),
-        (None, None | Some("message")) => Err(invalid(&format!("{at}.role"), "is required")),
+        (None, Some("item_reference")) => Err(stored(&at())),
+        (None, None | Some("message")) => Err(invalid(&within("role"), "is required")),
         (None, Some(kind)) if is_step(kind) => Ok(true),
-        (None, Some(_)) => {
-            Err(invalid(&format!("{at}.type"), "is no item that this API key can be used with"))
-        }
+        (None, Some(_)) => Err(invalid(&within("type"), "is no item that this API key can be used with")),
     }
 }
 
@@ -180,6 +183,9 @@ fn is_step(kind: &str) -> bool {
 
 /// Whether a name is one of `names` but for its case, to readers that know letters beyond ASCII, too.
 pub(super) fn is_like(key: &str, names: &[&str]) -> bool {
+    if key.is_ascii() {
+        return names.iter().any(|name| key != *name && key.eq_ignore_ascii_case(name));
+    }
     let folded = || {
         key.chars().map(|letter| match letter {
             'ſ' => 's',
@@ -239,8 +245,9 @@ mod tests {
         let caps = ParameterCaps::default();
         let rules = Rules { prompt: Some(BOUND), caps: &caps, defaults: &[], engines_only: false };
         let body = Bytes::from(body.to_string());
-        let edits =
-            bind(operation, &body, rules).map_err(|fault| fault.param.unwrap_or_default().into_owned())?;
+        let edits = bind(operation, &body, rules)
+            .map_err(|fault| fault.param.unwrap_or_default().into_owned())?
+            .edits;
         Ok(serde_json::from_slice(&edits.apply(&body)).expect("JSON"))
     }
 

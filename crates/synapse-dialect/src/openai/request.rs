@@ -57,7 +57,35 @@ pub struct Places {
     keeps_fields: bool,
 }
 
+impl Shape {
+    /// The shape of the body after edits that leave what it says as it is, but for how much it asks for; `None`
+    /// where the body must be read anew to tell.
+    pub fn after(&self, edits: &Edits, length: usize, max_output: Option<u32>) -> Option<Self> {
+        let places = self.places.after(edits)?;
+        Some(Self { tokens: tokens(max_output, length), max_output, places, ..self.clone() })
+    }
+}
+
 impl Places {
+    fn after(&self, edits: &Edits) -> Option<Self> {
+        let moved = |range: &Option<Range<usize>>| match range {
+            Some(range) => edits.moved(range).map(Some),
+            None => Some(None),
+        };
+        // Which comma goes with a private field depends on what stands before it.
+        if edits.overlap() || !self.private.is_empty() {
+            return None;
+        }
+        Some(Self {
+            model: moved(&self.model)?,
+            stream_options: moved(&self.stream_options)?,
+            private: Vec::new(),
+            // What is put in stands behind the brace, and whoever is bound has more than private fields.
+            begin: self.begin,
+            keeps_fields: true,
+        })
+    }
+
     fn of(object: &Object<'_>) -> Self {
         Self {
             model: object.value_range("model"),
@@ -136,7 +164,7 @@ const BYTES_PER_TOKEN: usize = 4;
 const USUAL_OUTPUT: u32 = 256;
 
 /// The largest of the fields that bound a reply: which one of them an engine obeys is its own business.
-fn max_output(object: &Object<'_>) -> Option<u32> {
+pub(super) fn max_output(object: &Object<'_>) -> Option<u32> {
     let limits = ["max_tokens", "max_completion_tokens", "max_output_tokens"];
     limits.into_iter().filter_map(|key| object.get(key)?.parse::<u32>().ok()).max()
 }

@@ -180,8 +180,8 @@ fn put_in(
         engines_only: route.candidates.iter().all(|c| c.endpoint.backend.spec.kind != EngineKind::OpenAi),
     };
     let Some(body) = call.body.json().filter(|_| !rules.is_empty()).cloned() else { return Ok(None) };
-    let edits = binding::bind(call.operation, &body, rules)?;
-    call.edit(edits)?;
+    let changes = binding::bind(call.operation, &body, rules)?;
+    call.bind(changes)?;
     if let Some(prompt) = prompt {
         let mark = PromptMark { version: prompt.version, digest: Arc::clone(prompt.digest()) };
         record.target(|target| target.prompt = Some(mark));

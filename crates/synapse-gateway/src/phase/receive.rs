@@ -17,7 +17,10 @@ use synapse_core::{
 use synapse_dialect::{
     json::Edits,
     multipart::{Field, FormError, Scanner},
-    openai::request::{self, Places, Shape},
+    openai::{
+        binding::Changes,
+        request::{self, Places, Shape},
+    },
 };
 use tokio::{task::spawn_blocking, time::Instant};
 
@@ -57,6 +60,17 @@ impl Call {
     pub(super) fn replace(&mut self, body: Bytes) -> Result<(), Fault> {
         self.shape = request::read(self.operation, &body)?;
         self.body = CallBody::Json(body);
+        Ok(())
+    }
+
+    /// Makes the changes that its key demands, in a JSON body.
+    pub(super) fn bind(&mut self, changes: Changes) -> Result<(), Fault> {
+        let CallBody::Json(body) = &self.body else { return Ok(()) };
+        let Changes { edits, max_output } = changes;
+        let length = edits.length_after(body.len());
+        let Some(shape) = self.shape.after(&edits, length, max_output) else { return self.edit(edits) };
+        self.body = CallBody::Json(edits.apply(body));
+        self.shape = shape;
         Ok(())
     }
 
