@@ -74,7 +74,7 @@ pub struct Gateway {
     /// What the requests that wait for a backend share.
     pub waiting: Arc<WaitingRoom>,
     /// How many large bodies are searched at once.
-    pub(crate) searches: Semaphore,
+    pub(crate) searches: Arc<Semaphore>,
     /// What callers may spend.
     pub limits: Arc<Limiter>,
     /// Where records go.
@@ -123,7 +123,7 @@ impl Gateway {
             hop: HeaderValue::from_str(instance).unwrap_or(HeaderValue::from_static("-")),
             budget: RetryBudget::new(Instant::now()),
             waiting: Arc::default(),
-            searches: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
+            searches: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))),
             limits: Limiter::new(instance, Arc::clone(&metrics)),
             journal: Journal::new(Arc::clone(&metrics), sink),
             metrics,

@@ -159,6 +159,10 @@ fn is_own(message: &str, at: &dyn Fn() -> String) -> Result<bool, Fault> {
         return Err(invalid(&within("name"), rule));
     }
     match (text("role")?, text("type")?.as_deref()) {
+        // With a type that is none of a message, an engine may see something else in it.
+        (Some(_), Some(kind)) if kind != "message" => {
+            Err(invalid(&within("type"), "is no message's, beside a role, with this API key"))
+        }
         (Some(role), _) if ROLES.contains(&&*role) => Ok(true),
         (Some(role), _) if is_operator(&role) => Ok(false),
         (Some(_), _) => {
@@ -254,6 +258,17 @@ mod tests {
     fn chat(messages: Value) -> Result<Value, String> {
         sent(Operation::Chat, json!({"model": "m", "messages": messages}))
             .map(|sent| sent["messages"].clone())
+    }
+
+    #[test]
+    fn what_has_a_role_is_a_message_and_nothing_else() {
+        let item = |kind: &str| json!([{"role": "user", "type": kind, "id": "x", "content": "hi"}]);
+        let input =
+            |kind: &str| sent(Operation::Responses, json!({"model": "m", "input": item(kind)})).map(|_| ());
+        assert_eq!(input("message"), Ok(()));
+        for kind in ["item_reference", "compaction", "reasoning", ""] {
+            assert_eq!(input(kind), Err("input[0].type".to_owned()), "{kind}");
+        }
     }
 
     #[test]

@@ -87,7 +87,10 @@ fn printable(bytes: Vec<u8>) -> Option<String> {
     if strange * 10 > bytes.len() || bytes.is_empty() {
         return None;
     }
-    String::from_utf8(bytes).ok()
+    // A byte that is no text hides nothing of the rest.
+    let text = String::from_utf8_lossy(&bytes);
+    let broken = text.chars().filter(|letter| *letter == char::REPLACEMENT_CHARACTER).count();
+    ((broken + strange) * 10 <= bytes.len()).then(|| text.into_owned())
 }
 
 /// A run of bytes in hexadecimal, each behind a mark.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use synapse_core::{limits::Money, operation::Operation, price::Price, usage::Usage};
+use synapse_core::{error::FaultKind, limits::Money, operation::Operation, price::Price, usage::Usage};
 use synapse_dialect::openai::estimate;
 
 use super::End;
@@ -46,7 +46,9 @@ impl Facts<'_> {
     fn has_worked(&self) -> bool {
         let flowed = self.end.usage.is_some() || self.end.events > 0;
         let served = (200..300).contains(&self.end.status) && (self.end.fault.is_none() || flowed);
-        self.cancelled || served
+        // It has answered, though the caller gets nothing of it.
+        let stopped = self.end.fault == Some(FaultKind::DlpResponseBlocked);
+        self.cancelled || served || stopped
     }
 
     pub(super) fn bill(&self) -> Bill {
@@ -71,8 +73,6 @@ impl Facts<'_> {
 
 #[cfg(test)]
 mod tests {
-    use synapse_core::error::FaultKind;
-
     use super::*;
 
     fn bill(end: &End, cancelled: bool) -> (Option<u64>, bool, Option<u64>) {

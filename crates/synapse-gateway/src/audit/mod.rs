@@ -276,6 +276,9 @@ impl Record {
             Some(kind) if matches!(kind.blame(), Blame::Caller | Blame::Policy) => Outcome::Rejected,
             Some(_) => Outcome::Failed,
         };
+        // What was stopped whole has left no word of its cost but with those who stopped it.
+        let told = draft.inspection.as_ref().and_then(|inspection| inspection.state().usage);
+        draft.end.usage = draft.end.usage.or(told);
         let facts = Facts {
             operation: draft.target.operation,
             work: work.as_ref(),

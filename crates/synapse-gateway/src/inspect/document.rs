@@ -3,7 +3,11 @@
 
 use std::{borrow::Cow, ops::Range};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use base64::{
+    Engine as _,
+    alphabet::STANDARD as STANDARD_ALPHABET,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose::STANDARD},
+};
 use synapse_dialect::{
     json::{self, Edits, quote},
     walk::{self, Frame, Item, Path},
@@ -14,8 +18,6 @@ use super::Inspection;
 
 /// Between two texts that have nothing to do with each other: nothing that is looked for has it.
 const BREAK: char = '\u{1e}';
-/// How much of each side is looked at where two texts may belong together, in bytes.
-const SEAM: usize = 80;
 /// Keys that protocols have; all others are searched like texts.
 fn is_protocol_key(key: &str) -> bool {
     matches!(
@@ -92,14 +94,12 @@ enum Wrapping {
     DataUri(String),
 }
 
-/// Two neighbouring texts looked at as one.
+/// Texts of one speaker, which an engine may put together, looked at as one.
 struct Seam {
     /// Where it stands in the buffer.
     text: Range<usize>,
-    /// How much of it belongs to the first.
-    first: usize,
-    /// Their indices.
-    pieces: (usize, usize),
+    /// The index of each text, and where it begins within this.
+    parts: Vec<(usize, usize)>,
 }
 
 /// The texts of a body.
@@ -108,8 +108,6 @@ pub(crate) struct Document {
     buffer: String,
     pieces: Vec<Piece>,
     seams: Vec<Seam>,
-    /// The role of the message before.
-    role: Option<Range<usize>>,
     /// Whether the text stands there a second time, token by token.
     pub(super) has_logprobs: bool,
 }
@@ -127,22 +125,19 @@ impl Document {
     /// Collects the texts of a request; `None` where that is not JSON.
     pub(crate) fn of(body: &str) -> Option<Self> {
         let mut document = Self { buffer: String::with_capacity(body.len()), ..Self::default() };
-        let mut last_content = None;
+        let mut spoken = Spoken::default();
         walk::walk(body, |path, item| match item {
             Item::Text(raw) => {
                 let key = path.key().unwrap_or_default();
                 if key == "role" {
-                    document.note_role(body, raw.clone(), &mut last_content);
+                    spoken.by(&body[raw.clone()], &mut document);
                     if is_role(&body[raw.clone()]) {
                         return;
                     }
                 }
                 let is_content = matches!(key, "content" | "text" | "input" | "prompt");
                 if document.add(body, path, raw) && is_content {
-                    let this = document.pieces.len() - 1;
-                    if let Some(before) = last_content.replace(this) {
-                        document.join(before, this);
-                    }
+                    spoken.pieces.push(document.pieces.len() - 1);
                 }
             }
             Item::Key(raw) => {
@@ -152,12 +147,13 @@ impl Document {
             }
             Item::Number(raw) => {
                 // A long number deep inside may be one of a person; at the top it is a parameter.
-                if raw.len() >= 8 && path.0.len() > 2 {
+                if raw.len() >= 8 && path.0.len() > 1 && !is_token(path) {
                     document.push(&body[raw.clone()], raw, path, Wrapping::Plain);
                 }
             }
         })
         .ok()?;
+        document.join(&spoken.pieces);
         Some(document)
     }
 
@@ -176,15 +172,6 @@ impl Document {
         Some(document)
     }
 
-    /// Another speaker does not go on with what was said before.
-    fn note_role(&mut self, body: &str, raw: Range<usize>, last_content: &mut Option<usize>) {
-        let same = self.role.as_ref().is_none_or(|role| body[role.clone()] == body[raw.clone()]);
-        if !same {
-            *last_content = None;
-        }
-        self.role = Some(raw);
-    }
-
     /// Adds a string; whether there was anything to add.
     fn add(&mut self, body: &str, path: Path<'_, '_>, raw: Range<usize>) -> bool {
         if path.0 == [Frame::Key("model")] {
@@ -194,18 +181,13 @@ impl Document {
         if text.is_empty() {
             return false;
         }
-        match data_uri(&text) {
-            Some(Uri::Text { head, content }) => {
-                self.push(&content, raw, path, Wrapping::DataUri(head));
-                true
-            }
+        match data_uri(&text, path) {
+            Some(Uri::Text { head, content }) => self.push(&content, raw, path, Wrapping::DataUri(head)),
             // Whether media may pass is decided elsewhere.
-            Some(Uri::Media) => false,
-            None => {
-                self.push(&text, raw, path, Wrapping::Plain);
-                true
-            }
+            Some(Uri::Media) => return false,
+            None => self.push(&text, raw, path, Wrapping::Plain),
         }
+        true
     }
 
     fn push(&mut self, text: &str, raw: Range<usize>, path: Path<'_, '_>, wrapping: Wrapping) {
@@ -228,17 +210,19 @@ impl Document {
         self.pieces.push(Piece { text, raw, wrapping });
     }
 
-    /// Two texts that an engine may put together.
-    fn join(&mut self, first: usize, second: usize) {
-        let head = &self.buffer[self.pieces[first].text.clone()];
-        let tail = &self.buffer[self.pieces[second].text.clone()];
-        let head = &head[floor(head, head.len().saturating_sub(SEAM))..];
-        let tail = &tail[..floor(tail, SEAM)];
-        let joined = format!("{BREAK}{head}{tail}");
-        let first_len = head.len();
-        let start = self.buffer.len() + BREAK.len_utf8();
-        self.buffer.push_str(&joined);
-        self.seams.push(Seam { text: start..self.buffer.len(), first: first_len, pieces: (first, second) });
+    /// Texts that an engine may put together.
+    fn join(&mut self, pieces: &[usize]) {
+        if pieces.len() < 2 {
+            return;
+        }
+        self.buffer.push(BREAK);
+        let start = self.buffer.len();
+        let mut parts = Vec::with_capacity(pieces.len());
+        for &piece in pieces {
+            parts.push((piece, self.buffer.len() - start));
+            self.buffer.extend_from_within(self.pieces[piece].text.clone());
+        }
+        self.seams.push(Seam { text: start..self.buffer.len(), parts });
     }
 
     /// Searches the texts and says what is to change.
@@ -254,8 +238,8 @@ impl Document {
             let before = per_piece.len();
             self.locate(finding, &mut per_piece);
             if let Some((piece, _)) = per_piece.get(before) {
-                let path = path_at(body, self.pieces[*piece].raw.start);
-                state.tally.note(direction, finding, &path);
+                let raw = self.pieces[*piece].raw.start;
+                state.tally.note(direction, finding, raw, || path_at(body, raw));
             }
         }
         per_piece.sort_by_key(|(piece, finding)| (*piece, finding.range.start));
@@ -286,16 +270,7 @@ impl Document {
     fn locate(&self, finding: &Finding, parts: &mut Vec<(usize, Finding)>) {
         let seam = self.seams.partition_point(|seam| seam.text.end <= finding.range.start);
         if let Some(seam) = self.seams.get(seam).filter(|seam| seam.text.start <= finding.range.start) {
-            let (start, end) = (finding.range.start - seam.text.start, finding.range.end - seam.text.start);
-            // What stands in one of the two was found there.
-            if start < seam.first && end > seam.first {
-                let first = &self.pieces[seam.pieces.0].text;
-                let offset = first.len() - seam.first;
-                parts
-                    .push((seam.pieces.0, Finding { range: start + offset..first.len(), ..finding.clone() }));
-                parts.push((seam.pieces.1, Finding { range: 0..end - seam.first, ..finding.clone() }));
-            }
-            return;
+            return self.locate_in(seam, finding, parts);
         }
         let from = self.pieces.partition_point(|piece| piece.text.end <= finding.range.start);
         for (at, piece) in self.pieces.iter().enumerate().skip(from) {
@@ -307,6 +282,48 @@ impl Document {
             parts.push((at, Finding { range: start..end, ..finding.clone() }));
         }
     }
+
+    /// The same for one in texts that were put together. What stands in one of them alone was found there.
+    fn locate_in(&self, seam: &Seam, finding: &Finding, parts: &mut Vec<(usize, Finding)>) {
+        let (start, end) = (finding.range.start - seam.text.start, finding.range.end - seam.text.start);
+        let first = seam.parts.partition_point(|(_, at)| *at <= start).saturating_sub(1);
+        let touched = || seam.parts[first..].iter().take_while(|(_, at)| *at < end);
+        if touched().count() < 2 {
+            return;
+        }
+        for &(piece, at) in touched() {
+            let length = self.pieces[piece].text.len();
+            let range = start.max(at) - at..end.min(at + length) - at;
+            if !range.is_empty() {
+                parts.push((piece, Finding { range, ..finding.clone() }));
+            }
+        }
+    }
+}
+
+/// What one speaker has said so far.
+#[derive(Default)]
+struct Spoken {
+    role: Option<String>,
+    pieces: Vec<usize>,
+}
+
+impl Spoken {
+    /// Another speaker does not go on with what was said before.
+    fn by(&mut self, role: &str, document: &mut Document) {
+        if self.role.as_deref().is_some_and(|known| known != role) {
+            document.join(&std::mem::take(&mut self.pieces));
+        }
+        if self.role.as_deref() != Some(role) {
+            self.role = Some(role.to_owned());
+        }
+    }
+}
+
+/// Whether a number is one of a vocabulary, as opposed to one that says something.
+fn is_token(path: Path<'_, '_>) -> bool {
+    matches!(path.0, [Frame::Key("prompt" | "input"), Frame::Index(_), ..])
+        && path.0[1..].iter().all(|frame| matches!(frame, Frame::Index(_)))
 }
 
 impl Piece {
@@ -319,17 +336,28 @@ impl Piece {
     }
 }
 
-/// The path of the string or number that begins at this byte of a body.
+/// The place of the string or number that begins at this byte of a body.
 fn path_at(body: &str, at: usize) -> String {
     let mut found = String::new();
     // The body was walked over before.
     let _walked = walk::walk(body, |path, item| {
         let (Item::Text(range) | Item::Key(range) | Item::Number(range)) = item;
         if range.start == at {
-            found = path.to_string();
+            found = place(path);
         }
     });
     found
+}
+
+/// A path as it may be told of: a key that no protocol has may be what was found.
+pub(super) fn place(path: Path<'_, '_>) -> String {
+    let mut frames = path.0.to_vec();
+    for frame in &mut frames {
+        if matches!(frame, Frame::Key(key) if !is_protocol_key(key) && !is_protocol_text(key)) {
+            *frame = Frame::Key("*");
+        }
+    }
+    Path(&frames).to_string()
 }
 
 /// JSON within a string stays JSON: a placeholder in the place of a number needs quotes.
@@ -341,6 +369,9 @@ fn is_json(text: &str) -> bool {
     text.trim_start().starts_with(['{', '[']) && json::check(text.as_bytes()).is_ok()
 }
 
+/// No placeholder is longer, in bytes.
+const LONGEST_PLACEHOLDER: usize = 160;
+
 /// Puts placeholders that stand where a JSON value is expected in quotes.
 fn with_quotes(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 8);
@@ -348,7 +379,8 @@ fn with_quotes(text: &str) -> String {
     while let Some(at) = rest.find('[') {
         let (before, after) = rest.split_at(at);
         out.push_str(before);
-        let end = after.find(']').map_or(after.len(), |end| end + 1);
+        let reach = floor(after, LONGEST_PLACEHOLDER);
+        let end = after[..reach].find(']').map_or(reach.max(1), |end| end + 1);
         let is_value = before.trim_end().ends_with([':', ',', '[']) || before.trim().is_empty();
         let inner = &after[1..end.max(2) - 1];
         let is_placeholder = inner.starts_with("REDACTED:")
@@ -392,29 +424,25 @@ enum Uri {
     Media,
 }
 
-fn data_uri(text: &str) -> Option<Uri> {
-    const READABLE: [&str; 8] = [
-        "text/",
-        "application/json",
-        "application/xml",
-        "application/yaml",
-        "application/x-yaml",
-        "application/csv",
-        "application/x-ndjson",
-        "application/toml",
-    ];
+/// Base64 as writers of URIs write it, with padding or without.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD_ALPHABET,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// Takes a text for a file only where all of it is one. What it says of itself may be a lie: what reads as text is
+/// text, and only where media stand can the rest be one.
+fn data_uri(text: &str, path: Path<'_, '_>) -> Option<Uri> {
     let rest = text.get(..5).filter(|scheme| scheme.eq_ignore_ascii_case("data:")).map(|_| &text[5..])?;
     let (head, payload) = rest.split_once(',')?;
-    let kind = head.to_ascii_lowercase();
-    if !kind.trim_end().ends_with(";base64") {
+    if !head.to_ascii_lowercase().trim_end().ends_with(";base64") {
         return None;
     }
-    let compact: String = payload.chars().filter(|c| !c.is_whitespace()).collect();
-    let decoded = || String::from_utf8(STANDARD.decode(&compact).ok()?).ok();
-    // What it says of itself may be a lie: what reads as text is text.
-    match decoded() {
-        Some(content) => Some(Uri::Text { head: format!("data:{head},"), content }),
-        None if READABLE.iter().any(|readable| kind.starts_with(readable)) => None,
-        None => Some(Uri::Media),
+    let compact: String = payload.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+    let decoded = LENIENT.decode(&compact).ok()?;
+    let is_media = || matches!(path.key(), Some("url" | "image_url" | "file_data" | "file_url" | "data"));
+    match String::from_utf8(decoded) {
+        Ok(content) => Some(Uri::Text { head: format!("data:{head},"), content }),
+        Err(_) => is_media().then_some(Uri::Media),
     }
 }

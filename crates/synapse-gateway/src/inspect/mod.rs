@@ -11,16 +11,25 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use synapse_core::error::{Fault, FaultKind};
+use synapse_core::{
+    error::{Fault, FaultKind},
+    usage::Usage,
+};
 use synapse_dlp::{Direction, Placeholders, Policy};
+use tokio::{sync::Semaphore, task::spawn_blocking};
 
 pub(crate) use document::{Document, Verdict};
 pub(crate) use tally::{Tally, direction_name};
+
+/// Texts above this size are searched on threads of their own, so that no core stalls; in bytes.
+const LARGE: usize = 64 * 1024;
 
 /// What is found in one request under one policy. The request keeps the version of the policy that it began
 /// with.
 pub(crate) struct Inspection {
     pub(crate) policy: Arc<Policy>,
+    /// How many large texts are searched at once, for all requests.
+    places: Arc<Semaphore>,
     state: Mutex<State>,
 }
 
@@ -30,14 +39,41 @@ pub(crate) struct State {
     pub(crate) placeholders: Placeholders,
     /// What was found so far.
     pub(crate) tally: Tally,
+    /// What a reply has cost that was stopped before the caller got any of it.
+    pub(crate) usage: Option<Usage>,
 }
 
 impl Inspection {
     /// For a request under this policy; `None` where it looks for nothing.
-    pub(crate) fn new(policy: Arc<Policy>) -> Option<Arc<Self>> {
+    pub(crate) fn new(policy: Arc<Policy>, places: &Arc<Semaphore>) -> Option<Arc<Self>> {
         let is_active = Direction::ALL.into_iter().any(|direction| policy.is_active(direction));
-        let state = State { placeholders: Placeholders::new(&policy), tally: Tally::default() };
-        is_active.then(|| Arc::new(Self { policy, state: Mutex::new(state) }))
+        is_active.then(|| {
+            let placeholders = Placeholders::new(&policy);
+            let state = Mutex::new(State { placeholders, tally: Tally::default(), usage: None });
+            Arc::new(Self { policy, places: Arc::clone(places), state })
+        })
+    }
+
+    /// Runs a search of a text of so many bytes where it holds up nobody. Its place is kept until it ends, even if
+    /// nobody waits for it any more.
+    ///
+    /// # Errors
+    /// Those of the search, and `dlp_failed`.
+    pub(crate) async fn search<T: Send + 'static>(
+        self: &Arc<Self>,
+        size: usize,
+        search: impl FnOnce(&Self) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Fault> {
+        if size <= LARGE {
+            return search(self);
+        }
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|error| failed().source(error))?;
+        let inspection = Arc::clone(self);
+        let searched = spawn_blocking(move || {
+            let _place = place;
+            search(&inspection)
+        });
+        searched.await.map_err(|error| failed().source(error))?
     }
 
     /// Never held across an await.
@@ -58,12 +94,7 @@ impl Inspection {
     ) -> Result<T, Fault> {
         catch_unwind(AssertUnwindSafe(search)).unwrap_or_else(|_| {
             tracing::error!(policy = self.policy.name(), "the search for sensitive data failed");
-            if self.policy.rewrites(direction) {
-                let message = "The search for sensitive data failed, and the policy demands it.";
-                Err(Fault::new(FaultKind::DlpFailed, message))
-            } else {
-                Ok(unsearched)
-            }
+            if self.policy.rewrites(direction) { Err(failed()) } else { Ok(unsearched) }
         })
     }
 
@@ -89,4 +120,9 @@ impl Inspection {
         }
         fault
     }
+}
+
+/// Where the policy demands a search that cannot be made.
+pub(crate) fn failed() -> Fault {
+    Fault::new(FaultKind::DlpFailed, "The search for sensitive data failed, and the policy demands it.")
 }

@@ -8,6 +8,7 @@ mod lane;
 use std::{borrow::Cow, collections::VecDeque, ops::Range, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
+use serde_json::Value;
 use synapse_core::{
     error::{Fault, FaultKind},
     operation::Operation,
@@ -17,9 +18,9 @@ use synapse_dialect::{
     sse,
     walk::{self, Item},
 };
-use synapse_dlp::{Action, Direction, Window};
+use synapse_dlp::{Action, Direction, label};
 
-use super::{Document, Inspection};
+use super::{Document, Inspection, failed};
 use event::{Class, Reading};
 use lane::{Lane, LaneKey};
 
@@ -27,34 +28,21 @@ use lane::{Lane, LaneKey};
 const MAX_LANES: usize = 1024;
 /// What may wait of one reply, in bytes.
 const MAX_HELD: usize = 4 * 1024 * 1024;
-/// Nothing that is looked for is shorter, in bytes.
-const SHORTEST: usize = 6;
-
 /// Whether replies of an operation hold texts that a model or an engine made.
 pub(crate) const fn has_text(operation: Operation) -> bool {
     !matches!(operation, Operation::Embeddings | Operation::Moderation | Operation::Image | Operation::Speech)
 }
 
-/// Searches one text; gives what stands in its place, if anything does.
-///
-/// # Errors
-/// `dlp_response_blocked`.
-fn search_text(inspection: &Inspection, text: &str, path: &str) -> Result<Option<String>, Fault> {
+/// Searches one text; gives what stands in its place, if anything does. What stops the reply is noted.
+fn search_text(inspection: &Inspection, text: &str, at: usize, path: impl Fn() -> String) -> Option<String> {
+    let findings = inspection.policy.scan(Direction::Reply, text);
     let mut state = inspection.state();
-    let state = &mut *state;
-    let mut window = Window::new(Arc::clone(&inspection.policy), Direction::Reply);
-    let first = window.push(text, &mut state.placeholders);
-    let last = window.finish(&mut state.placeholders);
-    for finding in first.findings.iter().chain(&last.findings) {
-        state.tally.note(Direction::Reply, finding, path);
+    for finding in &findings {
+        state.tally.note(Direction::Reply, finding, at, &path);
     }
-    if first.blocked || last.blocked {
-        state.tally.stop(Direction::Reply);
-        return Ok(None);
-    }
-    let found = first.text + &last.text;
-    let restored = state.placeholders.restore(&found).into_owned();
-    Ok((restored != text).then_some(restored))
+    let found = label(text, &findings);
+    let restored = state.placeholders.restore(&found);
+    (*restored != *text).then(|| restored.into_owned())
 }
 
 impl Inspection {
@@ -63,8 +51,12 @@ impl Inspection {
     /// # Errors
     /// `dlp_response_blocked` or `dlp_failed`.
     pub(crate) fn search_reply_text(&self, text: Bytes) -> Result<Bytes, Fault> {
-        let Ok(string) = std::str::from_utf8(&text) else { return Ok(text) };
-        let new = self.guarded(Direction::Reply, None, || search_text(self, string, "text"))?;
+        let Ok(string) = std::str::from_utf8(&text) else {
+            // What cannot be read cannot be searched.
+            return if self.policy.rewrites(Direction::Reply) { Err(failed()) } else { Ok(text) };
+        };
+        let search = || Ok(search_text(self, string, 0, || "text".to_owned()));
+        let new = self.guarded(Direction::Reply, None, search)?;
         self.check_reply()?;
         Ok(new.map_or(text, Bytes::from))
     }
@@ -80,7 +72,7 @@ impl Inspection {
         let mut state = self.state();
         let state = &mut *state;
         for finding in &findings {
-            state.tally.note(Direction::Prompt, finding, "prompt");
+            state.tally.note(Direction::Prompt, finding, 0, || "prompt".to_owned());
         }
         match state.placeholders.redact(text, &findings) {
             Cow::Owned(new) => Some(new),
@@ -144,13 +136,25 @@ fn not_json() -> Fault {
 
 /// Probabilities repeat the text token by token: where it was changed, they go.
 fn without_logprobs(body: &[u8]) -> Bytes {
-    let Ok(mut json) = serde_json::from_slice::<serde_json::Value>(body) else { return Bytes::new() };
-    for choice in json["choices"].as_array_mut().into_iter().flatten() {
-        if choice.get("logprobs").is_some() {
-            choice["logprobs"] = serde_json::Value::Null;
-        }
-    }
+    let Ok(mut json) = serde_json::from_slice::<Value>(body) else { return Bytes::new() };
+    clear_logprobs(&mut json);
     json.to_string().into()
+}
+
+fn clear_logprobs(json: &mut Value) {
+    match json {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                match (key.as_str(), &*value) {
+                    ("logprobs", Value::Array(_)) => *value = Value::Array(Vec::new()),
+                    ("logprobs", _) => *value = Value::Null,
+                    _ => clear_logprobs(value),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(clear_logprobs),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 /// A stream of events that is searched.
@@ -233,7 +237,7 @@ impl Guard {
             return Ok(run);
         }
         if self.held > MAX_HELD {
-            return Err(Fault::new(FaultKind::DlpFailed, "The reply is too long to be held back whole."));
+            return Err(Fault::new(FaultKind::DlpFailed, "The reply is too long to be held back."));
         }
         Ok(self.release())
     }
@@ -282,8 +286,9 @@ impl Guard {
                         text: range,
                     });
                 }
-                Class::Whole(path) => {
-                    if let Some(new) = search_text(&self.inspection, &string, path)? {
+                Class::Whole => {
+                    let path = || event::path_at(&run, event.clone(), raw.start);
+                    if let Some(new) = search_text(&self.inspection, &string, raw.start, path) {
                         edits.replace(raw.start - event.start..raw.end - event.start, quote(&new));
                     }
                 }
@@ -292,6 +297,9 @@ impl Guard {
         if self.rewrites && !edits.is_empty() {
             // Texts that stream and texts that do not hardly ever share an event.
             run = edits.apply(&run.slice(event.clone()));
+            if reading.has_logprobs {
+                run = event::without_logprobs(&run);
+            }
             event = 0..run.len();
             spans = respan(&run, &spans)?;
         }

@@ -28,12 +28,20 @@ pub(crate) struct Entry {
     severity: Severity,
     action: Action,
     count: u64,
+    places: Vec<usize>,
     pub(crate) paths: Vec<String>,
 }
 
 impl Tally {
     /// Counts what was found in the text at `path`.
-    pub(crate) fn note(&mut self, direction: Direction, finding: &Finding, path: &str) {
+    /// `at` tells the places apart.
+    pub(crate) fn note(
+        &mut self,
+        direction: Direction,
+        finding: &Finding,
+        at: usize,
+        path: impl FnOnce() -> String,
+    ) {
         self.id.get_or_insert_with(|| format!("inc_{}", RequestId::generate()));
         self.stopped[direction as usize] |= finding.action == Action::Block;
         let same = |entry: &&mut Entry| {
@@ -43,8 +51,13 @@ impl Tally {
         };
         if let Some(entry) = self.entries.iter_mut().find(same) {
             entry.count += 1;
-            if entry.paths.len() < MAX_PATHS && entry.paths.iter().all(|known| known != path) {
-                entry.paths.push(path.to_owned());
+            // To tell a place takes a walk over the whole body.
+            if entry.places.len() < MAX_PATHS && !entry.places.contains(&at) {
+                entry.places.push(at);
+                let path = path();
+                if !entry.paths.contains(&path) {
+                    entry.paths.push(path);
+                }
             }
         } else if self.entries.len() < MAX_ENTRIES {
             self.entries.push(Entry {
@@ -53,13 +66,15 @@ impl Tally {
                 severity: finding.severity,
                 action: finding.action,
                 count: 1,
-                paths: vec![path.to_owned()],
+                places: vec![at],
+                paths: vec![path()],
             });
         }
     }
 
     /// Nothing more may pass.
     pub(crate) fn stop(&mut self, direction: Direction) {
+        self.id.get_or_insert_with(|| format!("inc_{}", RequestId::generate()));
         self.stopped[direction as usize] = true;
     }
 

@@ -50,10 +50,10 @@ impl Bound {
         if edits.is_empty() {
             return Ok(());
         }
-        if let Some(received) = self.received.take() {
-            self.call.replace(received)?;
+        match self.received.take() {
+            Some(received) => self.call.replace(edits.apply(&received))?,
+            None => self.call.edit(edits)?,
         }
-        self.call.edit(edits)?;
         let caller = Arc::clone(self.call.caller.principal());
         self.received = put_in(&caller.binding, &self.route, &mut self.call, record)?;
         Ok(())

@@ -3,20 +3,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use synapse_core::error::{Fault, FaultKind};
+use synapse_core::error::Fault;
 use synapse_dialect::json::Edits;
 use synapse_dlp::Direction;
-use tokio::task::spawn_blocking;
 
 use super::{admit::Admitted, bind::Bound};
 use crate::{
     audit::Record,
     gateway::{Gateway, Live},
-    inspect::{Document, Inspection, Verdict},
+    inspect::{Document, Inspection, Verdict, failed},
 };
-
-/// Bodies above this size are searched on threads of their own, so that no core stalls; in bytes.
-const LARGE: usize = 64 * 1024;
 
 /// A call whose prompt may go to an engine.
 pub struct Cleared {
@@ -37,31 +33,20 @@ pub async fn inspect(
 ) -> Result<Cleared, Fault> {
     let Admitted { mut bound } = admitted;
     let policy = live.policies.find(bound.policy());
-    let Some(inspection) = policy.and_then(|policy| Inspection::new(Arc::clone(policy))) else {
+    let new = |policy| Inspection::new(Arc::clone(policy), &gateway.searches);
+    let Some(inspection) = policy.and_then(new) else {
         return Ok(Cleared { bound, inspection: None });
     };
     record.inspects(Arc::clone(&inspection));
     if inspection.policy.is_active(Direction::Prompt) {
-        search(gateway, &inspection, &mut bound, record).await?;
+        search(&inspection, &mut bound, record).await?;
     }
     Ok(Cleared { bound, inspection: Some(inspection) })
 }
 
-async fn search(
-    gateway: &Gateway,
-    inspection: &Arc<Inspection>,
-    bound: &mut Bound,
-    record: &mut Record,
-) -> Result<(), Fault> {
+async fn search(inspection: &Arc<Inspection>, bound: &mut Bound, record: &mut Record) -> Result<(), Fault> {
     if let Some(body) = bound.callers_body().cloned() {
-        let edits = if body.len() <= LARGE {
-            search_json(inspection, &body)?
-        } else {
-            let _place = gateway.searches.acquire().await;
-            let inspection = Arc::clone(inspection);
-            let searched = spawn_blocking(move || search_json(&inspection, &body)).await;
-            searched.map_err(|error| failed().source(error))??
-        };
+        let edits = inspection.search(body.len(), move |this| search_json(this, &body)).await?;
         return bound.edit(edits, record);
     }
     let Some(text) = bound.call.body.form_text() else { return Ok(()) };
@@ -86,8 +71,4 @@ fn search_json(inspection: &Inspection, body: &Bytes) -> Result<Edits, Fault> {
         return Err(inspection.blocked(Direction::Prompt));
     }
     Ok(verdict.edits)
-}
-
-fn failed() -> Fault {
-    Fault::new(FaultKind::DlpFailed, "The request could not be searched for sensitive data.")
 }

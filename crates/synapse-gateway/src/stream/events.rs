@@ -105,7 +105,8 @@ impl EventFlow {
         }
         let mut guard = context.inspection.as_ref().and_then(|i| Guard::new(i, context.operation));
         let mut held = held.freeze();
-        if let Some(guard) = &mut guard {
+        if let (Some(guard), Some(inspection)) = (&mut guard, &context.inspection) {
+            inspection.state().usage = observer.usage();
             held = guard.pass(held)?;
         }
         Ok(Self {
@@ -330,7 +331,10 @@ impl EventFlow {
         self.ended = true;
         self.fault = Some(fault.kind);
         if let Some(mut lease) = self.lease.take().filter(|_| self.limits.blames_backend(fault.kind)) {
-            lease.failure();
+            match fault.kind {
+                FaultKind::DlpResponseBlocked | FaultKind::DlpFailed => lease.proper_refusal(),
+                _ => lease.failure(),
+            }
         }
         self.observer.error_event(fault)
     }

@@ -181,7 +181,8 @@ async fn begin_text(
 ) -> Result<Source, Fault> {
     match gather(context, body, MAX_SEARCHED).await? {
         Gathered::Whole(bytes) => {
-            let bytes = inspection.search_reply_text(bytes)?;
+            let size = bytes.len();
+            let bytes = inspection.search(size, move |this| this.search_reply_text(bytes)).await?;
             Ok(Source::Whole(Whole { bytes, usage: None, finish_reason: None }))
         }
         Gathered::Beginning(..) => Err(too_long_to_search()),
@@ -202,24 +203,18 @@ async fn begin_json(context: &Context, body: ReplyStream, drain: &Arc<Drain>) ->
         Gathered::Beginning(whole, body) => return RawFlow::begin(context, body, whole, drain).await,
     };
     check_json(&bytes)?;
-    let bytes = match inspection {
-        Some(inspection) => search(inspection, bytes).await?,
-        None => bytes,
-    };
     let usage = peek::usage(&bytes);
     let finish_reason = peek::finish_reasons(&bytes).last().map(str::to_owned);
+    let bytes = match inspection {
+        Some(inspection) => {
+            // The engine has worked, whatever the caller gets of it.
+            inspection.state().usage = usage;
+            let size = bytes.len();
+            inspection.search(size, move |this| this.search_reply(&bytes)).await?
+        }
+        None => bytes,
+    };
     Ok(Source::Whole(Whole { bytes, usage, finish_reason }))
-}
-
-/// Searches a reply; a long one on a thread of its own, so that no core stalls.
-async fn search(inspection: &Arc<Inspection>, bytes: Bytes) -> Result<Bytes, Fault> {
-    const LARGE: usize = 64 * 1024;
-    if bytes.len() <= LARGE {
-        return inspection.search_reply(&bytes);
-    }
-    let inspection = Arc::clone(inspection);
-    let searched = tokio::task::spawn_blocking(move || inspection.search_reply(&bytes)).await;
-    searched.map_err(|error| too_long_to_search().source(error))?
 }
 
 /// A reply that is cut, garbled, or an error in the clothes of a success is none. Of a very large one,

@@ -8,8 +8,8 @@ use synapse_dialect::{
     walk::{self, Frame, Item, Path},
 };
 
-use super::{SHORTEST, lane::LaneKey};
-use crate::inspect::document::is_protocol_text;
+use super::lane::LaneKey;
+use crate::inspect::document::{is_protocol_text, place};
 
 /// What was read of one event. Kept from one to the next, so that its lists need not grow anew.
 #[derive(Default)]
@@ -47,7 +47,7 @@ pub(super) enum Class {
     /// A piece of this text.
     Stream(LaneKey),
     /// A text of its own.
-    Whole(String),
+    Whole,
 }
 
 /// Where an event is read, and a copy of it where it had to be put together first.
@@ -114,7 +114,10 @@ impl Reading {
         let at = match path.0 {
             [Frame::Key("choices"), Frame::Index(choice), rest @ ..] => {
                 if rest == [Frame::Key("finish_reason")] {
-                    self.ended.push(*choice);
+                    // Some engines say "not yet" with an empty text.
+                    if raw.len() > 2 {
+                        self.ended.push(*choice);
+                    }
                     return;
                 }
                 Ordinals { choice: Some(*choice), tool: tool(rest) }
@@ -134,8 +137,8 @@ impl Reading {
                 Frame::Index(_) => sum,
             });
             self.texts.push(Text { raw, class: Class::Stream(LaneKey { group: 0, field }), at });
-        } else if !is_protocol_text(key) && raw.len() >= SHORTEST + 2 {
-            self.texts.push(Text { raw, class: Class::Whole(path.to_string()), at });
+        } else if !is_protocol_text(key) {
+            self.texts.push(Text { raw, class: Class::Whole, at });
         }
     }
 
@@ -254,7 +257,7 @@ pub(super) fn path_at(run: &Bytes, event: Range<usize>, at: usize) -> String {
         // It was walked over before.
         let _walked = walk::walk(data, |path, item| {
             if matches!(&item, Item::Text(raw) if line.start + raw.start == at) {
-                found = path.to_string();
+                found = place(path);
             }
         });
     }

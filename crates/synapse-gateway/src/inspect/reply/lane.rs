@@ -3,7 +3,7 @@
 
 use std::{collections::VecDeque, ops::Range, sync::Arc};
 
-use synapse_dialect::walk;
+use synapse_dialect::{json::quote, walk};
 use synapse_dlp::{Direction, Step, Window};
 
 use super::{Inspection, changes};
@@ -32,6 +32,37 @@ pub(super) struct Lane {
     unsettled: String,
     is_changed: bool,
     patches: VecDeque<Patch>,
+    /// Where the text is JSON itself: which of it is within strings.
+    json: Option<JsonText>,
+}
+
+/// A text that is JSON, as it comes.
+#[derive(Default)]
+struct JsonText {
+    /// What the window has not let out.
+    held: String,
+    /// Whether it begins as JSON does.
+    is_json: Option<bool>,
+    in_string: bool,
+    is_escaped: bool,
+}
+
+impl JsonText {
+    /// Passes over so much of the text; whether a text can stand there without quotes of its own.
+    fn pass(&mut self, length: usize) -> bool {
+        let first = self.held.trim_start().as_bytes().first().copied();
+        self.is_json = self.is_json.or(first.map(|byte| matches!(byte, b'{' | b'[')));
+        let end = self.held.floor_char_boundary(length);
+        for byte in self.held.drain(..end).as_str().bytes() {
+            match byte {
+                _ if self.is_escaped => self.is_escaped = false,
+                b'\\' if self.in_string => self.is_escaped = true,
+                b'"' => self.in_string = !self.in_string,
+                _ => {}
+            }
+        }
+        self.in_string || self.is_json == Some(false)
+    }
 }
 
 /// What stands in the place of a part of the text.
@@ -43,6 +74,7 @@ struct Patch {
 impl Lane {
     pub(super) fn new(key: LaneKey, path: String, inspection: &Inspection) -> Self {
         let policy = &inspection.policy;
+        let is_json = path.ends_with("arguments");
         Self {
             key,
             path,
@@ -53,6 +85,7 @@ impl Lane {
             unsettled: String::new(),
             is_changed: false,
             patches: VecDeque::new(),
+            json: is_json.then(JsonText::default),
         }
     }
 
@@ -65,6 +98,9 @@ impl Lane {
     pub(super) fn push(&mut self, inspection: &Inspection, text: &str) -> Range<u64> {
         let start = self.pushed;
         self.pushed += text.len() as u64;
+        if let Some(json) = &mut self.json {
+            json.held.push_str(text);
+        }
         let step = self.window.push(text, &mut inspection.state().placeholders);
         self.absorb(inspection, step, false);
         start..self.pushed
@@ -82,7 +118,8 @@ impl Lane {
         let length = passed - self.passed;
         let mut state = inspection.state();
         for finding in &step.findings {
-            state.tally.note(Direction::Reply, finding, &self.path);
+            let place = self.key.field as usize ^ self.key.group as usize;
+            state.tally.note(Direction::Reply, finding, place, || self.path.clone());
         }
         if step.blocked {
             state.tally.stop(Direction::Reply);
@@ -90,9 +127,12 @@ impl Lane {
         self.is_changed |=
             step.text.len() as u64 != length || step.findings.iter().any(|finding| changes(finding.action));
         let before = std::mem::replace(&mut self.passed, passed);
-        if !state.placeholders.has_values() {
+        let restores = state.placeholders.has_values();
+        let patches = if self.is_changed && !restores { pieces(before..passed, &step) } else { None };
+        let patches = self.as_json(before..passed, patches);
+        if !restores {
             drop(state);
-            match pieces(before..passed, &step).filter(|_| self.is_changed) {
+            match patches {
                 Some(patches) => {
                     (self.settled, self.is_changed) = (passed, false);
                     self.patches.extend(patches);
@@ -110,6 +150,20 @@ impl Lane {
             drop(state);
             self.settle(restored);
         }
+    }
+
+    /// A placeholder in the place of a number needs quotes, where the text is JSON.
+    fn as_json(&mut self, range: Range<u64>, patches: Option<Vec<Patch>>) -> Option<Vec<Patch>> {
+        let Some(json) = &mut self.json else { return patches };
+        let (mut patches, mut at) = (patches, range.start);
+        for patch in patches.iter_mut().flatten() {
+            if !json.pass((patch.range.start - at) as usize) {
+                patch.text = quote(&patch.text);
+            }
+            at = patch.range.start;
+        }
+        json.pass((range.end - at) as usize);
+        patches
     }
 
     fn settle(&mut self, text: String) {

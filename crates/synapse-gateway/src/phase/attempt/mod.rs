@@ -417,6 +417,8 @@ fn report(lease: &mut Lease, fault: &Fault) {
     match fault.kind {
         // A proper answer to a bad request.
         FaultKind::UpstreamRejected | FaultKind::ContextExceeded => lease.proper_refusal(),
+        // It has answered; what we make of that is not its fault.
+        FaultKind::DlpResponseBlocked | FaultKind::DlpFailed => lease.proper_refusal(),
         kind if is_lacking(kind) => lease.lacking(),
         FaultKind::UpstreamRateLimited => lease.cool_down(fault.retry_after),
         // A backend that says when it will be back is believed.

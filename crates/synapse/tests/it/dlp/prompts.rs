@@ -277,3 +277,62 @@ async fn rules_of_ones_own_hold_where_nothing_else_does() {
     let sent = engine.last_body();
     assert!(sent.contains("the [REDACTED:custom:word], ") && sent.contains(&card()), "{sent}");
 }
+
+#[tokio::test]
+async fn a_text_is_no_file_because_it_begins_like_one() {
+    let (engine, gateway) = single().await;
+    let binary = STANDARD.encode([&b"my card is "[..], card().as_bytes(), b" \xff"].concat());
+    for text in [
+        format!("data:image/png;base64,my card is {}", card()),
+        format!(
+            "data:text/plain;base64,{}",
+            STANDARD.encode(format!("my card is {}", card())).trim_end_matches('=')
+        ),
+        format!("data:image/png;base64,{binary}"),
+    ] {
+        let answer = gateway.client().post("/v1/chat/completions", &saying("m", &text)).await;
+        assert_eq!(answer.status, 200);
+        let sent = engine.last_body();
+        let redacted = STANDARD.encode("my card is [REDACTED:credit_card_visa]");
+        assert!(sent.contains("[REDACTED:") || sent.contains(&redacted), "{text}: {sent}");
+        assert!(!sent.contains(&card()) && !sent.contains(&binary), "{text}: {sent}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_found_in_a_key_is_in_no_place() {
+    let (_engine, gateway) = single_under(json!({"base": "cloud"})).await;
+    let body = with(saying("m", "hi"), json!({"metadata": {token(): "x"}}));
+    let answer = gateway.client().post("/v1/chat/completions", &body).await;
+    assert_eq!(code(&answer), (400, "dlp_blocked".to_owned()));
+    assert_eq!(answer.json()["error"]["param"], "metadata.*");
+    assert!(!answer.text().contains(&token()), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn a_value_in_many_parts_and_a_long_one_in_two_are_found() {
+    let (engine, gateway) = single().await;
+    let part = |text: &str| json!({"type": "text", "text": text});
+    let quarters: Vec<Value> = (0..4).map(|at| part(&card()[at * 4..at * 4 + 4])).collect();
+    let long = ["github", "_pat_", &"11ABCDEFG0aBcDeFgHiJkL_".repeat(4)[..82]].concat();
+    let halves = json!([part(&format!("token {}", &long[..88])), part(&format!("{} ok", &long[88..]))]);
+    for (content, part) in [(json!(quarters), card()[4..8].to_owned()), (halves, long[20..60].to_owned())] {
+        let body = json!({"model": "m", "messages": [{"role": "user", "content": content}]});
+        assert_eq!(gateway.client().post("/v1/chat/completions", &body).await.status, 200);
+        let sent = engine.last_body();
+        assert!(sent.contains("[REDACTED:") && !sent.contains(&part), "{sent}");
+    }
+}
+
+#[tokio::test]
+async fn a_number_in_metadata_is_found_and_a_parameter_is_none() {
+    let (engine, gateway) = single().await;
+    let number: u64 = card().parse().expect("a number");
+    let body = with(saying("m", "hi"), json!({"metadata": {"card": number}, "seed": number}));
+    assert_eq!(gateway.client().post("/v1/chat/completions", &body).await.status, 200);
+    let sent: Value = serde_json::from_str(&engine.last_body()).expect("JSON");
+    assert_eq!(
+        (&sent["metadata"]["card"], &sent["seed"]),
+        (&json!("[REDACTED:credit_card_visa]"), &json!(number))
+    );
+}

@@ -322,3 +322,58 @@ async fn a_transcript_is_searched() {
     let answer = client.send(client.request(hyper::Method::POST, "/v1/audio/transcriptions", body)).await;
     assert_eq!(answer.text(), "my card is [REDACTED:credit_card_visa]");
 }
+
+#[tokio::test]
+async fn an_empty_finish_reason_ends_nothing() {
+    let (_script, gateway) = obedient(for_replies(json!({"*": "redact"}))).await;
+    let chunk = |text: &str, finish: &str| {
+        let choice = json!({"index": 0, "delta": {"content": text}, "finish_reason": finish});
+        format!("data: {}\n\n", json!({"choices": [choice]}))
+    };
+    let mut all: String =
+        card().as_bytes().chunks(4).map(|part| chunk(&String::from_utf8_lossy(part), "")).collect();
+    all += &chunk("", "stop");
+    let answer = streamed(&gateway, &(all + "data: [DONE]\n\n")).await;
+    assert_eq!(answer.content(), "[REDACTED:credit_card_visa]");
+}
+
+#[tokio::test]
+async fn numbers_in_streamed_arguments_stay_json_when_they_are_disguised() {
+    let (_script, gateway) = obedient(for_replies(json!({"*": "redact"}))).await;
+    let whole = format!(r#"{{"card": {0}, "note": "it is, {0}"}}"#, card());
+    for cut in 0..whole.len() {
+        let (head, tail) = whole.split_at(cut);
+        let answer = streamed(&gateway, &events(&[arguments(head), arguments(tail)])).await;
+        let got: Value = serde_json::from_str(&received(&answer)).expect("JSON");
+        let label = "[REDACTED:credit_card_visa]";
+        assert_eq!(got, json!({"card": label, "note": format!("it is, {label}")}), "{cut}");
+    }
+}
+
+#[tokio::test]
+async fn blocked_replies_are_paid_for_and_say_nothing_of_the_engine() {
+    let script = Script::obeying().await;
+    let gateway = before_under(&script, for_replies(json!({"*": "block"}))).await;
+    let reply = json!({"choices": [{"index": 0, "message": {"content": card()}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 30, "completion_tokens": 12_000, "total_tokens": 12_030}});
+    for _ in 0..8 {
+        assert_eq!(code(&replied(&gateway, &reply).await), (400, "dlp_response_blocked".to_owned()));
+    }
+    let fine = json!({"choices": [{"index": 0, "message": {"content": "fine"}, "finish_reason": "stop"}]});
+    assert_eq!(replied(&gateway, &fine).await.status, 200, "its breaker is closed");
+    let lines = gateway.logs().accesses_reach(9).await;
+    assert_eq!(lines[0]["output_tokens"], 12_000, "{}", lines[0]);
+}
+
+#[tokio::test]
+async fn probabilities_of_responses_go_too() {
+    let (_script, gateway) = obedient(for_replies(json!({"*": "redact"}))).await;
+    let part =
+        json!({"type": "output_text", "text": card(), "logprobs": [{"token": card(), "logprob": -0.1}]});
+    let reply = json!({"id": "r", "output": [{"type": "message", "content": [part]}]});
+    let said = json!({"say": {"type": "application/json", "body": reply.to_string()}});
+    let answer =
+        gateway.client().post("/v1/responses", &with(json!({"model": "m", "input": "hi"}), said)).await;
+    assert_eq!(answer.status, 200);
+    assert!(!answer.text().contains(&card()) && answer.json().get("choices").is_none(), "{}", answer.text());
+}
