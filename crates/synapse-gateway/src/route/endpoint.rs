@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -18,6 +18,7 @@ use super::{
     average::{Average, millis},
     breaker::{Breaker, Pass},
     fleet::{BackendHandle, ListedModel, Slot},
+    report,
 };
 
 /// Latencies older than this say nothing.
@@ -39,7 +40,7 @@ pub struct Endpoint {
     whole: Average,
     residency: AtomicU8,
     /// Whether the engine says that it passes this model's requests on to somebody else.
-    passed_on: AtomicBool,
+    runs: AtomicU8,
     last_turn: AtomicUsize,
     /// By operation: until when the engine is taken not to offer it, in [`millis`]; 0 is never.
     lacking: [AtomicU64; Operation::ALL.len()],
@@ -77,6 +78,17 @@ pub struct Demand {
     pub tokens: u32,
 }
 
+/// Where a model runs, by its backend's list.
+#[derive(Clone, Copy)]
+enum Runs {
+    /// The list has not told.
+    Unknown,
+    /// At its backend.
+    Here,
+    /// With somebody to whom its backend passes requests on.
+    Elsewhere,
+}
+
 impl Endpoint {
     /// A fresh endpoint.
     pub fn new(backend: Arc<BackendHandle>, model: Arc<str>) -> Self {
@@ -87,7 +99,7 @@ impl Endpoint {
             first_token: Average::of_the_last(LATELY),
             whole: Average::of_the_last(LATELY),
             residency: AtomicU8::new(Residency::Unknown as u8),
-            passed_on: AtomicBool::new(false),
+            runs: AtomicU8::new(Runs::Unknown as u8),
             last_turn: AtomicUsize::new(0),
             lacking: Default::default(),
         }
@@ -110,12 +122,13 @@ impl Endpoint {
     /// Where requests for this model end up.
     pub fn locality(&self) -> Locality {
         let spec = &self.backend.spec;
-        // Ollama names what it runs elsewhere so; it may be asked for before its list was read.
-        let is_named_so = || {
-            spec.kind == EngineKind::Ollama
-                && (self.model.ends_with("-cloud") || self.model.ends_with(":cloud"))
-        };
-        if self.passed_on.load(Ordering::Relaxed) || is_named_so() { Locality::Cloud } else { spec.locality }
+        match self.runs.load(Ordering::Relaxed) {
+            runs if runs == Runs::Elsewhere as u8 => Locality::Cloud,
+            runs if runs == Runs::Here as u8 => spec.locality,
+            // An Ollama passes on what it does not have: what its list has not told of may be anywhere.
+            _ if spec.kind == EngineKind::Ollama => Locality::Cloud,
+            _ => spec.locality,
+        }
     }
 
     /// Notes what the backend's list says of the model. One that has vanished from it stays where it was.
@@ -126,7 +139,10 @@ impl Endpoint {
             Some(false) => Residency::Cold,
         });
         if let Some(model) = listed {
-            self.passed_on.store(model.is_passed_on(), Ordering::Relaxed);
+            let is_elsewhere =
+                model.is_passed_on() || report::is_named_cloud(self.backend.spec.kind, &self.model);
+            let runs = if is_elsewhere { Runs::Elsewhere } else { Runs::Here };
+            self.runs.store(runs as u8, Ordering::Relaxed);
         }
     }
 

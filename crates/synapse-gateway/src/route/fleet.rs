@@ -23,6 +23,7 @@ use super::{
     admission::Line,
     average::{Average, millis},
     endpoint::Endpoint,
+    report,
 };
 use crate::{
     backend::Backend,
@@ -170,10 +171,11 @@ impl BackendHandle {
             self.models.store(Arc::new(models));
         }
         let models = self.models.load();
-        let listed: HashMap<&str, &ListedModel> =
-            models.iter().map(|model| (model.id.as_str(), model)).collect();
+        let kind = self.spec.kind;
+        let name = |model: &ListedModel| report::canonical(kind, &model.id).into_owned();
+        let listed: HashMap<String, &ListedModel> = models.iter().map(|model| (name(model), model)).collect();
         for endpoint in self.endpoints() {
-            endpoint.note_listed(listed.get(&*endpoint.model).copied());
+            endpoint.note_listed(listed.get(&*report::canonical(kind, &endpoint.model)).copied());
         }
         changed || first
     }
@@ -345,7 +347,8 @@ impl BackendHandle {
             return Arc::clone(endpoint);
         }
         let endpoint = Arc::new(Endpoint::new(Arc::clone(self), model.into()));
-        endpoint.note_listed(self.models.load().iter().find(|listed| listed.id == model));
+        let name = |model| report::canonical(self.spec.kind, model);
+        endpoint.note_listed(self.models.load().iter().find(|listed| name(&listed.id) == name(model)));
         // Behind a pattern (`openai/*`) callers choose the names: beyond the bound, what they make up is
         // not kept. Nor is anything kept once the backend has left the fleet: it would keep itself.
         if endpoints.len() >= MAX_ENDPOINTS || self.retired.load(Ordering::Relaxed) {
