@@ -19,15 +19,16 @@ pub struct CustomRule {
     pub kind: CustomKind,
     /// How bad a leak of it is.
     pub severity: Severity,
-    /// Whether replies may be kept back whole for its sake. Without it, a rule for replies needs a greatest
-    /// length.
+    /// Whether replies may be kept back whole for its sake. Without it, matches in replies are no longer than 512
+    /// bytes.
     pub buffer: bool,
 }
 
 /// What a custom rule finds.
 #[derive(Clone)]
 pub enum CustomKind {
-    /// What an expression matches, in time linear in the text.
+    /// What an expression matches, in time linear in the text. The end of a reply that streams by waits for as
+    /// many bytes as a match may have, if it may have more than one word: a small bound holds little.
     Regex {
         /// The expression.
         pattern: String,
@@ -36,6 +37,7 @@ pub enum CustomKind {
         /// Texts in which it must not.
         counter_examples: Vec<String>,
         /// How long a match may be in bytes, where the expression itself knows no bound. Longer ones are cut.
+        /// Rules for replies that neither have a bound nor `buffer` get one of 512.
         max_len: Option<usize>,
     },
     /// Words and phrases.
@@ -104,13 +106,10 @@ pub enum RuleError {
     /// It finds what it should not.
     #[error("`counter_examples[{0}]` is found by the pattern")]
     FoundCounterExample(usize),
-    /// Nothing bounds its matches.
-    #[error(
-        "matches have no greatest length: set `max_len` to 512 or less, or `buffer` to keep replies back whole"
-    )]
-    Unbounded,
     /// Its matches may be too long.
-    #[error("matches may be {0} bytes long: bound them to 512, or set `buffer` to keep replies back whole")]
+    #[error(
+        "matches may be {0} bytes long: bound them to 512 with a shorter phrase or expression, or set `buffer` to keep replies back whole"
+    )]
     TooLong(usize),
     /// It would find nothing.
     #[error("`{0}` is empty")]
@@ -149,11 +148,9 @@ impl CustomRules {
         in_replies: impl Fn(&Category) -> bool,
     ) -> Result<Self, (String, RuleError)> {
         let compile = |rule: &CustomRule| {
-            let compiled = Compiled::new(rule)?;
-            if in_replies(compiled.category()) {
-                compiled.check_for_replies()?;
-            }
-            Ok(compiled)
+            let category = Category::custom(&rule.name);
+            let in_replies = in_replies(&category);
+            Compiled::new(category, rule, in_replies)
         };
         let compiled = rules.iter().map(|rule| compile(rule).map_err(|error| (rule.name.clone(), error)));
         compiled.collect::<Result<_, _>>().map(Self)

@@ -36,10 +36,13 @@ enum Matcher {
 }
 
 impl Compiled {
-    pub(super) fn new(rule: &CustomRule) -> Result<Self, RuleError> {
+    /// Makes a rule ready. `in_replies`: whether replies are searched for it.
+    pub(super) fn new(category: Category, rule: &CustomRule, in_replies: bool) -> Result<Self, RuleError> {
+        let streams = in_replies && !rule.buffer;
         let (matcher, reach) = match &rule.kind {
             CustomKind::Regex { pattern, examples, counter_examples, max_len } => {
-                expression(pattern, examples, counter_examples, *max_len)?
+                let default = streams.then_some(LONGEST);
+                expression(pattern, examples, counter_examples, *max_len, default)?
             }
             CustomKind::Dictionary { words, whole_words, case_sensitive } => {
                 dictionary(words, *whole_words, *case_sensitive)?
@@ -53,7 +56,10 @@ impl Compiled {
                 (Matcher::Exact { mac, hmacs: hmacs.clone(), max_words: (*max_words).max(1) }, Some(reach))
             }
         };
-        Ok(Self { category: Category::custom(&rule.name), matcher, reach, buffer: rule.buffer })
+        match reach {
+            Some(reach) if streams && reach > LONGEST => Err(RuleError::TooLong(reach)),
+            _ => Ok(Self { category, matcher, reach, buffer: rule.buffer }),
+        }
     }
 
     pub(crate) fn category(&self) -> &Category {
@@ -68,16 +74,6 @@ impl Compiled {
     /// Whether it needs a text whole.
     pub(crate) fn needs_whole(&self) -> bool {
         self.buffer && self.reach.is_none_or(|reach| reach > LONGEST)
-    }
-
-    /// Whether it can be applied to a text that streams by.
-    pub(crate) fn check_for_replies(&self) -> Result<(), RuleError> {
-        match self.reach {
-            _ if self.buffer => Ok(()),
-            None => Err(RuleError::Unbounded),
-            Some(reach) if reach > LONGEST => Err(RuleError::TooLong(reach)),
-            Some(_) => Ok(()),
-        }
     }
 
     /// Reports where the rule matches.
@@ -108,6 +104,7 @@ fn expression(
     examples: &[String],
     counter_examples: &[String],
     max_len: Option<usize>,
+    default: Option<usize>,
 ) -> Result<(Matcher, Option<usize>), RuleError> {
     // The first line of an error says what is wrong; the others draw it.
     let unreadable = |error: &dyn ToString| {
@@ -129,7 +126,7 @@ fn expression(
     }
     let bound = match (hir.properties().maximum_len(), max_len) {
         (Some(known), Some(set)) => Some(known.min(set)),
-        (known, set) => known.or(set),
+        (known, set) => known.or(set).or(default),
     };
     let reach = bound.map(|bound| if crosses_tokens(&hir) { bound } else { 0 });
     // Without a bound on what it matches, a token is all that a rule sees at once.
