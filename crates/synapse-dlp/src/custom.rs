@@ -1,14 +1,16 @@
 //! The operator's own rules: expressions, dictionaries, and values of which only hashes are known.
 
 mod compiled;
+mod dictionary;
+mod exact;
 
-use std::{collections::HashSet, ops::Range};
+use std::collections::HashSet;
 
-use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use crate::{finding::Category, hit::Severity, view};
+use crate::{finding::Category, hit::Severity};
 pub(crate) use compiled::Compiled;
+pub use exact::exact_hash;
 
 /// A rule of the operator's.
 #[derive(Clone)]
@@ -40,7 +42,9 @@ pub enum CustomKind {
         /// Rules for replies that neither have a bound nor `buffer` get one of 512.
         max_len: Option<usize>,
     },
-    /// Words and phrases.
+    /// Words and phrases. Up to three separators (white space, `. - _ * | / '`, dashes) may stand between words,
+    /// or none if the phrase has five characters or more; a word's own characters may be set apart likewise if
+    /// all of them are. Matches longer than 512 bytes count only if the phrase itself is as long.
     Dictionary {
         /// The words.
         words: Vec<String>,
@@ -58,40 +62,6 @@ pub enum CustomKind {
         /// How many words a value may have.
         max_words: usize,
     },
-}
-
-/// The keyed hash of a value for [`CustomKind::ExactMatch`]: of its words in lower case, with single spaces
-/// between them. Punctuation around words does not count.
-pub fn exact_hash(salt: &[u8], value: &str) -> [u8; 32] {
-    let value = view::folded(value);
-    let words: Vec<String> = words(&value).map(|word| value[word].to_lowercase()).collect();
-    let mut mac = keyed(salt);
-    mac.update(words.join(" ").as_bytes());
-    mac.finalize().into_bytes().into()
-}
-
-fn keyed(salt: &[u8]) -> Hmac<Sha256> {
-    // HMAC takes keys of any length; a key that it did not take would find nothing.
-    Hmac::new_from_slice(salt).unwrap_or_else(|_| Hmac::new(&Default::default()))
-}
-
-/// Where the words of a text stand.
-fn words(text: &str) -> impl Iterator<Item = Range<usize>> {
-    let is_inner = |c: char| c.is_alphanumeric() || "-_.@+'#/&".contains(c);
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        loop {
-            let start = at + text[at..].find(is_inner)?;
-            let length = text[start..].find(|c: char| !is_inner(c)).unwrap_or(text.len() - start);
-            at = start + length;
-            let word = &text[start..at];
-            let begin = word.find(char::is_alphanumeric);
-            let end = word.char_indices().rev().find(|(_, c)| c.is_alphanumeric());
-            if let (Some(begin), Some((end, c))) = (begin, end) {
-                return Some(start + begin..start + end + c.len_utf8());
-            }
-        }
-    })
 }
 
 /// What is wrong with a custom rule.
@@ -114,6 +84,9 @@ pub enum RuleError {
     /// It would find nothing.
     #[error("`{0}` is empty")]
     Empty(&'static str),
+    /// One of its words could stand anywhere.
+    #[error("`words[{0}]` consists of separators only: give it a letter or a digit")]
+    OnlySeparators(usize),
 }
 
 impl CustomRule {

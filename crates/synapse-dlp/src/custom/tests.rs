@@ -5,6 +5,8 @@ use crate::{
     Selector, Severity, Window, exact_hash,
 };
 
+mod spread;
+
 fn rule(kind: CustomKind) -> CustomRule {
     CustomRule { name: "codename".to_owned(), kind, severity: Severity::High, buffer: false }
 }
