@@ -8,7 +8,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use synapse_dlp::{Direction, Placeholders, Policy, PolicySpec, Window};
+use synapse_dlp::{CustomKind, CustomRule, Direction, Placeholders, Policy, PolicySpec, Severity, Window};
 
 const MEGABYTE: usize = 1 << 20;
 
@@ -98,6 +98,23 @@ fn hostile(size: usize) -> Vec<(&'static str, String)> {
     ]
 }
 
+/// Phrases of two to four words, of which a few thousand begin as words of prose do.
+fn dictionary(random: &mut Random, phrases: usize) -> PolicySpec {
+    let words: Vec<&str> = WORDS.split_whitespace().collect();
+    let mut phrase = || {
+        let count = 2 + random.below(3);
+        let word = |random: &mut Random| match random.below(3) {
+            0 => words[random.below(words.len())].to_owned(),
+            _ => (0..5).map(|_| ["ka", "lo", "mi", "ren", "tus"][random.below(5)]).collect(),
+        };
+        (0..count).map(|_| word(random)).collect::<Vec<_>>().join(" ")
+    };
+    let words = (0..phrases).map(|_| phrase()).collect();
+    let kind = CustomKind::Dictionary { words, whole_words: true, case_sensitive: false };
+    let rule = CustomRule { name: "phrases".to_owned(), kind, severity: Severity::High, buffer: false };
+    PolicySpec { custom: vec![rule], ..PolicySpec::cloud() }
+}
+
 fn best_of(times: usize, mut run: impl FnMut()) -> Duration {
     let once = |run: &mut dyn FnMut()| {
         let start = Instant::now();
@@ -148,6 +165,23 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "{:20} {:.0} ns",
             "  20 bytes streamed",
             time.as_nanos() as f64 / (text.len() / 20) as f64
+        )?;
+    }
+    for phrases in [10, 10_000] {
+        let policy = Policy::compile(dictionary(&mut random, phrases))?;
+        let text = &texts[0].1;
+        let time = best_of(5, || drop(policy.scan(Direction::Prompt, text)));
+        let found = policy.scan(Direction::Prompt, text).len();
+        let rate = text.len() as f64 / time.as_secs_f64() / 1e6;
+        writeln!(out, "{:20} {rate:8.0} MB/s  {found} findings", format!("prose, {phrases} phrases"))?;
+        let streamed = best_of(1, || {
+            std::hint::black_box(stream(&policy, text));
+        });
+        writeln!(
+            out,
+            "{:20} {:.0} ns",
+            "  20 bytes streamed",
+            streamed.as_nanos() as f64 / (text.len() / 20) as f64
         )?;
     }
     for (name, text) in hostile(MEGABYTE) {

@@ -1,14 +1,16 @@
 //! The operator's own rules: expressions, dictionaries, and values of which only hashes are known.
 
 mod compiled;
+mod dictionary;
+mod exact;
 
-use std::{collections::HashSet, ops::Range};
+use std::collections::HashSet;
 
-use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use crate::{finding::Category, hit::Severity, view};
+use crate::{finding::Category, hit::Severity};
 pub(crate) use compiled::Compiled;
+pub use exact::exact_hash;
 
 /// A rule of the operator's.
 #[derive(Clone)]
@@ -19,15 +21,16 @@ pub struct CustomRule {
     pub kind: CustomKind,
     /// How bad a leak of it is.
     pub severity: Severity,
-    /// Whether replies may be kept back whole for its sake. Without it, a rule for replies needs a greatest
-    /// length.
+    /// Whether replies may be kept back whole for its sake. Without it, matches in replies are no longer than 512
+    /// bytes.
     pub buffer: bool,
 }
 
 /// What a custom rule finds.
 #[derive(Clone)]
 pub enum CustomKind {
-    /// What an expression matches, in time linear in the text.
+    /// What an expression matches, in time linear in the text. The end of a reply that streams by waits for as
+    /// many bytes as a match may have, if it may have more than one word: a small bound holds little.
     Regex {
         /// The expression.
         pattern: String,
@@ -36,9 +39,12 @@ pub enum CustomKind {
         /// Texts in which it must not.
         counter_examples: Vec<String>,
         /// How long a match may be in bytes, where the expression itself knows no bound. Longer ones are cut.
+        /// Rules for replies that neither have a bound nor `buffer` get one of 512.
         max_len: Option<usize>,
     },
-    /// Words and phrases.
+    /// Words and phrases. Up to three separators (white space, `. - _ * | / '`, dashes) may stand between words,
+    /// or none if the phrase has five characters or more; a word's own characters may be set apart likewise if
+    /// all of them are. Matches longer than 512 bytes count only if the phrase itself is as long.
     Dictionary {
         /// The words.
         words: Vec<String>,
@@ -58,40 +64,6 @@ pub enum CustomKind {
     },
 }
 
-/// The keyed hash of a value for [`CustomKind::ExactMatch`]: of its words in lower case, with single spaces
-/// between them. Punctuation around words does not count.
-pub fn exact_hash(salt: &[u8], value: &str) -> [u8; 32] {
-    let value = view::folded(value);
-    let words: Vec<String> = words(&value).map(|word| value[word].to_lowercase()).collect();
-    let mut mac = keyed(salt);
-    mac.update(words.join(" ").as_bytes());
-    mac.finalize().into_bytes().into()
-}
-
-fn keyed(salt: &[u8]) -> Hmac<Sha256> {
-    // HMAC takes keys of any length; a key that it did not take would find nothing.
-    Hmac::new_from_slice(salt).unwrap_or_else(|_| Hmac::new(&Default::default()))
-}
-
-/// Where the words of a text stand.
-fn words(text: &str) -> impl Iterator<Item = Range<usize>> {
-    let is_inner = |c: char| c.is_alphanumeric() || "-_.@+'#/&".contains(c);
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        loop {
-            let start = at + text[at..].find(is_inner)?;
-            let length = text[start..].find(|c: char| !is_inner(c)).unwrap_or(text.len() - start);
-            at = start + length;
-            let word = &text[start..at];
-            let begin = word.find(char::is_alphanumeric);
-            let end = word.char_indices().rev().find(|(_, c)| c.is_alphanumeric());
-            if let (Some(begin), Some((end, c))) = (begin, end) {
-                return Some(start + begin..start + end + c.len_utf8());
-            }
-        }
-    })
-}
-
 /// What is wrong with a custom rule.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RuleError {
@@ -104,17 +76,17 @@ pub enum RuleError {
     /// It finds what it should not.
     #[error("`counter_examples[{0}]` is found by the pattern")]
     FoundCounterExample(usize),
-    /// Nothing bounds its matches.
-    #[error(
-        "matches have no greatest length: set `max_len` to 512 or less, or `buffer` to keep replies back whole"
-    )]
-    Unbounded,
     /// Its matches may be too long.
-    #[error("matches may be {0} bytes long: bound them to 512, or set `buffer` to keep replies back whole")]
+    #[error(
+        "matches may be {0} bytes long: bound them to 512 with a shorter phrase or expression, or set `buffer` to keep replies back whole"
+    )]
     TooLong(usize),
     /// It would find nothing.
     #[error("`{0}` is empty")]
     Empty(&'static str),
+    /// One of its words could stand anywhere.
+    #[error("`words[{0}]` consists of separators only: give it a letter or a digit")]
+    OnlySeparators(usize),
 }
 
 impl CustomRule {
@@ -149,11 +121,9 @@ impl CustomRules {
         in_replies: impl Fn(&Category) -> bool,
     ) -> Result<Self, (String, RuleError)> {
         let compile = |rule: &CustomRule| {
-            let compiled = Compiled::new(rule)?;
-            if in_replies(compiled.category()) {
-                compiled.check_for_replies()?;
-            }
-            Ok(compiled)
+            let category = Category::custom(&rule.name);
+            let in_replies = in_replies(&category);
+            Compiled::new(category, rule, in_replies)
         };
         let compiled = rules.iter().map(|rule| compile(rule).map_err(|error| (rule.name.clone(), error)));
         compiled.collect::<Result<_, _>>().map(Self)

@@ -1,18 +1,15 @@
 //! Custom rules, ready for use.
 
-use std::{collections::HashSet, ops::Range};
+use std::ops::Range;
 
-use aho_corasick::{AhoCorasick, MatchKind};
-use hmac::{Hmac, Mac};
 use regex_automata::meta::Regex;
 use regex_syntax::hir::{Class, Hir, HirKind};
-use sha2::Sha256;
 
-use super::{CustomKind, CustomRule, RuleError, keyed, words};
+use super::{CustomKind, CustomRule, RuleError, dictionary::Dictionary, exact::Exact};
 use crate::{finding::Category, window::is_delimiter};
 
 /// The longest match that a text which streams by is held back for.
-const LONGEST: usize = 512;
+pub(super) const LONGEST: usize = 512;
 
 /// How large an expression may become, in bytes.
 const EXPRESSION: usize = 1 << 20;
@@ -31,29 +28,36 @@ pub(crate) struct Compiled {
 
 enum Matcher {
     Regex { regex: Box<Regex>, longest: usize },
-    Dictionary { search: AhoCorasick, whole_words: bool },
-    Exact { mac: Box<Hmac<Sha256>>, hmacs: HashSet<[u8; 32]>, max_words: usize },
+    Dictionary(Box<Dictionary>),
+    Exact(Exact),
 }
 
 impl Compiled {
-    pub(super) fn new(rule: &CustomRule) -> Result<Self, RuleError> {
+    /// Makes a rule ready. `in_replies`: whether replies are searched for it.
+    pub(super) fn new(category: Category, rule: &CustomRule, in_replies: bool) -> Result<Self, RuleError> {
+        let streams = in_replies && !rule.buffer;
         let (matcher, reach) = match &rule.kind {
             CustomKind::Regex { pattern, examples, counter_examples, max_len } => {
-                expression(pattern, examples, counter_examples, *max_len)?
+                let default = streams.then_some(LONGEST);
+                expression(pattern, examples, counter_examples, *max_len, default)?
             }
             CustomKind::Dictionary { words, whole_words, case_sensitive } => {
-                dictionary(words, *whole_words, *case_sensitive)?
+                let dictionary = Dictionary::new(words, *whole_words, *case_sensitive)?;
+                let reach = dictionary.longest();
+                (Matcher::Dictionary(Box::new(dictionary)), Some(reach))
             }
             CustomKind::ExactMatch { salt, hmacs, max_words } => {
                 if hmacs.is_empty() {
                     return Err(RuleError::Empty("hmacs"));
                 }
                 let reach = if *max_words > 1 { max_words.saturating_mul(WORD).min(LONGEST) } else { 0 };
-                let mac = Box::new(keyed(salt));
-                (Matcher::Exact { mac, hmacs: hmacs.clone(), max_words: (*max_words).max(1) }, Some(reach))
+                (Matcher::Exact(Exact::new(salt, hmacs, *max_words)), Some(reach))
             }
         };
-        Ok(Self { category: Category::custom(&rule.name), matcher, reach, buffer: rule.buffer })
+        match reach {
+            Some(reach) if streams && reach > LONGEST => Err(RuleError::TooLong(reach)),
+            _ => Ok(Self { category, matcher, reach, buffer: rule.buffer }),
+        }
     }
 
     pub(crate) fn category(&self) -> &Category {
@@ -70,16 +74,6 @@ impl Compiled {
         self.buffer && self.reach.is_none_or(|reach| reach > LONGEST)
     }
 
-    /// Whether it can be applied to a text that streams by.
-    pub(crate) fn check_for_replies(&self) -> Result<(), RuleError> {
-        match self.reach {
-            _ if self.buffer => Ok(()),
-            None => Err(RuleError::Unbounded),
-            Some(reach) if reach > LONGEST => Err(RuleError::TooLong(reach)),
-            Some(_) => Ok(()),
-        }
-    }
-
     /// Reports where the rule matches.
     pub(crate) fn find(&self, text: &str, sink: &mut dyn FnMut(&Category, Range<usize>)) {
         match &self.matcher {
@@ -89,16 +83,10 @@ impl Compiled {
                     sink(&self.category, found.start()..end);
                 }
             }
-            Matcher::Dictionary { search, whole_words } => {
-                for found in search.find_iter(text) {
-                    if !whole_words || stands_alone(text, found.range()) {
-                        sink(&self.category, found.range());
-                    }
-                }
+            Matcher::Dictionary(dictionary) => {
+                dictionary.find(text, &mut |range| sink(&self.category, range));
             }
-            Matcher::Exact { mac, hmacs, max_words } => {
-                find_exact(text, mac, hmacs, *max_words, &mut |range| sink(&self.category, range));
-            }
+            Matcher::Exact(exact) => exact.find(text, &mut |range| sink(&self.category, range)),
         }
     }
 }
@@ -108,6 +96,7 @@ fn expression(
     examples: &[String],
     counter_examples: &[String],
     max_len: Option<usize>,
+    default: Option<usize>,
 ) -> Result<(Matcher, Option<usize>), RuleError> {
     // The first line of an error says what is wrong; the others draw it.
     let unreadable = |error: &dyn ToString| {
@@ -129,7 +118,7 @@ fn expression(
     }
     let bound = match (hir.properties().maximum_len(), max_len) {
         (Some(known), Some(set)) => Some(known.min(set)),
-        (known, set) => known.or(set),
+        (known, set) => known.or(set).or(default),
     };
     let reach = bound.map(|bound| if crosses_tokens(&hir) { bound } else { 0 });
     // Without a bound on what it matches, a token is all that a rule sees at once.
@@ -153,64 +142,5 @@ fn crosses_tokens(hir: &Hir) -> bool {
         HirKind::Repetition(repetition) => crosses_tokens(&repetition.sub),
         HirKind::Capture(capture) => crosses_tokens(&capture.sub),
         HirKind::Concat(parts) | HirKind::Alternation(parts) => parts.iter().any(crosses_tokens),
-    }
-}
-
-fn dictionary(
-    entries: &[String],
-    whole_words: bool,
-    case_sensitive: bool,
-) -> Result<(Matcher, Option<usize>), RuleError> {
-    let mut all: Vec<String> = Vec::new();
-    for word in entries.iter().map(|word| word.trim()).filter(|word| !word.is_empty()) {
-        all.push(word.to_owned());
-        if !case_sensitive && !word.is_ascii() {
-            // The search itself folds the case of ASCII letters only.
-            all.extend([word.to_lowercase(), word.to_uppercase()]);
-        }
-    }
-    if all.is_empty() {
-        return Err(RuleError::Empty("words"));
-    }
-    let crossing = all.iter().filter(|word| word.chars().any(is_delimiter));
-    let reach = crossing.map(|word| word.len()).max().unwrap_or(0);
-    let search = AhoCorasick::builder()
-        .ascii_case_insensitive(!case_sensitive)
-        .match_kind(MatchKind::LeftmostLongest)
-        .build(&all)
-        .map_err(|error| RuleError::Pattern(error.to_string()))?;
-    Ok((Matcher::Dictionary { search, whole_words }, Some(reach)))
-}
-
-fn stands_alone(text: &str, range: Range<usize>) -> bool {
-    let before = text[..range.start].chars().next_back();
-    let behind = text[range.end..].chars().next();
-    ![before, behind].into_iter().flatten().any(char::is_alphanumeric)
-}
-
-/// Looks up every word, and every few that follow each other.
-fn find_exact(
-    text: &str,
-    mac: &Hmac<Sha256>,
-    hmacs: &HashSet<[u8; 32]>,
-    max_words: usize,
-    sink: &mut dyn FnMut(Range<usize>),
-) {
-    let words: Vec<Range<usize>> = words(text).collect();
-    for (at, first) in words.iter().enumerate() {
-        let mut mac = mac.clone();
-        let mut longest = None;
-        for (number, word) in words[at..].iter().take(max_words).enumerate() {
-            if number > 0 {
-                mac.update(b" ");
-            }
-            mac.update(text[word.clone()].to_lowercase().as_bytes());
-            if hmacs.contains::<[u8; 32]>(&mac.clone().finalize().into_bytes().into()) {
-                longest = Some(first.start..word.end);
-            }
-        }
-        if let Some(range) = longest {
-            sink(range);
-        }
     }
 }

@@ -5,6 +5,8 @@ use crate::{
     Selector, Severity, Window, exact_hash,
 };
 
+mod spread;
+
 fn rule(kind: CustomKind) -> CustomRule {
     CustomRule { name: "codename".to_owned(), kind, severity: Severity::High, buffer: false }
 }
@@ -66,10 +68,11 @@ fn an_expression_must_do_as_its_examples_say() {
 
 #[test]
 fn an_expression_for_replies_has_a_bound_or_buffers() {
-    assert!(matches!(
-        compiled(rule(regex("a+ b"))),
-        Err(PolicyError::Rule { error: RuleError::Unbounded, .. })
-    ));
+    let text = format!("{}b", "a ".repeat(400));
+    let cut = compiled(rule(regex("a[a ]+b"))).unwrap();
+    assert_eq!(found(&cut, &text), [&text[..512]]);
+    let prompts = PolicySpec { reply: vec![], custom: vec![rule(regex("a[a ]+b"))], ..PolicySpec::cloud() };
+    assert_eq!(found(&Policy::compile(prompts).unwrap(), &text), [&text]);
     let long = compiled(rule(regex("[a ]{600}")));
     assert!(matches!(long, Err(PolicyError::Rule { error: RuleError::TooLong(600), .. })));
     let buffered = compiled(CustomRule { buffer: true, ..rule(regex("a+ b")) }).unwrap();
