@@ -62,6 +62,13 @@ enum KeyVerb {
     Revoke(KeyRef),
 }
 
+impl KeyVerb {
+    /// Whether it changes the store.
+    const fn changes(&self) -> bool {
+        !matches!(self, Self::List { .. } | Self::Show(_) | Self::Prompts(_))
+    }
+}
+
 #[derive(Args, Debug)]
 struct KeyRef {
     /// The key's id, or the whole key, as it turns up where it should not be
@@ -151,9 +158,11 @@ fn parse_glob(text: &str) -> Result<Glob, Infallible> {
 }
 
 pub(super) async fn run(args: KeyArgs, output: Output) -> anyhow::Result<()> {
-    let store = args.shared.location.open().await?;
+    let location = &args.shared.location;
+    let store = location.open().await?;
+    let changes = args.verb.changes();
     let done = act(&store, args.verb, output).await;
-    store.close().await;
+    location.finish(store, changes && done.is_ok()).await;
     done
 }
 

@@ -64,14 +64,22 @@ enum TeamVerb {
     },
 }
 
+impl TeamVerb {
+    /// Whether it changes the store.
+    const fn changes(&self) -> bool {
+        !matches!(self, Self::List | Self::Show { .. })
+    }
+}
+
 pub(super) async fn run(args: TeamArgs, output: Output) -> anyhow::Result<()> {
     let location = &args.shared.location;
     let store = match args.verb {
         TeamVerb::Create { .. } => location.open_or_create().await?,
         _ => location.open().await?,
     };
+    let changes = args.verb.changes();
     let done = act(&store, args.verb, output).await;
-    store.close().await;
+    location.finish(store, changes && done.is_ok()).await;
     done
 }
 
