@@ -159,6 +159,11 @@ fn parse_glob(text: &str) -> Result<Glob, Infallible> {
 
 pub(super) async fn run(args: KeyArgs, output: Output) -> anyhow::Result<()> {
     let location = &args.shared.location;
+    if let KeyVerb::Create(CreateArgs { binding, .. }) | KeyVerb::Update(UpdateArgs { binding, .. }) =
+        &args.verb
+    {
+        binding.check_names(location, output)?;
+    }
     let store = location.open().await?;
     let changes = args.verb.changes();
     let done = act(&store, args.verb, output).await;
