@@ -223,3 +223,10 @@ async fn keys_of_a_team_share_its_limits_and_a_change_acts_on_the_next_request()
     gateway.until("more", async || (second.chat("m").await.status == 200).then_some(())).await;
     assert_eq!(scope(&second.chat("m").await), "key");
 }
+
+#[tokio::test]
+async fn nothing_is_said_of_a_redis_where_there_is_none() {
+    let (_engine, gateway) = start(json!({"requests": {"count": 2, "window_s": 3600}})).await;
+    let scrape = gateway.metrics().await;
+    assert!(!scrape.text().contains("redis_up"), "{}", scrape.text());
+}
