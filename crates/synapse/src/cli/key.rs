@@ -10,6 +10,7 @@ use synapse_core::{
     glob::Glob,
     id::{GroupName, KeyId, TeamName},
     key::{ApiKey, Calling},
+    ledger::Scope,
     store::{
         keys::{KeyChange, KeyInfo, KeyStore, NewKey, PromptVersion},
         teams::TeamStore,
@@ -21,9 +22,10 @@ use super::{
     bound::{self, BINDING, BindingArgs, Cleared, KeyField, LIMITS, LimitArgs},
     environment::CHANGE_FLAGS,
     issued,
-    location::SharedArgs,
+    location::{SharedArgs, StoreLocation},
     output::{Output, fields, table},
     time::{self, Expiry, parse_duration, relative},
+    used::Usage,
 };
 
 #[derive(Args, Debug)]
@@ -44,7 +46,7 @@ enum KeyVerb {
         #[arg(long)]
         team: Option<TeamName>,
     },
-    /// Show one key, without its secret
+    /// Show one key, without its secret, and what it has used of its limits
     Show(KeyRef),
     /// Change what a key may do
     Update(UpdateArgs),
@@ -166,12 +168,17 @@ pub(super) async fn run(args: KeyArgs, output: Output) -> anyhow::Result<()> {
     }
     let store = location.open().await?;
     let changes = args.verb.changes();
-    let done = act(&store, args.verb, output).await;
+    let done = act(&store, location, args.verb, output).await;
     location.finish(store, changes && done.is_ok()).await;
     done
 }
 
-async fn act(store: &SqliteStore, verb: KeyVerb, output: Output) -> anyhow::Result<()> {
+async fn act(
+    store: &SqliteStore,
+    location: &StoreLocation,
+    verb: KeyVerb,
+    output: Output,
+) -> anyhow::Result<()> {
     let now = Timestamp::now();
     let info = match verb {
         KeyVerb::Create(args) => {
@@ -196,7 +203,11 @@ async fn act(store: &SqliteStore, verb: KeyVerb, output: Output) -> anyhow::Resu
         }
         KeyVerb::List { team } => return list(store, team.as_ref(), output).await,
         KeyVerb::Prompts(KeyRef { id }) => return prompts(store, &id, output).await,
-        KeyVerb::Show(KeyRef { id }) => store.get_key(&id).await?,
+        KeyVerb::Show(KeyRef { id }) => {
+            let info = store.get_key(&id).await?;
+            let usage = Usage::of(&Scope::Key(id), location).await?;
+            return usage.show(&info, describe, output);
+        }
         KeyVerb::Update(args) => {
             let id = args.key.id.clone();
             store.update_key(&id, &args.resolve(now)?).await?

@@ -185,3 +185,14 @@ fn without_a_configuration_it_is_said_what_the_gateways_must_have() {
     let told = said(&["--data-class", "non_sensitive", "--dlp-policy", "cloud"]);
     assert!(!told.contains("must have"), "these are there unless the configuration says otherwise: {told}");
 }
+
+#[test]
+fn what_is_counted_in_redis_is_not_told_from_the_data_folder() {
+    let cli = Cli::with_team();
+    let made = key_with(&cli, &["--tokens-per-day", "5"]);
+    fs::write(cli.path().join("synapse.yaml"), "redis: {url: 'redis://localhost'}").expect("written");
+    let show = ["key", "show", text(&made, "id"), "--config", "synapse.yaml"];
+    assert!(cli.succeed(&show).contains("counted in Redis"));
+    assert!(cli.json(&show).get("used").is_none());
+    assert_eq!(cli.json(&["team", "show", "lab"])["used"], json!({}));
+}
