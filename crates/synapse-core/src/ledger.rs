@@ -93,6 +93,15 @@ impl Measure {
         }
     }
 
+    /// The day or month that it counts over, if it is one of those.
+    pub const fn calendar_span(self) -> Option<Span> {
+        match self {
+            Self::TokensPerDay | Self::CostPerDay => Some(Span::Day),
+            Self::CostPerMonth => Some(Span::Month),
+            Self::Requests | Self::TokensPerMinute | Self::Concurrent => None,
+        }
+    }
+
     /// Whether it counts money.
     pub const fn is_money(self) -> bool {
         matches!(self, Self::CostPerDay | Self::CostPerMonth)

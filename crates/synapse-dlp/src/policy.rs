@@ -187,6 +187,12 @@ impl Policy {
         self.verdicts.get(category).map_or(Action::Allow, |verdict| verdict.actions[direction as usize])
     }
 
+    /// The categories of the operator's own rules, in their order.
+    pub fn own_categories(&self) -> impl Iterator<Item = (&Category, Severity)> {
+        let severity = |category| self.verdicts.get(category).map(|verdict| verdict.severity);
+        self.custom.iter().filter_map(move |rule| Some((rule.category(), severity(rule.category())?)))
+    }
+
     /// What the policy makes of something found. What may well be chance is told of at most.
     pub(crate) fn judge(
         &self,

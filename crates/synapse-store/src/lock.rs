@@ -1,5 +1,5 @@
 //! The claim of one gateway on its data folder: two that share a folder would each believe to be the
-//! only one. The command line, which works beside a gateway, makes no claim.
+//! only one. The command line, which works beside a gateway, makes no claim; it may ask whether there is one.
 
 use std::{
     fs::{File, TryLockError},
@@ -22,7 +22,7 @@ pub struct DataDir {
     path: PathBuf,
     instance: Uuid,
     /// The system releases the lock with the file.
-    _lock: File,
+    lock: File,
 }
 
 impl DataDir {
@@ -44,7 +44,16 @@ impl DataDir {
         lock.set_len(0)
             .and_then(|()| writeln!(lock, "{}", process::id()))
             .map_err(|error| private::refused(&lock_path, error))?;
-        Ok(Self { path, instance, _lock: lock })
+        Ok(Self { path, instance, lock })
+    }
+
+    /// Whether a process has this folder now. To find out takes the lock for an instant; where a gateway ended as it
+    /// should, not even that, so that the next one finds it free.
+    pub fn is_claimed(path: &Path) -> bool {
+        let Ok(mut lock) = File::open(path.join(LOCK_FILE)) else { return false };
+        let mut holder = String::new();
+        let was_released = lock.read_to_string(&mut holder).is_ok() && holder.is_empty();
+        !was_released && matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))
     }
 
     /// The folder.
@@ -55,6 +64,13 @@ impl DataDir {
     /// Tells this run of the gateway from every other, by which it recognises its own requests.
     pub fn instance_id(&self) -> Uuid {
         self.instance
+    }
+}
+
+impl Drop for DataDir {
+    fn drop(&mut self) {
+        // The lock goes in any case; this only spares others from trying it.
+        let _ = self.lock.set_len(0);
     }
 }
 
@@ -92,6 +108,20 @@ mod tests {
         let second = DataDir::claim(&folder).expect("a claim after the release");
         assert_ne!(second.instance_id(), before);
         assert_eq!(second.path(), folder);
+    }
+
+    #[test]
+    fn a_folder_is_claimed_for_as_long_as_somebody_has_it() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        assert!(!DataDir::is_claimed(temp.path()), "nobody ever had it");
+        let claim = DataDir::claim(temp.path()).expect("a claim");
+        assert!(DataDir::is_claimed(temp.path()));
+        drop(claim);
+        assert!(!DataDir::is_claimed(temp.path()));
+        // As a process leaves it that is killed.
+        std::fs::write(temp.path().join(LOCK_FILE), "4711\n").expect("written");
+        assert!(!DataDir::is_claimed(temp.path()));
+        let _next = DataDir::claim(temp.path()).expect("a claim");
     }
 
     #[test]

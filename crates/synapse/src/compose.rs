@@ -26,7 +26,7 @@ use crate::{
     keys::KeyKeeper,
     reload::Reloader,
     server::{self, Server, install::Install, tls::Certificates},
-    settings::Settings,
+    settings::{Settings, Sources},
     signals,
     telemetry::{self, Telemetry},
 };
@@ -43,17 +43,17 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Runs the gateway until a signal ends it.
 pub(crate) async fn serve(settings: Settings, demo: bool) -> anyhow::Result<ExitCode> {
-    let text = settings.text()?;
-    let snapshot = settings.snapshot(&text)?;
+    let (snapshot, sources) = settings.load_noting(settings.text()?);
+    let snapshot = snapshot?;
     let telemetry = Arc::new(telemetry::init(&snapshot.logs)?);
-    let served = run(settings, text, snapshot, &telemetry, demo).await;
+    let served = run(settings, sources, snapshot, &telemetry, demo).await;
     telemetry.writer.flush();
     served
 }
 
 async fn run(
     settings: Settings,
-    text: String,
+    sources: Sources,
     mut snapshot: Snapshot,
     telemetry: &Arc<Telemetry>,
     demo: bool,
@@ -110,7 +110,7 @@ async fn run(
         certificates,
         telemetry: Arc::clone(telemetry),
         extend,
-        seen: text,
+        seen: sources,
     };
     tasks.push(tasks::spawn("reloader", reloader.watch()));
 

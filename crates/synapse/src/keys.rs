@@ -27,7 +27,7 @@ use synapse_store::sqlite::SqliteStore;
 use tokio::sync::Mutex;
 
 /// Between two looks at the store.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Keeps the gateway's keys.
 pub(crate) struct KeyKeeper {

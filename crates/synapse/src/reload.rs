@@ -1,5 +1,5 @@
-//! Changes while running: the configuration file and the certificate are looked at four times a
-//! second. A valid change is put in force as one; an invalid one is refused as one.
+//! Changes while running: the configuration file, the files that it refers to and the certificate are looked at
+//! four times a second. A valid change is put in force as one; an invalid one is refused as one.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,7 +7,12 @@ use secrecy::{ExposeSecret, SecretString};
 use synapse_core::config::snapshot::Snapshot;
 use synapse_gateway::{gateway::Gateway, metrics::ResultLabel};
 
-use crate::{keys::KeyKeeper, server::tls::Certificates, settings::Settings, telemetry::Telemetry};
+use crate::{
+    keys::KeyKeeper,
+    server::tls::Certificates,
+    settings::{Settings, SettingsError, Sources},
+    telemetry::Telemetry,
+};
 
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -20,8 +25,8 @@ pub(crate) struct Reloader {
     pub(crate) telemetry: Arc<Telemetry>,
     /// What the composition adds to every configuration, such as the demo's engine.
     pub(crate) extend: Box<dyn Fn(&mut Snapshot) + Send + Sync>,
-    /// The text that is in force, or that was refused last.
-    pub(crate) seen: String,
+    /// What is in force, or was refused last.
+    pub(crate) seen: Sources,
 }
 
 impl Reloader {
@@ -38,13 +43,13 @@ impl Reloader {
                 stamp = now;
                 self.reload_certificates();
             }
-            match self.settings.text() {
+            let now = self.settings.text().map(|text| Sources { text, files: self.seen.files.now() });
+            match now {
                 // Whoever writes it may not have finished: only what stands still counts.
-                Ok(text) if text != self.seen => {
+                Ok(now) if now != self.seen => {
                     unreadable = false;
-                    if settling.stands_still(&text, &self.seen) {
-                        self.apply(&text).await;
-                        self.seen = text;
+                    if settling.stands_still(&now, &self.seen) {
+                        self.seen = self.apply(now.text).await;
                     }
                 }
                 Ok(_) => unreadable = false,
@@ -76,8 +81,10 @@ impl Reloader {
         }
     }
 
-    async fn apply(&self, text: &str) {
-        let applied = self.try_apply(text).await;
+    /// What has been tried is given back as it was when it was read.
+    async fn apply(&self, text: String) -> Sources {
+        let (loaded, sources) = self.settings.load_noting(text);
+        let applied = self.try_apply(&sources.text, loaded).await;
         let result = if applied.is_ok() { "success" } else { "failure" };
         self.gateway.metrics.reloads.get_or_create(&ResultLabel { result }).inc();
         match applied {
@@ -89,11 +96,12 @@ impl Reloader {
                 );
             }
         }
+        sources
     }
 
-    async fn try_apply(&self, text: &str) -> anyhow::Result<()> {
+    async fn try_apply(&self, text: &str, loaded: Result<Snapshot, SettingsError>) -> anyhow::Result<()> {
         anyhow::ensure!(!text.trim().is_empty(), "the file is empty");
-        let mut snapshot = self.settings.snapshot(text)?;
+        let mut snapshot = loaded?;
         (self.extend)(&mut snapshot);
         let old = self.gateway.live();
         warn_of_restart(&old.snapshot, &snapshot);
@@ -109,20 +117,21 @@ impl Reloader {
     }
 }
 
-/// A changed text, and how often it has been seen in a row.
+/// What has changed, and how often it has been seen so in a row.
 #[derive(Default)]
 struct Settling {
-    text: String,
+    changed: Sources,
     seen: u32,
 }
 
 impl Settling {
-    /// Whether `text` has been seen often enough to be what was meant. The beginning of what is in
-    /// force is probably a file that is just being written, and has to stand for longer.
-    fn stands_still(&mut self, text: &str, in_force: &str) -> bool {
-        self.seen = if self.text == text { self.seen + 1 } else { 1 };
-        text.clone_into(&mut self.text);
-        let enough = if in_force.starts_with(text) { 12 } else { 2 };
+    /// Whether `changed` has been seen often enough to be what was meant. The beginning of what is in force is
+    /// probably a file that is just being written, and has to stand for longer.
+    fn stands_still(&mut self, changed: &Sources, in_force: &Sources) -> bool {
+        self.seen = if self.changed == *changed { self.seen + 1 } else { 1 };
+        self.changed.clone_from(changed);
+        let is_begun = changed.text != in_force.text && in_force.text.starts_with(&changed.text);
+        let enough = if is_begun || changed.files.lack_something_of(&in_force.files) { 12 } else { 2 };
         self.seen >= enough
     }
 }

@@ -5,14 +5,14 @@ use std::{fmt, fs, io, path::PathBuf, sync::Arc};
 use secrecy::SecretString;
 use synapse_core::{
     config::{
-        self, Problem,
+        self, Problem, Surroundings,
         snapshot::{Snapshot, StaticKey, StaticWorkerKey},
     },
     glob::Glob,
     id::{GroupName, KeyId},
 };
 
-use crate::surroundings::Process;
+use crate::surroundings::{Files, Noting, Process};
 
 /// What the command line says, by flag or environment.
 #[derive(Debug, Default)]
@@ -29,6 +29,13 @@ pub(crate) struct Settings {
     /// What workers of the gateway's own platform are offered.
     pub(crate) client_binary: Option<PathBuf>,
     pub(crate) log_level: Option<String>,
+}
+
+/// What a configuration is made of: its own text, and the files that this refers to.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct Sources {
+    pub(crate) text: String,
+    pub(crate) files: Files,
 }
 
 /// Why there is no configuration.
@@ -73,9 +80,20 @@ impl Settings {
 
     /// The configuration in `text`, with the command line's words on top.
     pub(crate) fn snapshot(&self, text: &str) -> Result<Snapshot, SettingsError> {
+        self.load(text, &Process)
+    }
+
+    /// The same, with what it was made of; also where it is wrong, since a file may be what is to be mended.
+    pub(crate) fn load_noting(&self, text: String) -> (Result<Snapshot, SettingsError>, Sources) {
+        let noting = Noting::default();
+        let loaded = self.load(&text, &noting);
+        (loaded, Sources { text, files: noting.into_files() })
+    }
+
+    fn load(&self, text: &str, world: &dyn Surroundings) -> Result<Snapshot, SettingsError> {
         let path = || self.file.clone().unwrap_or_else(|| PathBuf::from("(no file)"));
         let mut snapshot =
-            config::load(text, &Process).map_err(|problems| SettingsError::Wrong(path(), problems))?;
+            config::load(text, world).map_err(|problems| SettingsError::Wrong(path(), problems))?;
         if let Some(host) = &self.host {
             snapshot.server.host.clone_from(host);
         }

@@ -87,8 +87,11 @@ holds. `synapse check synapse.yaml` reports every mistake at once, each with its
 - A value marked *secret* may also be `file:/path`: the text of that file without its last newline. Secrets are
   never logged or shown.
 - A key without a value counts as left out. Unknown keys and keys given twice are errors.
+- Relative paths, in the file and on the command line, count from the folder in which Synapse is started, not from that of
+  the file. Where a service manager starts it, give whole paths.
 - Anchors, aliases and merge keys (`<<`) work within bounds.
-- The file is read anew when it changes. An invalid one is refused whole, and the old configuration stays.
+- The file is read anew when it changes, and so is every file that it refers to. An invalid change is refused whole, and the
+  old configuration stays.
 
 A LiteLLM `config.yaml` (recognised by its `model_list`) is accepted as it is;
 `synapse config import-litellm FILE` converts it and lists what could not be carried over.

@@ -2,7 +2,13 @@
 
 mod dlp;
 
-use std::{fmt, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use secrecy::SecretString;
 
@@ -268,7 +274,23 @@ pub struct BackendSpec {
     /// Requests at once; `None` has no bound of ours.
     pub max_in_flight: Option<u32>,
     /// A PEM file of certificate authorities to trust besides the system's.
-    pub ca_file: Option<PathBuf>,
+    pub ca_file: Option<PemFile>,
+}
+
+/// A PEM file, and what it held when the configuration was read: by that a change shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PemFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it held.
+    pub text: String,
+}
+
+impl PemFile {
+    /// One that is read once, so that its changes do not matter.
+    pub fn once(path: &Path) -> Self {
+        Self { path: path.to_owned(), text: String::new() }
+    }
 }
 
 /// An `http(s)` base URL, taken apart once. `path` has no trailing slash: `""`, `/v1`, `/api/v1`.

@@ -8,7 +8,7 @@ use synapse_core::{
     store::{StoreError, counters::CounterStore},
 };
 
-use super::{Limiter, memory::calendar_span, now_ms};
+use super::{Limiter, now_ms};
 use crate::metrics::ReasonLabel;
 
 /// Between two savings: so much a process that is killed forgets.
@@ -23,7 +23,7 @@ impl Limiter {
     /// When the store cannot be read.
     pub async fn restore(&self, store: &dyn CounterStore) -> Result<(), StoreError> {
         for measure in Measure::ALL {
-            if let Some(span) = calendar_span(measure) {
+            if let Some(span) = measure.calendar_span() {
                 store.forget_counters(measure, span.bucket(now_ms())).await?;
             }
         }

@@ -156,7 +156,7 @@ impl MemoryLedger {
     pub fn restore(&self, counters: Vec<Counter>) {
         self.with(|book, now| {
             for counter in counters {
-                let Some(span) = calendar_span(counter.measure) else { continue };
+                let Some(span) = counter.measure.calendar_span() else { continue };
                 if span.bucket(now) == counter.bucket {
                     let account = book.account(&counter.scope);
                     let tally = account.tallies[counter.measure as usize].get_or_insert(Tally::new(span));
@@ -204,14 +204,5 @@ impl MemoryLedger {
     /// Whether nobody is counted.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-}
-
-/// The calendar span of a measure that has one.
-pub(super) const fn calendar_span(measure: Measure) -> Option<Span> {
-    match measure {
-        Measure::TokensPerDay | Measure::CostPerDay => Some(Span::Day),
-        Measure::CostPerMonth => Some(Span::Month),
-        Measure::Requests | Measure::TokensPerMinute | Measure::Concurrent => None,
     }
 }

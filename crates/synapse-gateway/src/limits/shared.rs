@@ -106,7 +106,7 @@ impl Shared {
         };
         self.metrics.limit_errors.get_or_create(&ReasonLabel { reason }).inc();
         if self.is_up.swap(false, Ordering::Relaxed) {
-            self.metrics.redis_up.set(0);
+            self.metrics.redis_up.get_or_create(&[]).set(0);
             tracing::error!(
                 error,
                 "Redis does not answer; `limits.on_redis_failure` says what happens to requests"
@@ -119,7 +119,7 @@ impl Shared {
     /// Whether the counters answer now.
     pub(super) async fn look(&self) {
         if self.answer(timeout(WORK, self.ledger.ping()).await).is_some() {
-            self.metrics.redis_up.set(1);
+            self.metrics.redis_up.get_or_create(&[]).set(1);
             if !self.is_up.swap(true, Ordering::Relaxed) {
                 tracing::info!("Redis answers again; limits are counted there");
             }

@@ -162,8 +162,8 @@ pub struct Metrics {
     pub rate_limited: Family<LimitLabels, Counter>,
     /// `synapse_limit_errors_total`: `timeout`, `failed`, `settlement_lost` or `not_saved`
     pub limit_errors: Family<ReasonLabel, Counter>,
-    /// `synapse_redis_up`
-    pub redis_up: Gauge,
+    /// `synapse_redis_up`; there is none before Redis was asked for the first time
+    pub redis_up: Family<[(&'static str, &'static str); 0], Gauge>,
     /// `synapse_config_reloads_total`
     pub reloads: Family<ResultLabel, Counter>,
 }
@@ -234,7 +234,7 @@ impl Metrics {
             unpriced: Family::default(),
             rate_limited: Family::default(),
             limit_errors: Family::default(),
-            redis_up: Gauge::default(),
+            redis_up: Family::default(),
             reloads: Family::default(),
             log_dropped: Counter::default(),
         };
@@ -278,7 +278,7 @@ impl Metrics {
         r.register("unpriced_requests", "Requests to providers without a price", self.unpriced.clone());
         r.register("rate_limited", "Requests refused for a limit or budget", self.rate_limited.clone());
         r.register("limit_errors", "Failures of counting, by reason", self.limit_errors.clone());
-        r.register("redis_up", "Whether Redis answers, where one is configured", self.redis_up.clone());
+        r.register("redis_up", "Whether Redis answers", self.redis_up.clone());
         r.register("requests_in_flight", "Requests at a backend now", self.in_flight.clone());
         r.register("attempts", "Attempts at backends", self.attempts.clone());
         r.register("fallbacks", "Steps to a further backend", self.fallbacks.clone());

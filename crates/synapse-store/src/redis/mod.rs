@@ -69,6 +69,17 @@ impl RedisLedger {
     }
 }
 
+/// Asks, and asks once more where the connection was lost: it may have been for long, with nobody to notice. The second
+/// question waits for a connection that is new.
+async fn ask<T, Asked: Future<Output = Result<T, RedisError>>>(
+    question: impl Fn() -> Asked,
+) -> Result<T, RedisError> {
+    match question().await {
+        Err(error) if error.is_unrecoverable_error() => question().await,
+        answer => answer,
+    }
+}
+
 fn ticket_key(ticket: u128) -> String {
     format!("{PREFIX}ticket:{ticket:032x}")
 }
@@ -137,14 +148,29 @@ impl SharedLedger for RedisLedger {
         meters: &[Meter],
         amounts: &Amounts,
     ) -> Result<Verdict, SharedLedgerError> {
-        let mut connection = self.connection().await.map_err(failed)?;
+        let connection = self.connection().await.map_err(failed)?;
         let mut call = invocation(&self.reserve, ticket, meters);
         call.arg(TICKET_S).arg(LEASE_MS);
         for meter in meters {
             let (length, reach) = bucket(meter.span);
             call.arg(length).arg(reach).arg(meter.limit).arg(amounts.of(meter.measure));
         }
-        let answer: Vec<i64> = call.invoke_async(&mut connection).await.map_err(failed)?;
+        let reserve = || {
+            let (call, mut connection) = (&call, connection.clone());
+            async move { call.invoke_async::<Vec<i64>>(&mut connection).await }
+        };
+        let answer = match reserve().await {
+            Err(error) if error.is_unrecoverable_error() => {
+                // Whether it was counted is not known; what was is taken back.
+                let nothing = Amounts::default();
+                let settlement =
+                    Settlement { ticket, meters: meters.to_vec(), reserved: *amounts, spent: nothing };
+                self.settle(&[settlement]).await?;
+                reserve().await
+            }
+            answer => answer,
+        };
+        let answer = answer.map_err(failed)?;
         verdict(&answer, meters.len())
             .ok_or_else(|| SharedLedgerError("an answer of another shape".to_owned()))
     }
@@ -159,17 +185,29 @@ impl SharedLedger for RedisLedger {
                     (settlement.reserved.of(meter.measure), settlement.spent.of(meter.measure));
                 call.arg(length).arg(reach).arg(before).arg(after);
             }
-            let mut connection = connection.clone();
-            async move { call.invoke_async::<()>(&mut connection).await }
+            let connection = &connection;
+            async move {
+                let call = &call;
+                ask(|| {
+                    let mut connection = connection.clone();
+                    async move { call.invoke_async::<()>(&mut connection).await }
+                })
+                .await
+            }
         };
         futures_util::future::try_join_all(settlements.iter().map(settle)).await.map(drop).map_err(failed)
     }
 
     async fn renew(&self, held: &[(u128, Vec<Meter>)]) -> Result<(), SharedLedgerError> {
-        let mut connection = self.connection().await.map_err(failed)?;
+        let connection = self.connection().await.map_err(failed)?;
         for (ticket, places) in held {
             let mut call = invocation(&self.renew, *ticket, places);
-            call.arg(LEASE_MS).invoke_async::<()>(&mut connection).await.map_err(failed)?;
+            let call = &*call.arg(LEASE_MS);
+            let renew = || {
+                let mut connection = connection.clone();
+                async move { call.invoke_async::<()>(&mut connection).await }
+            };
+            ask(renew).await.map_err(failed)?;
         }
         Ok(())
     }

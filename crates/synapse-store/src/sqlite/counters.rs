@@ -19,8 +19,9 @@ use synapse_core::{
 
 use super::{
     backend,
-    open::{create_file, step, writer},
+    open::{create_file, reader, step, writer},
 };
+use crate::private;
 
 /// The counters' name within a data folder.
 pub const COUNTERS_FILE: &str = "counters.db";
@@ -47,6 +48,19 @@ impl SqliteCounters {
         // A power failure may take the last seconds; nothing is damaged, and no second waits for a disk.
         let pool = writer(&path, SqliteSynchronous::Normal, schema).await?;
         Ok(Self { pool })
+    }
+
+    /// Opens the file of a gateway that may run, to look at it; `None` where there is none.
+    ///
+    /// # Errors
+    /// When the system refuses it.
+    pub async fn open_existing(path: impl Into<PathBuf>) -> Result<Option<Self>, StoreError> {
+        let path = path.into();
+        match path.try_exists() {
+            Ok(true) => Ok(Some(Self { pool: reader(&path)? })),
+            Ok(false) => Ok(None),
+            Err(error) => Err(private::refused(&path, error)),
+        }
     }
 }
 
@@ -129,6 +143,10 @@ mod tests {
             .expect("saved");
         let last = counter(key, Measure::CostPerDay, 7, u64::MAX >> 1);
         store.save_counters(std::slice::from_ref(&last)).await.expect("saved");
+        assert!(SqliteCounters::open_existing(folder.path().join("none")).await.expect("no file").is_none());
+        let beside = SqliteCounters::open_existing(&file).await.expect("a reader").expect("a file");
+        assert_eq!(beside.load_counters().await.expect("counters").len(), 2);
+        beside.save_counters(std::slice::from_ref(&last)).await.expect_err("nothing is changed so");
         drop(store);
         let store = SqliteCounters::open(&file).await.expect("a store");
         let mut found = store.load_counters().await.expect("counters");

@@ -118,6 +118,11 @@ pub(super) async fn writer(
     Ok(writer)
 }
 
+/// A connection that changes nothing.
+pub(super) fn reader(path: &Path) -> Result<SqlitePool, StoreError> {
+    Ok(pool(1).connect_lazy_with(options(path)?.pragma("query_only", "ON")))
+}
+
 fn pool(connections: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT)
 }

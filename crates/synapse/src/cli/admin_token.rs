@@ -43,14 +43,22 @@ enum AdminTokenVerb {
     },
 }
 
+impl AdminTokenVerb {
+    /// Whether it changes the store.
+    const fn changes(&self) -> bool {
+        !matches!(self, Self::List)
+    }
+}
+
 pub(super) async fn run(args: AdminTokenArgs, output: Output) -> anyhow::Result<()> {
     let location = &args.shared.location;
     let store = match args.verb {
         AdminTokenVerb::Create { .. } => location.open_or_create().await?,
         _ => location.open().await?,
     };
+    let changes = args.verb.changes();
     let done = act(&store, args.verb, output).await;
-    store.close().await;
+    location.finish(store, changes && done.is_ok()).await;
     done
 }
 

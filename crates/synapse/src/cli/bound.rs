@@ -12,8 +12,9 @@ use synapse_core::{
     limits::{Limits, Money, RequestLimit},
     operation::Operation,
 };
+use synapse_gateway::inspect::policies::Policies;
 
-use super::environment::BINDING_FLAGS;
+use super::{environment::BINDING_FLAGS, location::StoreLocation, output::Output};
 
 /// What a key is bound to.
 #[derive(Args, Debug, Default)]
@@ -161,6 +162,32 @@ impl Cleared {
 }
 
 impl BindingArgs {
+    /// Checks that the configuration has what is named. Where none is given it cannot be told, and that is said.
+    pub(super) fn check_names(&self, location: &StoreLocation, output: Output) -> anyhow::Result<()> {
+        let named = [
+            ("data class", self.data_class.as_ref().map(ClassName::as_str)),
+            ("policy for sensitive data", self.dlp_policy.as_ref().map(PolicyName::as_str)),
+        ];
+        if named.iter().all(|(_, name)| name.is_none()) {
+            return Ok(());
+        }
+        let snapshot = location.snapshot()?;
+        let policies = Policies::compile(&snapshot.dlp)?;
+        let classes = snapshot.data_classes.iter().map(|class| class.name.as_str()).collect();
+        for ((what, name), known) in named.into_iter().zip([classes, policies.names()]) {
+            match name.filter(|name| !known.contains(name)) {
+                None => {}
+                Some(name) if location.config.is_some() => {
+                    bail!("the configuration has no {what} `{name}`; known: {}", known.join(", "))
+                }
+                Some(name) => output.note(&format!(
+                    "The gateway's configuration must have the {what} `{name}`; with --config FILE that is checked."
+                ))?,
+            }
+        }
+        Ok(())
+    }
+
     /// The change that the flags stand for.
     pub(super) fn change(self, limits: LimitArgs, cleared: &Cleared) -> anyhow::Result<BindingChange> {
         let some = |list: Vec<Operation>| (!list.is_empty()).then_some(list);

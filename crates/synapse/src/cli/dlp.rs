@@ -9,7 +9,9 @@ use std::{
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
-use synapse_dlp::{Category, CategoryInfo, Direction, Finding, Placeholders, Policy};
+use synapse_dlp::{
+    Action, Category, CategoryInfo, Direction, Finding, Group, Placeholders, Policy, Severity,
+};
 use synapse_gateway::inspect::policies::{CLOUD, Policies};
 
 use super::output::table;
@@ -25,7 +27,7 @@ pub(super) struct DlpArgs {
 enum DlpVerb {
     /// Show what a policy finds in a text from stdin, and the text without it
     Test(TestArgs),
-    /// List all categories, and what becomes of them under a policy
+    /// List all categories, a policy's own rules included, and what becomes of them under it
     Categories(PolicyArgs),
     /// Write keyed hashes of values from stdin, one a line, for a rule's `hashes_file`
     Hash(HashArgs),
@@ -161,7 +163,7 @@ fn answer(policy: &Policy, direction: Direction, asked: Asked) -> Answer {
     }
 }
 
-/// A table of findings, and the text that would go on.
+/// A table of findings, and the text that would go on, if any would.
 fn for_people(policy: &Policy, direction: Direction, text: &str) -> String {
     let findings = policy.scan_all(direction, text);
     let row = |finding: &Finding| {
@@ -181,6 +183,11 @@ fn for_people(policy: &Policy, direction: Direction, text: &str) -> String {
         out.push_str(&table(["CATEGORY", "SEVERITY", "ACTION", "BYTES"], &rows));
     }
     out.push('\n');
+    // By what the gateway would search for: the table has more, such as what the policy allows.
+    if policy.scan(direction, text).iter().any(|finding| finding.action == Action::Block) {
+        out.push_str("blocked: nothing goes on\n");
+        return out;
+    }
     out.push_str(&Placeholders::new(policy).redact(text, &findings));
     if !out.ends_with('\n') {
         out.push('\n');
@@ -190,18 +197,20 @@ fn for_people(policy: &Policy, direction: Direction, text: &str) -> String {
 
 fn list(under: &PolicyArgs) -> anyhow::Result<()> {
     let policy = policy(under)?;
-    let row = |info: &CategoryInfo| {
-        let action = |direction| policy.action(&Category::from(info), direction).as_str();
+    let row = |category: &Category, group: Group, severity: Severity| {
+        let action = |direction| policy.action(category, direction).as_str();
         let texts = [
-            info.name,
-            info.group.as_str(),
-            info.severity.as_str(),
+            category.as_str(),
+            group.as_str(),
+            severity.as_str(),
             action(Direction::Prompt),
             action(Direction::Reply),
         ];
         texts.map(str::to_owned)
     };
-    let rows: Vec<_> = synapse_dlp::categories().iter().map(row).collect();
+    let built_in = |info: &CategoryInfo| row(&Category::from(info), info.group, info.severity);
+    let own = policy.own_categories().map(|(category, severity)| row(category, Group::Custom, severity));
+    let rows: Vec<_> = synapse_dlp::categories().iter().map(built_in).chain(own).collect();
     let shown = table(["CATEGORY", "GROUP", "SEVERITY", "PROMPT", "REPLY"], &rows);
     Ok(io::stdout().lock().write_all(shown.as_bytes())?)
 }

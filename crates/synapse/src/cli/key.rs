@@ -10,6 +10,7 @@ use synapse_core::{
     glob::Glob,
     id::{GroupName, KeyId, TeamName},
     key::{ApiKey, Calling},
+    ledger::Scope,
     store::{
         keys::{KeyChange, KeyInfo, KeyStore, NewKey, PromptVersion},
         teams::TeamStore,
@@ -21,9 +22,10 @@ use super::{
     bound::{self, BINDING, BindingArgs, Cleared, KeyField, LIMITS, LimitArgs},
     environment::CHANGE_FLAGS,
     issued,
-    location::SharedArgs,
+    location::{SharedArgs, StoreLocation},
     output::{Output, fields, table},
     time::{self, Expiry, parse_duration, relative},
+    used::Usage,
 };
 
 #[derive(Args, Debug)]
@@ -44,7 +46,7 @@ enum KeyVerb {
         #[arg(long)]
         team: Option<TeamName>,
     },
-    /// Show one key, without its secret
+    /// Show one key, without its secret, and what it has used of its limits
     Show(KeyRef),
     /// Change what a key may do
     Update(UpdateArgs),
@@ -60,6 +62,13 @@ enum KeyVerb {
     Prompts(KeyRef),
     /// End a key for good
     Revoke(KeyRef),
+}
+
+impl KeyVerb {
+    /// Whether it changes the store.
+    const fn changes(&self) -> bool {
+        !matches!(self, Self::List { .. } | Self::Show(_) | Self::Prompts(_))
+    }
 }
 
 #[derive(Args, Debug)]
@@ -151,13 +160,25 @@ fn parse_glob(text: &str) -> Result<Glob, Infallible> {
 }
 
 pub(super) async fn run(args: KeyArgs, output: Output) -> anyhow::Result<()> {
-    let store = args.shared.location.open().await?;
-    let done = act(&store, args.verb, output).await;
-    store.close().await;
+    let location = &args.shared.location;
+    if let KeyVerb::Create(CreateArgs { binding, .. }) | KeyVerb::Update(UpdateArgs { binding, .. }) =
+        &args.verb
+    {
+        binding.check_names(location, output)?;
+    }
+    let store = location.open().await?;
+    let changes = args.verb.changes();
+    let done = act(&store, location, args.verb, output).await;
+    location.finish(store, changes && done.is_ok()).await;
     done
 }
 
-async fn act(store: &SqliteStore, verb: KeyVerb, output: Output) -> anyhow::Result<()> {
+async fn act(
+    store: &SqliteStore,
+    location: &StoreLocation,
+    verb: KeyVerb,
+    output: Output,
+) -> anyhow::Result<()> {
     let now = Timestamp::now();
     let info = match verb {
         KeyVerb::Create(args) => {
@@ -182,7 +203,11 @@ async fn act(store: &SqliteStore, verb: KeyVerb, output: Output) -> anyhow::Resu
         }
         KeyVerb::List { team } => return list(store, team.as_ref(), output).await,
         KeyVerb::Prompts(KeyRef { id }) => return prompts(store, &id, output).await,
-        KeyVerb::Show(KeyRef { id }) => store.get_key(&id).await?,
+        KeyVerb::Show(KeyRef { id }) => {
+            let info = store.get_key(&id).await?;
+            let usage = Usage::of(&Scope::Key(id), location).await?;
+            return usage.show(&info, describe, output);
+        }
         KeyVerb::Update(args) => {
             let id = args.key.id.clone();
             store.update_key(&id, &args.resolve(now)?).await?

@@ -1,14 +1,23 @@
 //! Where state lives: the flags that say it, and the store behind them.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
-use synapse_store::sqlite::{self, SqliteStore};
+use synapse_core::config::snapshot::Snapshot;
+use synapse_store::{
+    lock::DataDir,
+    sqlite::{self, SqliteStore},
+};
 
-use crate::{compose, settings::Settings};
+use crate::{compose, keys::LOOK_EVERY, settings::Settings};
 
 const DEFAULT_DATA_DIR: &str = "./data";
+/// Within this a gateway has seen a change of its store: it looks a little more often.
+const SEEN_WITHIN: Duration = LOOK_EVERY.saturating_add(Duration::from_millis(50));
 
 /// The flags by which every command finds the same stores as the gateway.
 #[derive(Args, Clone, Debug)]
@@ -45,17 +54,63 @@ impl StoreLocation {
         Ok(SqliteStore::open(self.database_file()?).await?)
     }
 
+    /// Ends the work on a store. Where something was changed, that takes until a gateway that runs on the data folder
+    /// has had time to see it, so that the next command of a script may count on it.
+    pub(super) async fn finish(&self, store: SqliteStore, has_changed: bool) {
+        store.close().await;
+        if has_changed {
+            self.until_seen().await;
+        }
+    }
+
+    async fn until_seen(&self) {
+        // What is done is done; a configuration that cannot be read is no reason to fail now.
+        if self.data_dir().is_ok_and(|folder| DataDir::is_claimed(&folder)) {
+            tokio::time::sleep(SEEN_WITHIN).await;
+        }
+    }
+
+    /// The configuration; without one, the defaults.
+    pub(super) fn snapshot(&self) -> anyhow::Result<Snapshot> {
+        let settings = Settings { file: self.config.clone(), ..Settings::default() };
+        Ok(settings.snapshot(&settings.text()?)?)
+    }
+
+    /// The data folder.
+    pub(super) fn data_dir(&self) -> anyhow::Result<PathBuf> {
+        match (&self.data_dir, &self.config) {
+            (Some(folder), _) => Ok(folder.clone()),
+            (None, Some(_)) => Ok(self.snapshot()?.data_dir),
+            (None, None) => Ok(DEFAULT_DATA_DIR.into()),
+        }
+    }
+
     fn database_file(&self) -> anyhow::Result<PathBuf> {
         match (&self.database_url, &self.data_dir, &self.config) {
             (Some(url), _, _) => Ok(sqlite::path_from_url(url.expose_secret())?),
             (None, Some(folder), _) => Ok(folder.join(sqlite::FILE_NAME)),
-            (None, None, Some(file)) => configured_database_file(file),
+            (None, None, Some(_)) => compose::database_file(&self.snapshot()?),
             (None, None, None) => Ok(Path::new(DEFAULT_DATA_DIR).join(sqlite::FILE_NAME)),
         }
     }
 }
 
-fn configured_database_file(file: &Path) -> anyhow::Result<PathBuf> {
-    let settings = Settings { file: Some(file.to_owned()), ..Settings::default() };
-    compose::database_file(&settings.snapshot(&settings.text()?)?)
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_takes_until_a_gateway_has_seen_it_and_no_time_where_none_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let data_dir = Some(folder.path().to_owned());
+        let location = StoreLocation { config: None, data_dir, database_url: None };
+        let start = Instant::now();
+        location.until_seen().await;
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        let _gateway = DataDir::claim(folder.path()).unwrap();
+        location.until_seen().await;
+        assert!(start.elapsed() > LOOK_EVERY);
+    }
 }

@@ -17,6 +17,7 @@ mod serve;
 mod simulate;
 mod team;
 mod time;
+mod used;
 mod worker;
 mod worker_key;
 

@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use synapse_core::{
     id::TeamName,
+    ledger::Scope,
     limits::Limits,
     store::teams::{Team, TeamChange, TeamStore},
 };
@@ -12,9 +13,10 @@ use synapse_store::sqlite::SqliteStore;
 use super::{
     bound::{self, Cleared, LIMITS, LimitArgs, TeamField},
     environment::CHANGE_FLAGS,
-    location::SharedArgs,
+    location::{SharedArgs, StoreLocation},
     output::{Output, fields, table},
     time::relative,
+    used::Usage,
 };
 
 #[derive(Args, Debug)]
@@ -47,7 +49,7 @@ enum TeamVerb {
     },
     /// List all teams
     List,
-    /// Show one team
+    /// Show one team, and what its keys have used of its limits
     Show {
         /// The team's name
         name: TeamName,
@@ -64,18 +66,31 @@ enum TeamVerb {
     },
 }
 
+impl TeamVerb {
+    /// Whether it changes the store.
+    const fn changes(&self) -> bool {
+        !matches!(self, Self::List | Self::Show { .. })
+    }
+}
+
 pub(super) async fn run(args: TeamArgs, output: Output) -> anyhow::Result<()> {
     let location = &args.shared.location;
     let store = match args.verb {
         TeamVerb::Create { .. } => location.open_or_create().await?,
         _ => location.open().await?,
     };
-    let done = act(&store, args.verb, output).await;
-    store.close().await;
+    let changes = args.verb.changes();
+    let done = act(&store, location, args.verb, output).await;
+    location.finish(store, changes && done.is_ok()).await;
     done
 }
 
-async fn act(store: &SqliteStore, verb: TeamVerb, output: Output) -> anyhow::Result<()> {
+async fn act(
+    store: &SqliteStore,
+    location: &StoreLocation,
+    verb: TeamVerb,
+    output: Output,
+) -> anyhow::Result<()> {
     let team = match verb {
         TeamVerb::List => return list(&store.list_teams().await?, output),
         TeamVerb::Create { name, limits } => {
@@ -86,11 +101,15 @@ async fn act(store: &SqliteStore, verb: TeamVerb, output: Output) -> anyhow::Res
             let limits = limits.change(&Cleared(clear.into_iter().map(Into::into).collect()))?;
             store.update_team(&name, &TeamChange { disabled: None, limits }).await?
         }
-        TeamVerb::Show { name } => store.get_team(&name).await?,
+        TeamVerb::Show { name } => {
+            let team = store.get_team(&name).await?;
+            let usage = Usage::of(&Scope::Team(name), location).await?;
+            return usage.show(&team, describe, output);
+        }
         TeamVerb::Disable { name } => switch(store, &name, true).await?,
         TeamVerb::Enable { name } => switch(store, &name, false).await?,
     };
-    Ok(output.result(&team, describe)?)
+    Ok(output.result(&team, |team| fields(&describe(team)))?)
 }
 
 async fn switch(store: &SqliteStore, name: &TeamName, disabled: bool) -> anyhow::Result<Team> {
@@ -110,14 +129,14 @@ fn list(teams: &[Team], output: Output) -> anyhow::Result<()> {
     })?)
 }
 
-fn describe(team: &Team) -> String {
+fn describe(team: &Team) -> Vec<(&'static str, String)> {
     let mut lines = vec![
         ("name", team.name.to_string()),
         ("status", status(team).into()),
         ("created", format!("{:.0}", team.created_at)),
     ];
     lines.extend(bound::describe_limits(&team.limits));
-    fields(&lines)
+    lines
 }
 
 fn status(team: &Team) -> &'static str {

@@ -41,6 +41,13 @@ enum WorkerKeyVerb {
     Revoke(WorkerKeyRef),
 }
 
+impl WorkerKeyVerb {
+    /// Whether it changes the store.
+    const fn changes(&self) -> bool {
+        !matches!(self, Self::List { .. } | Self::Show(_))
+    }
+}
+
 #[derive(Args, Debug)]
 struct WorkerKeyRef {
     /// The key's id, or the whole key, as it turns up where it should not be
@@ -67,8 +74,9 @@ pub(super) async fn run(args: WorkerKeyArgs, output: Output) -> anyhow::Result<(
         WorkerKeyVerb::Create { .. } => location.open_or_create().await?,
         _ => location.open().await?,
     };
+    let changes = args.verb.changes();
     let done = act(&store, args.verb, output).await;
-    store.close().await;
+    location.finish(store, changes && done.is_ok()).await;
     done
 }
 

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, path::PathBuf, pin::pin, process::ExitCode, syn
 use anyhow::Context;
 use futures_util::FutureExt;
 use secrecy::SecretString;
-use synapse_core::config::snapshot::{BackendSpec, BaseUrl, EngineKind, Locality, Logs, Timeouts};
+use synapse_core::config::snapshot::{BackendSpec, BaseUrl, EngineKind, Locality, Logs, PemFile, Timeouts};
 use synapse_gateway::{
     backend::http::{HttpBackend, TlsSetup},
     tasks,
@@ -148,6 +148,6 @@ fn spec(settings: &Settings) -> BackendSpec {
         is_confined: false,
         timeouts: Timeouts::default(),
         max_in_flight: None,
-        ca_file: settings.ca_file.clone(),
+        ca_file: settings.ca_file.as_deref().map(PemFile::once),
     }
 }

@@ -67,6 +67,13 @@ impl Cli {
         stderr(&output)
     }
 
+    /// Stderr of a run that succeeds.
+    pub(crate) fn said_besides(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", stderr(&output));
+        stderr(&output)
+    }
+
     fn new_key(&self) -> Value {
         self.json(&["key", "create", "--team", "lab", "--model", "*"])
     }

@@ -145,3 +145,54 @@ fn a_team_is_made_with_limits_and_they_can_be_changed() {
     assert!(cli.succeed(&["team", "show", "zoo"]).contains("requests        10/1s"));
     cli.fail(2, &["team", "update", "zoo"]);
 }
+
+#[test]
+fn a_class_or_policy_must_be_in_the_configuration_where_one_is_given() {
+    let cli = Cli::with_team();
+    let file = cli.path().join("synapse.yaml");
+    let config = json!({
+        "data_classes": [{"name": "public", "localities": ["on_prem"], "dlp_policy": "strict"}],
+        "dlp": {"policies": [{"name": "strict", "base": "cloud"}]},
+    });
+    fs::write(file, config.to_string()).expect("written");
+    let made = key_with(&cli, &[]);
+    let update = ["key", "update", text(&made, "id"), "--config", "synapse.yaml"];
+    for (flags, said) in [
+        (["--data-class", "pubic"], "no data class `pubic`; known: public"),
+        (
+            ["--dlp-policy", "strickt"],
+            "no policy for sensitive data `strickt`; known: cloud, on_prem, strict",
+        ),
+    ] {
+        let refused = cli.fail(1, &[&update[..], &flags].concat());
+        assert!(refused.contains(said), "{refused}");
+    }
+    let known = ["--data-class", "public", "--dlp-policy", "strict"];
+    let changed = cli.json(&[&update[..], &known].concat());
+    assert_eq!(
+        (&changed["binding"]["data_class"], &changed["binding"]["dlp_policy"]),
+        (&json!("public"), &json!("strict"))
+    );
+}
+
+#[test]
+fn without_a_configuration_it_is_said_what_the_gateways_must_have() {
+    let cli = Cli::with_team();
+    let create = ["key", "create", "--team", "lab", "--model", "*"];
+    let said = |flags: &[&str]| cli.said_besides(&[&create, flags].concat());
+    let told = said(&["--data-class", "public", "--dlp-policy", "strict"]);
+    assert!(told.contains("data class `public`") && told.contains("`strict`"), "{told}");
+    let told = said(&["--data-class", "non_sensitive", "--dlp-policy", "cloud"]);
+    assert!(!told.contains("must have"), "these are there unless the configuration says otherwise: {told}");
+}
+
+#[test]
+fn what_is_counted_in_redis_is_not_told_from_the_data_folder() {
+    let cli = Cli::with_team();
+    let made = key_with(&cli, &["--tokens-per-day", "5"]);
+    fs::write(cli.path().join("synapse.yaml"), "redis: {url: 'redis://localhost'}").expect("written");
+    let show = ["key", "show", text(&made, "id"), "--config", "synapse.yaml"];
+    assert!(cli.succeed(&show).contains("counted in Redis"));
+    assert!(cli.json(&show).get("used").is_none());
+    assert_eq!(cli.json(&["team", "show", "lab"])["used"], json!({}));
+}

@@ -223,3 +223,35 @@ async fn keys_of_a_team_share_its_limits_and_a_change_acts_on_the_next_request()
     gateway.until("more", async || (second.chat("m").await.status == 200).then_some(())).await;
     assert_eq!(scope(&second.chat("m").await), "key");
 }
+
+#[tokio::test]
+async fn nothing_is_said_of_a_redis_where_there_is_none() {
+    let (_engine, gateway) = start(json!({"requests": {"count": 2, "window_s": 3600}})).await;
+    let scrape = gateway.metrics().await;
+    assert!(!scrape.text().contains("redis_up"), "{}", scrape.text());
+}
+
+#[tokio::test]
+async fn what_was_used_today_and_this_month_is_shown_beside_the_limits() {
+    let engine = Engine::serving("one", "m").await;
+    let gateway = gateway(&Config::with(&[&engine])).await;
+    gateway.cli_json(&["team", "create", "lab", "--tokens-per-day", "100000"]).await;
+    let limits = ["--tokens-per-day", "50000", "--cost-per-month", "10"];
+    let create = ["key", "create", "--team", "lab", "--model", "*"];
+    let made = gateway.cli_json(&[&create[..], &limits].concat()).await;
+    let (id, key) = (made["id"].as_str().expect("an id"), made["key"].as_str().expect("a key"));
+    assert_eq!(gateway.cli_json(&["key", "show", id]).await["used"], json!({}), "nothing is known yet");
+    let client = gateway.client_with(key);
+    let ask = async || (client.chat("m").await.status == 200).then_some(());
+    gateway.until("the key to be known", ask).await;
+    let saved = async |args: &[&str]| {
+        let shown = gateway.cli_json(args).await;
+        shown["used"]["tokens_per_day"].as_u64().filter(|tokens| (1..1000).contains(tokens)).map(|_| shown)
+    };
+    let of_key = gateway.until("the key's count", async || saved(&["key", "show", id]).await).await;
+    assert_eq!(of_key["used"]["cost_per_month"], "0", "{of_key}");
+    gateway.until("the team's count", async || saved(&["team", "show", "lab"]).await).await;
+    let shown = gateway.cli(&["key", "show", id]).await.stdout;
+    let shown = String::from_utf8_lossy(&shown);
+    assert!(shown.contains("used today") && shown.contains("used this month"), "{shown}");
+}

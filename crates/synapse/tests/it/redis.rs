@@ -88,6 +88,18 @@ async fn without_redis_a_closed_gateway_refuses_at_once_until_it_is_back() {
 }
 
 #[tokio::test]
+async fn a_redis_that_was_away_while_nobody_asked_costs_nobody_an_answer() {
+    let (engine, mut redis) = (Engine::serving("one", "m").await, Redis::start().await);
+    let gateways = two(&engine, &redis, json!({"requests": {"count": 10, "window_s": 3600}}), "closed").await;
+    let client = gateways[0].client();
+    assert_eq!(client.chat("m").await.status, 200);
+    redis.die();
+    redis.start_again().await;
+    let answer = client.chat("m").await;
+    assert_eq!((answer.status, answer.header("x-ratelimit-remaining-requests")), (200, "9"));
+}
+
+#[tokio::test]
 async fn a_redis_that_stands_still_costs_one_request_its_patience_and_no_other() {
     let (engine, redis) = (Engine::serving("one", "m").await, Redis::start().await);
     let gateways = two(&engine, &redis, json!({"requests": {"count": 10, "window_s": 3600}}), "closed").await;

@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     load::Load,
-    start::{code, gateway, pair, single},
+    start::{code, gateway, pair, setup, single},
 };
 
 const DONE: &str = "synapse_config_reloads_total";
@@ -65,6 +65,37 @@ async fn a_key_that_leaves_the_file_is_refused() {
     gateway.reconfigure(&Config::with(&[&engine]).set("/auth/static_keys/0/secret", "sk-another"));
     gateway.until("the old key's end", async || (client.chat("m").await.status == 403).then_some(())).await;
     assert_eq!(gateway.client_with("sk-another").chat("m").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_file_that_the_configuration_refers_to_is_read_again_when_it_changes() {
+    let engine = Engine::serving("one", "m").await;
+    let setup = setup();
+    let mounted = |version: &str, secret: &str| {
+        std::fs::create_dir(setup.folder().join(version)).expect("a folder");
+        std::fs::write(setup.folder().join(version).join("key"), secret).expect("a file");
+    };
+    mounted("v1", "sk-first");
+    mounted("v2", "sk-second");
+    // As Kubernetes mounts secrets: the link in the middle is what changes.
+    let link = |to: &str, at: &str| std::os::unix::fs::symlink(to, setup.folder().join(at)).expect("a link");
+    link("v1", "current");
+    link("current/key", "key");
+    link("v2", "next");
+    let config = Config::with(&[&engine]).set("/auth/static_keys/0/secret", "file:key");
+    let gateway = setup.start(&config).await;
+    assert_eq!(gateway.client_with("sk-first").chat("m").await.status, 200);
+    let at = |name: &str| gateway.folder().join(name);
+    std::fs::rename(at("next"), at("current")).expect("the link is replaced");
+    reloads(&gateway, "success", 1.0).await;
+    assert_eq!(gateway.client_with("sk-second").chat("m").await.status, 200);
+    // One that goes away is refused as an invalid configuration is, and may come back.
+    std::fs::remove_file(at("key")).expect("the link is removed");
+    reloads(&gateway, "failure", 1.0).await;
+    assert_eq!(gateway.client_with("sk-second").chat("m").await.status, 200);
+    std::fs::write(at("key"), "sk-third").expect("a file");
+    reloads(&gateway, "success", 2.0).await;
+    assert_eq!(gateway.client_with("sk-third").chat("m").await.status, 200);
 }
 
 #[tokio::test]

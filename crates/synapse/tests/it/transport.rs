@@ -70,6 +70,10 @@ async fn an_encrypted_engine_is_trusted_by_the_operators_authority_and_not_other
             .model("m", &[json!({"backend": "far", "model": "m"})]);
         let gateway = setup.start(&config).await;
         assert_eq!(gateway.client().chat("m").await.status, status);
+        // The file says whom to trust, also later.
+        authority.write_to(gateway.folder());
+        let trusts = async || (gateway.client().chat("m").await.status == 200).then_some(());
+        gateway.until("the authority to be trusted", trusts).await;
     }
 }
 

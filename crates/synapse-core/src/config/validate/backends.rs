@@ -47,9 +47,7 @@ fn spec(raw: raw::Backend, at: &str, check: &mut Check<'_>) -> Option<BackendSpe
     if let Some(key) = &raw.api_key {
         header_safe(&format!("{at}/api_key"), &key.0, check);
     }
-    if let Some(path) = &raw.ca_file {
-        check.pem_file(&format!("{at}/ca_file"), path);
-    }
+    let ca_file = raw.ca_file.and_then(|path| check.pem_file(&format!("{at}/ca_file"), &path));
     let url = BaseUrl::parse(&raw.url?)
         .map_err(|error| check.report(&format!("{at}/url"), error.to_string()))
         .ok()?;
@@ -72,7 +70,7 @@ fn spec(raw: raw::Backend, at: &str, check: &mut Check<'_>) -> Option<BackendSpe
         is_confined,
         timeouts: timeouts(raw.timeouts, Timeouts::default()),
         max_in_flight: raw.max_in_flight,
-        ca_file: raw.ca_file.map(Into::into),
+        ca_file,
     })
 }
 

@@ -18,7 +18,7 @@ use super::{
     problem::Problem,
     raw,
     reader::{self, Places, Reading},
-    snapshot::{Discovery, LogFormat, Logs, Snapshot},
+    snapshot::{Discovery, LogFormat, Logs, PemFile, Snapshot},
     yaml::Node,
 };
 use crate::id::fits_header;
@@ -99,13 +99,14 @@ impl Check<'_> {
         }
     }
 
-    /// Reports a file that is not PEM, or not there.
-    fn pem_file(&mut self, pointer: &str, path: &str) {
+    /// A PEM file; reports one that is none, or not there.
+    fn pem_file(&mut self, pointer: &str, path: &str) -> Option<PemFile> {
         match self.world.read_file(path.as_ref()) {
-            Ok(text) if text.contains("-----BEGIN ") => {}
+            Ok(text) if text.contains("-----BEGIN ") => return Some(PemFile { path: path.into(), text }),
             Ok(_) => self.report(pointer, "is not a PEM file"),
             Err(error) => self.report(pointer, format!("the file cannot be read: {error}")),
         }
+        None
     }
 }
 

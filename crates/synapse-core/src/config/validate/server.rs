@@ -100,7 +100,7 @@ fn hosts_overlap(a: &str, b: &str) -> bool {
 fn tls(raw: raw::Tls, check: &mut Check<'_>) -> Option<TlsFiles> {
     for (pointer, path) in [("/server/tls/cert", &raw.cert), ("/server/tls/key", &raw.key)] {
         if let Some(path) = path {
-            check.pem_file(pointer, path);
+            let _reported = check.pem_file(pointer, path);
         }
     }
     Some(TlsFiles { cert: raw.cert?.into(), key: raw.key?.into() })

@@ -142,7 +142,10 @@ impl Connector {
     pub(super) fn new(spec: &BackendSpec, setup: &TlsSetup) -> Result<Self, Failure> {
         let tls = if spec.url.https {
             let name = ServerName::try_from(spec.url.host.clone())?;
-            Some((TlsConnector::from(setup.config(spec.ca_file.as_deref())?), name))
+            Some((
+                TlsConnector::from(setup.config(spec.ca_file.as_ref().map(|file| file.path.as_path()))?),
+                name,
+            ))
         } else {
             None
         };

@@ -8,7 +8,7 @@ use hyper::{
     HeaderMap, Method, StatusCode,
     header::{HeaderValue, RETRY_AFTER},
 };
-use synapse_core::config::snapshot::{BackendSpec, BaseUrl, EngineKind, Locality, Timeouts};
+use synapse_core::config::snapshot::{BackendSpec, BaseUrl, EngineKind, Locality, PemFile, Timeouts};
 use synapse_gateway::backend::{
     Backend, ReplyStream, UpstreamBody, UpstreamCall, UpstreamReply,
     http::{HttpBackend, TlsSetup},
@@ -60,7 +60,7 @@ impl Source {
             is_confined: false,
             timeouts: Timeouts::default(),
             max_in_flight: None,
-            ca_file: ca_file.map(Path::to_owned),
+            ca_file: ca_file.map(PemFile::once),
             is_worker: false,
         };
         let transport =

@@ -76,3 +76,41 @@ fn hashes_of_values_find_them_and_do_not_show_them() {
     assert!(fine, "{said}");
     assert!(shown.contains("ask [REDACTED:custom:members] for it"), "{shown}");
 }
+
+/// A policy `p` with a rule of its own that stops what it finds.
+fn strict() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rule = json!({"name": "project", "words": ["Blue Whale"], "severity": "critical"});
+    let policy =
+        json!({"name": "p", "base": "cloud", "prompt": {"custom:project": "block"}, "rules": [rule]});
+    let config = json!({"dlp": {"policies": [policy]}}).to_string();
+    std::fs::write(folder.path().join("synapse.yaml"), config).expect("written");
+    folder
+}
+
+fn under_strict(args: &[&str], input: &str) -> String {
+    let folder = strict();
+    let file = folder.path().join("synapse.yaml");
+    let under = ["--policy", "p", "--config", file.to_str().expect("a path")];
+    let (fine, shown, said) = run(&[args, &under].concat(), input);
+    assert!(fine, "{said}");
+    shown
+}
+
+#[test]
+fn a_policys_own_rules_are_listed_with_the_categories() {
+    let shown = under_strict(&["dlp", "categories"], "");
+    let line = shown.lines().find(|line| line.starts_with("custom:project ")).expect("a line");
+    let words: Vec<_> = line.split_whitespace().collect();
+    assert_eq!(words, ["custom:project", "custom", "critical", "block", "redact"]);
+    assert!(shown.contains("credit_card_visa"), "{shown}");
+}
+
+#[test]
+fn a_text_that_is_blocked_is_said_to_be_and_not_shown_as_if_it_went_on() {
+    let text = format!("ask the blue whale about {}", card());
+    let shown = under_strict(&["dlp", "test"], &text);
+    assert!(shown.contains("custom:project") && shown.contains("blocked: nothing goes on"), "{shown}");
+    assert!(!shown.contains("ask the"), "{shown}");
+    assert!(under_strict(&["dlp", "test", "--direction", "reply"], &text).contains("ask the"));
+}
