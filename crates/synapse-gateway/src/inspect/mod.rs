@@ -5,6 +5,7 @@ mod document;
 pub mod policies;
 pub(crate) mod reply;
 mod tally;
+mod words;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -20,6 +21,7 @@ use tokio::{sync::Semaphore, task::spawn_blocking};
 
 pub(crate) use document::{Document, Verdict};
 pub(crate) use tally::{Tally, direction_name};
+pub(crate) use words::Words;
 
 /// Texts above this size are searched on threads of their own, so that no core stalls; in bytes.
 const LARGE: usize = 64 * 1024;

@@ -21,6 +21,7 @@ use synapse_dialect::{
 use synapse_dlp::{Action, Direction, label};
 
 use super::{Document, Inspection, failed};
+pub(super) use event::with_data;
 use event::{Class, Reading};
 use lane::{Lane, LaneKey};
 

@@ -39,7 +39,7 @@ pub struct Endpoint {
     /// From the attempt's begin to the end of a plain reply.
     whole: Average,
     residency: AtomicU8,
-    /// Whether the engine says that it passes this model's requests on to somebody else.
+    /// One of [`Runs`].
     runs: AtomicU8,
     last_turn: AtomicUsize,
     /// By operation: until when the engine is taken not to offer it, in [`millis`]; 0 is never.

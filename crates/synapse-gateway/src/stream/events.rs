@@ -31,7 +31,7 @@ use crate::{
     audit::End,
     backend::{BackendError, ReplyStream},
     drain::Drain,
-    inspect::reply::Guard,
+    inspect::{Words, reply::Guard},
     route::endpoint::Lease,
 };
 
@@ -50,6 +50,7 @@ pub(crate) struct EventFlow {
     framer: Framer,
     observer: Observer,
     guard: Option<Box<Guard>>,
+    words: Words,
     held: Bytes,
     lease: Option<Lease>,
     limits: Limits,
@@ -88,7 +89,7 @@ impl EventFlow {
             let run =
                 framer.push(data).map_err(|e| invalid("The engine sent an endless event.").source(e))?;
             // Of a run with a failure in it, only what comes before is kept.
-            let kept = observer.observe(run);
+            let kept = context.words.events_without_instructions(observer.observe(run));
             let content = has_content(context, &kept)?;
             held.extend_from_slice(&kept);
             if content {
@@ -103,9 +104,9 @@ impl EventFlow {
                 return Err(invalid("The engine sent no content in a long stream."));
             }
         }
-        let mut guard = context.inspection.as_ref().and_then(|i| Guard::new(i, context.operation));
+        let mut guard = context.words.inspection.as_ref().and_then(|i| Guard::new(i, context.operation));
         let mut held = held.freeze();
-        if let (Some(guard), Some(inspection)) = (&mut guard, &context.inspection) {
+        if let (Some(guard), Some(inspection)) = (&mut guard, &context.words.inspection) {
             inspection.state().usage = observer.usage();
             held = guard.pass(held)?;
         }
@@ -114,6 +115,7 @@ impl EventFlow {
             framer,
             observer,
             guard,
+            words: context.words.clone(),
             held,
             lease: None,
             limits: Limits::new(context, drain),
@@ -175,7 +177,7 @@ impl EventFlow {
             match self.framer.push(ready) {
                 Ok(run) if run.is_empty() => {}
                 Ok(run) => {
-                    let run = self.observer.observe(run);
+                    let run = self.words.events_without_instructions(self.observer.observe(run));
                     match self.guarded(run) {
                         Ok(run) => out.push(run),
                         Err(fault) => return Some(self.refuse(&fault)),
@@ -262,7 +264,7 @@ impl EventFlow {
     fn conclude_run(&mut self) -> Option<Bytes> {
         match self.observer.progress() {
             Progress::Failed(message) => {
-                let message = message.clone();
+                let message = self.words.seen(message).unwrap_or_else(|| message.clone());
                 Some(self.break_off(FaultKind::Upstream, &message))
             }
             Progress::Done => {

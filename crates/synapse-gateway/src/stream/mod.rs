@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use crate::{
     backend::{BackendError, ReplyStream},
     drain::Drain,
-    inspect::{Inspection, reply::has_text},
+    inspect::{Inspection, Words, reply::has_text},
     route::endpoint::Lease,
 };
 pub(crate) use events::EventFlow;
@@ -55,8 +55,8 @@ pub(crate) struct Context {
     pub(crate) hide_usage: bool,
     /// How many choices a complete reply has.
     pub(crate) choices: u32,
-    /// What the reply is searched under.
-    pub(crate) inspection: Option<Arc<Inspection>>,
+    /// What the caller may see of it.
+    pub(crate) words: Words,
     pub(crate) timeouts: Timeouts,
     pub(crate) deadline: Instant,
     /// Whether the deadline comes before the backend has had all of its time.
@@ -117,13 +117,20 @@ pub(crate) async fn begin(
     }
     if is_json {
         begin_json(context, body, drain).await
-    } else if kind.starts_with("text/")
+    } else if is_written(context.operation, &kind)
         && let Some(inspection) = context.searches()
     {
         begin_text(context, inspection, body).await
     } else {
         RawFlow::begin(context, body, BytesMut::new(), drain).await
     }
+}
+
+/// Whether a reply that is not JSON is something to read. Engines call transcripts many things.
+fn is_written(operation: Operation, kind: &str) -> bool {
+    let spoken = ["audio/", "video/", "image/"].iter().any(|other| kind.starts_with(other));
+    kind.starts_with("text/")
+        || (matches!(operation, Operation::Transcription | Operation::Translation) && !spoken)
 }
 
 /// Speech answers with sound, transcriptions also with text or subtitles.
@@ -137,7 +144,7 @@ const fn expects_json(operation: Operation) -> bool {
 impl Context {
     /// What the texts of the reply are searched under, if they are.
     fn searches(&self) -> Option<&Arc<Inspection>> {
-        let inspection = self.inspection.as_ref().filter(|_| has_text(self.operation))?;
+        let inspection = self.words.inspection.as_ref().filter(|_| has_text(self.operation))?;
         inspection.searches_replies().then_some(inspection)
     }
 }
@@ -203,6 +210,7 @@ async fn begin_json(context: &Context, body: ReplyStream, drain: &Arc<Drain>) ->
         Gathered::Beginning(whole, body) => return RawFlow::begin(context, body, whole, drain).await,
     };
     check_json(&bytes)?;
+    let bytes = context.words.without_instructions(bytes);
     let usage = peek::usage(&bytes);
     let finish_reason = peek::finish_reasons(&bytes).last().map(str::to_owned);
     let bytes = match inspection {

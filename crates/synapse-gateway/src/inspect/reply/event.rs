@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use synapse_dialect::{
+    json::Edits,
     sse,
     walk::{self, Frame, Item, Path},
 };
@@ -266,9 +267,20 @@ pub(super) fn path_at(run: &Bytes, event: Range<usize>, at: usize) -> String {
 
 /// The event without probabilities, which repeat its text.
 pub(super) fn without_logprobs(event: &Bytes) -> Bytes {
-    let Ok(Some(Payload::Line(line) | Payload::Joined(_, line))) = payload(event, 0..event.len()) else {
-        return event.clone();
+    with_other_data(event, |data| Some(super::without_logprobs(data.as_bytes())))
+}
+
+/// The event with its data changed, if that is one line of text.
+pub(in crate::inspect) fn with_data(event: &Bytes, edits: impl Fn(&str) -> Option<Edits>) -> Bytes {
+    with_other_data(event, |data| Some(edits(data)?.apply(&Bytes::copy_from_slice(data.as_bytes()))))
+}
+
+fn with_other_data(event: &Bytes, other: impl Fn(&str) -> Option<Bytes>) -> Bytes {
+    let (event, line) = match payload(event, 0..event.len()) {
+        Ok(Some(Payload::Line(line))) => (event.clone(), line),
+        Ok(Some(Payload::Joined(event, line))) => (event, line),
+        _ => return event.clone(),
     };
-    let data = super::without_logprobs(&event[line.clone()]);
+    let Some(data) = std::str::from_utf8(&event[line.clone()]).ok().and_then(other) else { return event };
     [&event[..line.start], &data[..], &event[line.end..]].concat().into()
 }

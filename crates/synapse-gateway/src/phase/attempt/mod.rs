@@ -25,7 +25,7 @@ use crate::{
         http::{HOP_HEADER, LeadsOutside},
     },
     gateway::{Gateway, Live},
-    inspect::Inspection,
+    inspect::Words,
     metrics::{AttemptLabels, BackendLabel, FallbackLabels, Label},
     route::{
         catalog::Route,
@@ -124,7 +124,7 @@ pub(super) struct Attempts {
     gateway: Arc<Gateway>,
     live: Arc<Live>,
     bound: Bound,
-    inspection: Option<Arc<Inspection>>,
+    words: Words,
     plan: Plan,
     demand: Demand,
     request_id: HeaderValue,
@@ -149,6 +149,8 @@ impl Attempts {
         trail: Arc<Trail>,
     ) -> Result<Self, Fault> {
         let Cleared { bound, inspection } = cleared;
+        let prompt = bound.call.caller.principal().binding.system_prompt.clone();
+        let words = Words { inspection, prompt };
         let patience = place::callers_patience(&bound.call.headers)?;
         let caller = Arc::clone(bound.call.caller.principal());
         let shape = &bound.call.shape;
@@ -169,7 +171,7 @@ impl Attempts {
             gateway,
             live,
             bound,
-            inspection,
+            words,
             plan,
             demand,
             request_id,
@@ -306,6 +308,7 @@ impl Attempts {
                 if !failed.cut_short {
                     report(&mut lease, &failed.fault);
                 }
+                self.words.clean(&mut failed.fault);
                 self.log_failure(choice, &failed);
                 if failed.fault.kind == FaultKind::UpstreamRateLimited {
                     failed.fault.retry_after.get_or_insert(Duration::from_secs(1));
@@ -355,7 +358,7 @@ impl Attempts {
             operation: self.bound.call.operation,
             hide_usage: !self.bound.call.shape.wants_usage,
             choices: self.bound.call.shape.choices,
-            inspection: self.inspection.clone(),
+            words: self.words.clone(),
             timeouts: choice.candidate.timeouts,
             deadline,
             is_cut_short: deadline < began + choice.candidate.timeouts.total,
