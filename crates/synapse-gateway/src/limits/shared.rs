@@ -37,7 +37,8 @@ const RENEW_EVERY: Duration = Duration::from_secs(15);
 const MAX_ASKING: usize = 64;
 /// Settlements that wait to be told.
 const MAX_WAITING: usize = 16 * 1024;
-/// Those that are told together.
+/// Those that are told together, and places that are renewed together: what goes out at once must be done within
+/// [`WORK`], however many there are in all.
 const BATCH: usize = 64;
 
 pub(super) enum Errand {
@@ -235,11 +236,12 @@ impl Shared {
             let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
             held.iter().map(|(ticket, places)| (*ticket, places.clone())).collect()
         };
-        if held.is_empty() {
-            return;
-        }
-        if let Ok(refused) = self.ask(WORK, self.ledger.renew(&held)).await {
-            self.count("refused", refused);
+        for some in held.chunks(BATCH) {
+            match self.ask(WORK, self.ledger.renew(some)).await {
+                Ok(refused) => self.count("refused", refused),
+                Err(Failure::Refused) => {}
+                Err(Failure::Silent) => return,
+            }
         }
     }
 }

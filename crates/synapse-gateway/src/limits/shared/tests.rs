@@ -18,6 +18,7 @@ use synapse_core::{
 };
 use tokio::time::sleep;
 
+use super::BATCH;
 use crate::{
     limits::{Denied, Limiter, Ticket},
     metrics::{Metrics, ReasonLabel},
@@ -123,6 +124,20 @@ async fn what_ends_during_an_outage_is_settled_after_it_and_what_was_never_asked
     // The ticket, and the one question that found out.
     assert_eq!((case.settled(), case.errors("failed")), (2, 1));
     assert!(case.reserve().await.is_ok(), "it was noticed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn places_of_thousands_of_streams_are_renewed_however_long_that_takes_in_all() {
+    let each = Duration::from_millis(10);
+    let case = Case::new(Others { takes_for_each_place: each, ..Others::default() }).await;
+    let mut held = Vec::new();
+    for _ in 0..2000 {
+        held.push(case.ticket().await);
+    }
+    sleep(Duration::from_secs(15) + each * 2001).await;
+    assert_eq!(case.others.renewed.lock().expect("a lock").len(), held.len());
+    assert_eq!((case.metrics.redis_up.get(), case.errors("timeout")), (1, 0));
+    assert!(BATCH < held.len());
 }
 
 #[tokio::test(start_paused = true)]
