@@ -27,6 +27,8 @@ use crate::metrics::{Metrics, ReasonLabel};
 
 /// How long a request waits for an answer.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// How long it waits for its turn to ask: with the answer, a second at most.
+const TURN: Duration = Duration::from_millis(900);
 /// How long it may take where nobody waits.
 const WORK: Duration = Duration::from_secs(1);
 /// Between two looks at counters that do not answer.
@@ -89,12 +91,15 @@ impl Shared {
         self.is_up.load(Ordering::Relaxed)
     }
 
-    /// Leave to ask; `None` while nobody answers.
+    /// Leave to ask; `None` while nobody answers, or when too many ask.
     pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         if !self.is_up() {
             return None;
         }
-        let turn = self.asking.acquire().await;
+        let Ok(turn) = timeout(TURN, self.asking.acquire()).await else {
+            self.count("busy", 1);
+            return None;
+        };
         // Those before may have asked in vain.
         turn.ok().filter(|_| self.is_up())
     }

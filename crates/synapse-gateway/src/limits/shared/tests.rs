@@ -10,6 +10,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use synapse_core::{
     config::snapshot::OnRedisFailure,
     ledger::{Amounts, Measure, Meter, Reading, Scope, Span, Verdict},
@@ -18,7 +19,7 @@ use synapse_core::{
 };
 use tokio::time::sleep;
 
-use super::BATCH;
+use super::{BATCH, MAX_ASKING};
 use crate::{
     limits::{Denied, Limiter, Ticket},
     metrics::{Metrics, ReasonLabel},
@@ -138,6 +139,17 @@ async fn places_of_thousands_of_streams_are_renewed_however_long_that_takes_in_a
     assert_eq!(case.others.renewed.lock().expect("a lock").len(), held.len());
     assert_eq!((case.metrics.redis_up.get(), case.errors("timeout")), (1, 0));
     assert!(BATCH < held.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_without_end_for_a_turn_and_that_many_wait_is_no_outage() {
+    let case = Case::new(Others { takes: Duration::from_millis(70), ..Others::default() }).await;
+    let verdicts = join_all((0..2000).map(|_| case.reserve())).await;
+    let refused = verdicts.iter().filter(|verdict| matches!(verdict, Err(Denied::Unavailable))).count();
+    // The last turn is had after 840 ms.
+    assert_eq!(verdicts.len() - refused, 13 * MAX_ASKING);
+    assert_eq!(case.errors("busy"), refused as u64);
+    assert_eq!((case.metrics.redis_up.get(), case.errors("timeout")), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]
