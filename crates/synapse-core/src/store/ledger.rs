@@ -17,10 +17,16 @@ pub struct Settlement {
     pub spent: Amounts,
 }
 
-/// Why shared counters could not be asked. It never holds their address.
+/// Why shared counters did not count. It never holds their address.
 #[derive(Debug, thiserror::Error)]
-#[error("the shared counters failed: {0}")]
-pub struct SharedLedgerError(pub String);
+pub enum SharedLedgerError {
+    /// They cannot be reached, or do nothing for anyone now.
+    #[error("the shared counters failed: {0}")]
+    Unreachable(String),
+    /// They answer, and will never do this.
+    #[error("the shared counters refuse this: {0}")]
+    Refused(String),
+}
 
 /// Counters that several gateways share. Whoever asks sets the time limit.
 #[async_trait]
@@ -34,11 +40,12 @@ pub trait SharedLedger: Send + Sync {
         amounts: &Amounts,
     ) -> Result<Verdict, SharedLedgerError>;
 
-    /// Settles reservations. One that is settled already, or was never made, is passed over.
-    async fn settle(&self, settlements: &[Settlement]) -> Result<(), SharedLedgerError>;
+    /// Settles reservations, each for itself, and gives how many were refused. One that is settled already, or
+    /// was never made, is passed over.
+    async fn settle(&self, settlements: &[Settlement]) -> Result<u64, SharedLedgerError>;
 
-    /// Keeps the places of these reservations.
-    async fn renew(&self, held: &[(u128, Vec<Meter>)]) -> Result<(), SharedLedgerError>;
+    /// Keeps the places of these reservations, each for itself, and gives how many were refused.
+    async fn renew(&self, held: &[(u128, Vec<Meter>)]) -> Result<u64, SharedLedgerError>;
 
     /// Whether it answers.
     async fn ping(&self) -> Result<(), SharedLedgerError>;

@@ -9,7 +9,7 @@ use synapse_core::{
 
 use super::{
     prompt::{self, is_like},
-    request::{invalid, max_output},
+    request::{invalid, max_output, whole_tokens},
 };
 use crate::json::{Edits, Object};
 
@@ -144,7 +144,8 @@ impl Limits {
         for key in self.0.iter().filter(|key| is_set(object, key)) {
             is_said = true;
             let asked = number(object, key)?;
-            let within = |cap: u32| if asked >= 1.0 { (asked as u32).min(cap) } else { cap };
+            let within =
+                |cap: u32| if asked >= 1.0 { whole_tokens(asked).map_or(cap, |n| n.min(cap)) } else { cap };
             most = most.max(cap.map(within));
             // To some engines, 0 or -1 means without limit.
             if let Some(cap) = cap
@@ -237,6 +238,7 @@ mod tests {
             json!({"max_tokens": 900, "messages": message, "model": "m", "max_completion_tokens": 3, "evil": [1, 2]}),
             json!({"models": ["m", "n"], "messages": message, "provider": {"order": ["a"]}, "temperature": 2}),
             json!({"messages": message, "max_tokens": 0, "model": "m", "top_p": 0.5, "system": "evil"}),
+            json!({"messages": message, "max_tokens": 42.5, "model": "m"}),
         ] {
             for (prompt, defaults) in
                 [(None, &defaults[..]), (Some("bound"), &[]), (Some("bound"), &defaults[..])]

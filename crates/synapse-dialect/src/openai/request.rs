@@ -166,7 +166,12 @@ const USUAL_OUTPUT: u32 = 256;
 /// The largest of the fields that bound a reply: which one of them an engine obeys is its own business.
 pub(super) fn max_output(object: &Object<'_>) -> Option<u32> {
     let limits = ["max_tokens", "max_completion_tokens", "max_output_tokens"];
-    limits.into_iter().filter_map(|key| object.get(key)?.parse::<u32>().ok()).max()
+    limits.into_iter().filter_map(|key| whole_tokens(object.read(key).ok()??)).max()
+}
+
+/// A number of tokens, which may have been written with a fraction; `None` for -1, which bounds nothing.
+pub(super) fn whole_tokens(number: f64) -> Option<u32> {
+    (number >= 0.0).then(|| number.ceil() as u32)
 }
 
 fn tokens(limit: Option<u32>, length: usize) -> u32 {
@@ -388,6 +393,19 @@ mod tests {
         assert_eq!(cost(r#"{"model":"m","prompt":"a"}"#), 6 + 256);
         assert_eq!(cost(r#"{"model":"m","prompt":"a","max_tokens":10}"#), 10 + 10);
         assert_eq!(cost(r#"{"model":"m","prompt":"a","max_tokens":100000}"#), 11 + 1024);
+    }
+
+    #[test]
+    fn a_bound_counts_however_its_number_is_written() {
+        let bound = |number: &str| {
+            let body = format!(r#"{{"model":"m","prompt":"a","max_tokens":{number}}}"#);
+            read(Operation::Completion, body.as_bytes()).expect("a request").max_output
+        };
+        for (number, tokens) in [("100000.0", 100_000), ("1e5", 100_000), ("99.1", 100), ("0", 0)] {
+            assert_eq!(bound(number), Some(tokens), "{number}");
+        }
+        assert_eq!(bound("4294967294.5"), Some(u32::MAX));
+        assert_eq!((bound("-1"), bound("-0.5"), bound("null")), (None, None, None));
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! Counting together with others: what is asked may cost a request a tenth of a second once, and then nothing
 //! until the counters answer again. What is told goes out behind its back.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::HashMap,
+    future::Future,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -23,24 +27,34 @@ use crate::metrics::{Metrics, ReasonLabel};
 
 /// How long a request waits for an answer.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// How long it waits for its turn to ask: with the answer, a second at most.
+const TURN: Duration = Duration::from_millis(900);
 /// How long it may take where nobody waits.
 const WORK: Duration = Duration::from_secs(1);
 /// Between two looks at counters that do not answer.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Between two renewals of places, which come back by themselves after three times that.
 const RENEW_EVERY: Duration = Duration::from_secs(15);
-/// Requests that ask at once. The time of those behind them does not run yet: that so many want to know at
-/// once says nothing about who is asked.
+/// Requests that ask at once. That others wait for their turn says nothing about who is asked.
 const MAX_ASKING: usize = 64;
 /// Settlements that wait to be told.
 const MAX_WAITING: usize = 16 * 1024;
-/// Those that are told together.
+/// Those that are told together, and places that are renewed together: what goes out at once must be done within
+/// [`WORK`], however many there are in all.
 const BATCH: usize = 64;
 
 pub(super) enum Errand {
     Settle(Settlement),
     /// To be told when all that came before is done.
     Tell(oneshot::Sender<()>),
+}
+
+/// Why nothing came of a question.
+enum Failure {
+    /// There was an answer: no.
+    Refused,
+    /// There was none.
+    Silent,
 }
 
 /// The counters that others use as well.
@@ -73,17 +87,24 @@ impl Shared {
         (Arc::new(shared), receiver)
     }
 
-    /// Leave to ask; `None` while nobody answers.
-    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        if !self.is_up.load(Ordering::Relaxed) {
-            return None;
-        }
-        let turn = self.asking.acquire().await.ok()?;
-        // Those before may have asked in vain.
-        self.is_up.load(Ordering::Relaxed).then_some(turn)
+    fn is_up(&self) -> bool {
+        self.is_up.load(Ordering::Relaxed)
     }
 
-    /// The verdict; `None` where nobody answers.
+    /// Leave to ask; `None` while nobody answers, or when too many ask.
+    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        if !self.is_up() {
+            return None;
+        }
+        let Ok(turn) = timeout(TURN, self.asking.acquire()).await else {
+            self.count("busy", 1);
+            return None;
+        };
+        // Those before may have asked in vain.
+        turn.ok().filter(|_| self.is_up())
+    }
+
+    /// The verdict; `None` where there is none.
     pub(super) async fn reserve(
         &self,
         _turn: SemaphorePermit<'_>,
@@ -91,20 +112,29 @@ impl Shared {
         meters: &[Meter],
         amounts: &Amounts,
     ) -> Option<Verdict> {
-        self.answer(timeout(PATIENCE, self.ledger.reserve(ticket, meters, amounts)).await)
+        self.ask(PATIENCE, self.ledger.reserve(ticket, meters, amounts)).await.ok()
     }
 
-    /// Notes a failure, and that it goes on.
-    fn answer<T>(
+    /// Asks, and notes a failure. What is refused to one says nothing about the others.
+    async fn ask<T>(
         &self,
-        answer: Result<Result<T, SharedLedgerError>, tokio::time::error::Elapsed>,
-    ) -> Option<T> {
-        let (reason, error) = match answer {
-            Ok(Ok(answer)) => return Some(answer),
-            Ok(Err(error)) => ("failed", error.to_string()),
+        patience: Duration,
+        question: impl Future<Output = Result<T, SharedLedgerError>>,
+    ) -> Result<T, Failure> {
+        let (reason, error) = match timeout(patience, question).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(SharedLedgerError::Refused(error))) => {
+                self.count("refused", 1);
+                tracing::warn!(
+                    error,
+                    "Redis refuses to count; do others write to its keys `synapse:{{limits}}:`?"
+                );
+                return Err(Failure::Refused);
+            }
+            Ok(Err(SharedLedgerError::Unreachable(error))) => ("failed", error),
             Err(_) => ("timeout", "no answer in time".to_owned()),
         };
-        self.metrics.limit_errors.get_or_create(&ReasonLabel { reason }).inc();
+        self.count(reason, 1);
         if self.is_up.swap(false, Ordering::Relaxed) {
             self.metrics.redis_up.get_or_create(&[]).set(0);
             tracing::error!(
@@ -113,12 +143,21 @@ impl Shared {
             );
             self.went_down.notify_one();
         }
-        None
+        Err(Failure::Silent)
     }
 
-    /// Whether the counters answer now.
+    fn count(&self, reason: &'static str, failures: u64) {
+        self.metrics.limit_errors.get_or_create(&ReasonLabel { reason }).inc_by(failures);
+    }
+
+    /// Whether the counters answer now. That they still do not is no news.
     pub(super) async fn look(&self) {
-        if self.answer(timeout(WORK, self.ledger.ping()).await).is_some() {
+        let answers = if self.is_up() {
+            self.ask(WORK, self.ledger.ping()).await.is_ok()
+        } else {
+            matches!(timeout(WORK, self.ledger.ping()).await, Ok(Ok(())))
+        };
+        if answers {
             self.metrics.redis_up.get_or_create(&[]).set(1);
             if !self.is_up.swap(true, Ordering::Relaxed) {
                 tracing::info!("Redis answers again; limits are counted there");
@@ -136,7 +175,7 @@ impl Shared {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&settlement.ticket);
         if self.errands.try_send(Errand::Settle(settlement)).is_err() {
             // What it reserved stays counted.
-            self.metrics.limit_errors.get_or_create(&ReasonLabel { reason: "settlement_lost" }).inc();
+            self.count("settlement_lost", 1);
         }
     }
 
@@ -154,7 +193,7 @@ impl Shared {
         renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch = Vec::with_capacity(BATCH);
         loop {
-            if !self.is_up.load(Ordering::Relaxed) {
+            if !self.is_up() {
                 tokio::time::sleep(LOOK_EVERY).await;
                 self.look().await;
                 continue;
@@ -171,7 +210,8 @@ impl Shared {
         }
     }
 
-    /// Does these errands. Those that fail are kept: settling twice is settling once.
+    /// Does these errands. Those of which nothing is heard are kept: settling twice is settling once. What is
+    /// refused would be refused again.
     async fn run(&self, batch: &mut Vec<Errand>) {
         let settlements: Vec<_> = batch
             .iter()
@@ -180,11 +220,18 @@ impl Shared {
                 Errand::Tell(_) => None,
             })
             .collect();
-        if self.answer(timeout(WORK, self.ledger.settle(&settlements)).await).is_some() {
-            for errand in batch.drain(..) {
-                if let Errand::Tell(tell) = errand {
-                    let _whoever_waits = tell.send(());
-                }
+        let refused = match self.ask(WORK, self.ledger.settle(&settlements)).await {
+            Ok(refused) => refused,
+            Err(Failure::Refused) => settlements.len() as u64,
+            Err(Failure::Silent) => return,
+        };
+        if refused > 0 {
+            self.count("settlement_lost", refused);
+            tracing::warn!(refused, "Redis refuses to settle requests; what they reserved stays counted");
+        }
+        for errand in batch.drain(..) {
+            if let Errand::Tell(tell) = errand {
+                let _whoever_waits = tell.send(());
             }
         }
     }
@@ -194,8 +241,12 @@ impl Shared {
             let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
             held.iter().map(|(ticket, places)| (*ticket, places.clone())).collect()
         };
-        if !held.is_empty() {
-            self.answer(timeout(WORK, self.ledger.renew(&held)).await);
+        for some in held.chunks(BATCH) {
+            match self.ask(WORK, self.ledger.renew(some)).await {
+                Ok(refused) => self.count("refused", refused),
+                Err(Failure::Refused) => {}
+                Err(Failure::Silent) => return,
+            }
         }
     }
 }

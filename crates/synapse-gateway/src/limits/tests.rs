@@ -4,24 +4,22 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
 use async_trait::async_trait;
 use proptest::prelude::*;
 use synapse_core::{
-    config::snapshot::OnRedisFailure,
     ledger::{Amounts, Measure, Meter, Reading, Scope, Span, Verdict},
     limits::Money,
     store::{
         StoreError,
         counters::{Counter, CounterStore},
-        ledger::{Settlement, SharedLedger, SharedLedgerError},
     },
 };
 
-use super::{Denied, Limiter, MemoryLedger};
+use super::{Limiter, MemoryLedger};
 use crate::metrics::Metrics;
 
 const START: u64 = 1_795_000_000_000;
@@ -222,61 +220,6 @@ async fn of_many_at_once_exactly_as_many_as_allowed_are_admitted() {
         threads.into_iter().map(|thread| thread.join().expect("a count")).sum::<usize>()
     });
     assert_eq!(admitted, 100);
-}
-
-/// Counters of others that answer or not, and remember what was settled.
-#[derive(Default)]
-struct Others {
-    is_up: AtomicBool,
-    settled: Mutex<Vec<u128>>,
-}
-
-impl Others {
-    fn answer<T>(&self, answer: T) -> Result<T, SharedLedgerError> {
-        let up = self.is_up.load(Ordering::Relaxed);
-        if up { Ok(answer) } else { Err(SharedLedgerError("down".to_owned())) }
-    }
-}
-
-#[async_trait]
-impl SharedLedger for Others {
-    async fn reserve(&self, _: u128, meters: &[Meter], _: &Amounts) -> Result<Verdict, SharedLedgerError> {
-        self.answer(Verdict::Granted(vec![Reading::default(); meters.len()]))
-    }
-
-    async fn settle(&self, settlements: &[Settlement]) -> Result<(), SharedLedgerError> {
-        self.answer(())?;
-        self.settled.lock().expect("a lock").extend(settlements.iter().map(|settlement| settlement.ticket));
-        Ok(())
-    }
-
-    async fn renew(&self, _: &[(u128, Vec<Meter>)]) -> Result<(), SharedLedgerError> {
-        self.answer(())
-    }
-
-    async fn ping(&self) -> Result<(), SharedLedgerError> {
-        self.answer(())
-    }
-}
-
-#[tokio::test]
-async fn what_ends_during_an_outage_is_settled_after_it_and_what_was_never_asked_is_not() {
-    let others = Arc::new(Others { is_up: AtomicBool::new(true), ..Others::default() });
-    let limiter = Limiter::new("a", Arc::new(Metrics::new()));
-    let _keeping = limiter.share(Arc::clone(&others) as _).await.expect("the first to share");
-    let meters = vec![key(Measure::Requests, Span::Sliding(60_000), 5)];
-    let reserve = async || limiter.reserve(meters.clone(), amounts(1, 1), OnRedisFailure::Closed).await;
-    let Ok((ticket, _)) = reserve().await else { panic!("no ticket") };
-    others.is_up.store(false, Ordering::Relaxed);
-    for _ in 0..20 {
-        assert!(matches!(reserve().await, Err(Denied::Unavailable)));
-    }
-    ticket.settle(1, Money::default());
-    others.is_up.store(true, Ordering::Relaxed);
-    limiter.flush().await;
-    // The ticket, and the one question that found out.
-    assert_eq!(others.settled.lock().expect("a lock").len(), 2);
-    assert!(reserve().await.is_ok(), "it was noticed");
 }
 
 #[derive(Clone, Debug)]

@@ -160,7 +160,7 @@ pub struct Metrics {
     pub unpriced: Family<ModelLabel, Counter>,
     /// `synapse_rate_limited_total`
     pub rate_limited: Family<LimitLabels, Counter>,
-    /// `synapse_limit_errors_total`: `timeout`, `failed`, `settlement_lost` or `not_saved`
+    /// `synapse_limit_errors_total`: `timeout`, `failed`, `refused`, `busy`, `settlement_lost` or `not_saved`
     pub limit_errors: Family<ReasonLabel, Counter>,
     /// `synapse_redis_up`; there is none before Redis was asked for the first time
     pub redis_up: Family<[(&'static str, &'static str); 0], Gauge>,

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use redis::{
-    Client, RedisError, Script, ScriptInvocation,
+    Client, ErrorKind, RedisError, Script, ScriptInvocation, ServerErrorKind,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -67,6 +68,23 @@ impl RedisLedger {
         let connect = || ConnectionManager::new_with_config(self.client.clone(), config);
         self.connection.get_or_try_init(connect).await.cloned()
     }
+
+    /// How many of these commands, which went out together, were refused.
+    async fn refused(&self, answers: Vec<Result<(), RedisError>>) -> Result<u64, SharedLedgerError> {
+        let mut refused = 0;
+        for answer in answers {
+            match answer.map_err(failed) {
+                Ok(()) => {}
+                Err(SharedLedgerError::Refused(_)) => refused += 1,
+                Err(error) => return Err(error),
+            }
+        }
+        // Where everything is refused, it is not for what was asked.
+        if refused > 0 {
+            self.ping().await?;
+        }
+        Ok(refused)
+    }
 }
 
 /// Asks, and asks once more where the connection was lost: it may have been for long, with nobody to notice. The second
@@ -116,8 +134,24 @@ fn invocation<'s>(script: &'s Script, ticket: u128, meters: &[Meter]) -> ScriptI
 }
 
 /// Words without an address, which an error of Redis itself may hold.
+fn words(error: &RedisError) -> String {
+    error.code().unwrap_or(error.category()).to_owned()
+}
+
+fn unreachable(error: RedisError) -> SharedLedgerError {
+    SharedLedgerError::Unreachable(words(&error))
+}
+
+/// Whether the command is to blame, or the connection and whoever is behind it.
 fn failed(error: RedisError) -> SharedLedgerError {
-    SharedLedgerError(error.code().map_or_else(|| error.category().to_owned(), ToOwned::to_owned))
+    let of_the_command = match error.kind() {
+        ErrorKind::UnexpectedReturnType => true,
+        ErrorKind::Server(kind) => {
+            matches!(kind, ServerErrorKind::ResponseError | ServerErrorKind::CrossSlot)
+        }
+        _ => error.code() == Some("WRONGTYPE"),
+    };
+    if of_the_command { SharedLedgerError::Refused(words(&error)) } else { unreachable(error) }
 }
 
 fn verdict(answer: &[i64], meters: usize) -> Option<Verdict> {
@@ -148,7 +182,7 @@ impl SharedLedger for RedisLedger {
         meters: &[Meter],
         amounts: &Amounts,
     ) -> Result<Verdict, SharedLedgerError> {
-        let connection = self.connection().await.map_err(failed)?;
+        let connection = self.connection().await.map_err(unreachable)?;
         let mut call = invocation(&self.reserve, ticket, meters);
         call.arg(TICKET_S).arg(LEASE_MS);
         for meter in meters {
@@ -172,11 +206,11 @@ impl SharedLedger for RedisLedger {
         };
         let answer = answer.map_err(failed)?;
         verdict(&answer, meters.len())
-            .ok_or_else(|| SharedLedgerError("an answer of another shape".to_owned()))
+            .ok_or_else(|| SharedLedgerError::Refused("an answer of another shape".to_owned()))
     }
 
-    async fn settle(&self, settlements: &[Settlement]) -> Result<(), SharedLedgerError> {
-        let connection = self.connection().await.map_err(failed)?;
+    async fn settle(&self, settlements: &[Settlement]) -> Result<u64, SharedLedgerError> {
+        let connection = self.connection().await.map_err(unreachable)?;
         let settle = |settlement: &Settlement| {
             let mut call = invocation(&self.settle, settlement.ticket, &settlement.meters);
             for meter in &settlement.meters {
@@ -195,26 +229,30 @@ impl SharedLedger for RedisLedger {
                 .await
             }
         };
-        futures_util::future::try_join_all(settlements.iter().map(settle)).await.map(drop).map_err(failed)
+        self.refused(join_all(settlements.iter().map(settle)).await).await
     }
 
-    async fn renew(&self, held: &[(u128, Vec<Meter>)]) -> Result<(), SharedLedgerError> {
-        let connection = self.connection().await.map_err(failed)?;
-        for (ticket, places) in held {
+    async fn renew(&self, held: &[(u128, Vec<Meter>)]) -> Result<u64, SharedLedgerError> {
+        let connection = self.connection().await.map_err(unreachable)?;
+        let renew = |(ticket, places): &(u128, Vec<Meter>)| {
             let mut call = invocation(&self.renew, *ticket, places);
-            let call = &*call.arg(LEASE_MS);
-            let renew = || {
-                let mut connection = connection.clone();
-                async move { call.invoke_async::<()>(&mut connection).await }
-            };
-            ask(renew).await.map_err(failed)?;
-        }
-        Ok(())
+            call.arg(LEASE_MS);
+            let connection = &connection;
+            async move {
+                let call = &call;
+                ask(|| {
+                    let mut connection = connection.clone();
+                    async move { call.invoke_async::<()>(&mut connection).await }
+                })
+                .await
+            }
+        };
+        self.refused(join_all(held.iter().map(renew)).await).await
     }
 
     async fn ping(&self) -> Result<(), SharedLedgerError> {
-        let mut connection = self.connection().await.map_err(failed)?;
-        redis::cmd("PING").query_async::<()>(&mut connection).await.map_err(failed)
+        let mut connection = self.connection().await.map_err(unreachable)?;
+        redis::cmd("PING").query_async::<()>(&mut connection).await.map_err(unreachable)
     }
 }
 
