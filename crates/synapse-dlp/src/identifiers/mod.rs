@@ -10,6 +10,7 @@ mod dates;
 mod documents;
 mod email;
 mod europe;
+mod forms;
 mod iban;
 mod keccak;
 mod mixed;
@@ -18,12 +19,14 @@ mod numbers;
 mod phone;
 mod rules;
 mod run;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod words;
 mod world;
 
 use crate::hit::{CategoryInfo, Hit};
+use context::Context;
 
 /// Every category that [`find`] may report.
 pub static CATEGORIES: &[CategoryInfo] = &categories::ALL;
@@ -32,9 +35,10 @@ pub static CATEGORIES: &[CategoryInfo] = &categories::ALL;
 /// ASCII one, invisible characters gone. Takes time linear in its length.
 pub fn find(text: &str, sink: &mut dyn FnMut(Hit)) {
     let bytes = text.as_bytes();
+    let mut context = Context::of(text);
     let mut at = 0;
     while let Some(digit) = next(bytes, at, |byte| byte.wrapping_sub(b'0') < 10) {
-        at = run::runs(text, digit, |run| numbers::look(run, sink));
+        at = run::runs(text, digit, |run| numbers::look(run, &mut context, sink));
     }
     at = 0;
     while let Some(mark) = next(bytes, at, |byte| matches!(byte, b'@' | b':' | b'-')) {
