@@ -35,6 +35,11 @@ pub(crate) struct View {
 }
 
 impl View {
+    /// An empty one, with room for a text of that length.
+    fn with_room(bytes: usize) -> Self {
+        Self { text: String::with_capacity(bytes), stretches: Vec::new() }
+    }
+
     /// Goes on with `source[range]` as it is.
     fn keep(&mut self, source: &str, range: Range<usize>) {
         let Some(text) = source.get(range.clone()).filter(|text| !text.is_empty()) else { return };

@@ -11,6 +11,9 @@ const ROOM: usize = 24;
 /// The longest word there is in the table, and then some.
 const LONGEST: usize = 32;
 
+/// The table has so many buckets, as a power of two, that most have no word.
+const BUCKET_BITS: u32 = 11;
+
 /// A word, or two in a row, and what they speak of.
 pub(super) struct Word {
     pub(super) text: &'static str,
@@ -45,7 +48,7 @@ pub(super) struct Context<'t> {
 }
 
 static BUCKETS: LazyLock<Vec<Vec<Word>>> = LazyLock::new(|| {
-    let mut buckets: Vec<Vec<Word>> = (0..256).map(|_| Vec::new()).collect();
+    let mut buckets: Vec<Vec<Word>> = (0..1 << BUCKET_BITS).map(|_| Vec::new()).collect();
     for (texts, names, cats) in WORDS {
         for text in texts.split(',').map(str::trim) {
             let (text, second) = text.split_once(' ').map_or((text, None), |(one, two)| (one, Some(two)));
@@ -59,8 +62,9 @@ static BUCKETS: LazyLock<Vec<Vec<Word>>> = LazyLock::new(|| {
 });
 
 fn bucket(word: &[u8]) -> usize {
-    let [first, .., last] = *word else { return 0 };
-    usize::from(first.wrapping_mul(31) ^ last.wrapping_mul(7) ^ (word.len() as u8).wrapping_mul(13))
+    let ([first, second, ..], Some(last)) = (word, word.last()) else { return 0 };
+    let letters = u32::from_le_bytes([*first, *second, *last, word.len() as u8]);
+    (letters.wrapping_mul(0x9E37_79B1) >> (u32::BITS - BUCKET_BITS)) as usize
 }
 
 /// The letter without its accent, in lower case.

@@ -27,6 +27,7 @@ mod world;
 
 use crate::hit::{CategoryInfo, Hit};
 use context::Context;
+use run::Run;
 
 /// Every category that [`find`] may report.
 pub static CATEGORIES: &[CategoryInfo] = &categories::ALL;
@@ -36,9 +37,10 @@ pub static CATEGORIES: &[CategoryInfo] = &categories::ALL;
 pub fn find(text: &str, sink: &mut dyn FnMut(Hit)) {
     let bytes = text.as_bytes();
     let mut context = Context::of(text);
+    let mut run = Run::new(text);
     let mut at = 0;
     while let Some(digit) = next(bytes, at, |byte| byte.wrapping_sub(b'0') < 10) {
-        at = run::runs(text, digit, |run| numbers::look(run, &mut context, sink));
+        at = run::runs(&mut run, digit, |run| numbers::look(run, &mut context, sink));
     }
     at = 0;
     while let Some(mark) = next(bytes, at, |byte| matches!(byte, b'@' | b':' | b'-')) {

@@ -32,6 +32,10 @@ struct Look<'a, 't> {
 
 /// Reports the values in a run.
 pub(super) fn look<'t>(run: &Run<'t>, context: &mut Context<'t>, sink: &mut dyn FnMut(Hit)) {
+    // A few digits by themselves are nothing.
+    if run.len < SHORTEST && run.words == 1 && run.digits == low_bits(run.len) as u64 {
+        return;
+    }
     let seen = (0..run.len).take_while(|place| run.place(*place) < run.seen).count();
     let ends = run.bounds & !low_bits(seen + 1);
     let mut look = Look { run, tables: Tables::get(), ends, context, listened: false, sink };

@@ -147,7 +147,8 @@ fn start_of_run(bytes: &[u8], digit: usize) -> usize {
 }
 
 impl<'a> Run<'a> {
-    fn new(text: &'a str) -> Self {
+    /// An empty one, to be filled again and again.
+    pub(super) fn new(text: &'a str) -> Self {
         Run {
             text,
             chars: [0; ROOM],
@@ -315,21 +316,22 @@ struct Filled {
     full: bool,
 }
 
-/// Hands the run around the digit at `digit` to `look`, and those that follow it without a break. Says where the
+/// Fills `run` with what stands around the digit at `digit`, hands it to `look`, and so those that follow it without a break. Says where the
 /// next digit may be that belongs to none of them.
-pub(super) fn runs<'t>(text: &'t str, digit: usize, mut look: impl FnMut(&Run<'t>)) -> usize {
+pub(super) fn runs<'t>(run: &mut Run<'t>, digit: usize, mut look: impl FnMut(&Run<'t>)) -> usize {
+    let text = run.text;
     let bytes = text.as_bytes();
-    let mut run = Run::new(text);
+    run.seen = 0;
     let mut next = start_of_run(bytes, digit);
     let mut before = if joined_before(bytes, next) || letter_before(text, next) { OTHER } else { EDGE };
     loop {
         run.clear(before);
-        let filled = fill(&mut run, next);
+        let filled = fill(run, next);
         run.gaps[run.len] = filled.after;
         if run.len > 0 {
             run.mark();
             run.soften();
-            look(&run);
+            look(run);
         }
         if !filled.full || run.len == 0 {
             return filled.end.max(digit + 1);
