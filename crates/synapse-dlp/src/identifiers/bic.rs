@@ -8,6 +8,8 @@ use crate::hit::{Certainty, Hit};
 const STEP: usize = 16;
 /// How many capitals of them are many.
 const MANY: u8 = 4;
+/// No BIC takes more bytes.
+const LONGEST: usize = 64;
 /// How many separators may stand between two characters.
 const WIDEST_GAP: usize = 3;
 
@@ -17,12 +19,13 @@ fn is_separator(byte: u8) -> bool {
         || byte == 0xA0
 }
 
-/// Reports the BICs in `text`.
-pub(super) fn find(text: &str, sink: &mut dyn FnMut(Hit)) {
+/// Reports the BICs in `text` that end behind byte `left`.
+pub(super) fn find(text: &str, left: usize, sink: &mut dyn FnMut(Hit)) {
     let bytes = text.as_bytes();
     let mut context = Context::of(text);
     let mut done = 0;
-    for (place, chunk) in bytes.chunks(STEP).enumerate() {
+    let first = left.saturating_sub(LONGEST) / STEP;
+    for (place, chunk) in bytes.chunks(STEP).enumerate().skip(first) {
         let capitals: u8 = chunk.iter().map(|byte| u8::from(byte.wrapping_sub(b'A') < 26)).sum();
         if capitals < MANY {
             continue;

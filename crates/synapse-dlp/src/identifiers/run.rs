@@ -55,7 +55,8 @@ pub(super) struct Run<'a> {
     pub(super) stuck_left: u128,
     /// And behind what nothing may end, for the same reason.
     pub(super) stuck_right: u128,
-    /// Windows that end no further than this have been looked at in the run before.
+    from: usize,
+    /// Windows that end no further than this have been looked at in the run before, or need not be.
     pub(super) seen: usize,
 }
 
@@ -131,6 +132,26 @@ fn is_prose(bytes: &[u8], word: Word) -> bool {
         && (text.len() > LEAD || text.iter().any(u8::is_ascii_lowercase))
 }
 
+/// Where the stretch begins that a run is part of which reaches `at`.
+pub(super) fn stretch_before(bytes: &[u8], at: usize) -> usize {
+    // As many separators as may stand together are no longer.
+    const WIDEST: usize = 3 * WIDEST_GAP;
+    let mut start = at;
+    loop {
+        let inside = bytes[..start].iter().rev().take_while(|byte| byte.is_ascii_alphanumeric()).count();
+        if start < at && is_prose(bytes, Word { start: start - inside, end: start }) {
+            return start;
+        }
+        start -= inside;
+        let separates = |byte: &&u8| !byte.is_ascii() || separator(&[**byte], 0).is_some();
+        let gap = bytes[..start].iter().rev().take(WIDEST + 1).take_while(separates).count();
+        if gap == 0 || gap > WIDEST {
+            return start;
+        }
+        start -= gap;
+    }
+}
+
 /// Where the run begins that the digit at `digit` belongs to.
 fn start_of_run(bytes: &[u8], digit: usize) -> usize {
     let inside = bytes[..digit].iter().rev().take_while(|byte| byte.is_ascii_alphanumeric()).count();
@@ -147,10 +168,11 @@ fn start_of_run(bytes: &[u8], digit: usize) -> usize {
 }
 
 impl<'a> Run<'a> {
-    /// An empty one, to be filled again and again.
-    pub(super) fn new(text: &'a str) -> Self {
+    /// An empty one, to be filled again and again. What ends before `from` is of no interest.
+    pub(super) fn new(text: &'a str, from: usize) -> Self {
         Run {
             text,
+            from,
             chars: [0; ROOM],
             at: [0; ROOM],
             gaps: [0; ROOM + 1],
@@ -321,7 +343,7 @@ struct Filled {
 pub(super) fn runs<'t>(run: &mut Run<'t>, digit: usize, mut look: impl FnMut(&Run<'t>)) -> usize {
     let text = run.text;
     let bytes = text.as_bytes();
-    run.seen = 0;
+    run.seen = run.from;
     let mut next = start_of_run(bytes, digit);
     let mut before = if joined_before(bytes, next) || letter_before(text, next) { OTHER } else { EDGE };
     loop {

@@ -1,5 +1,9 @@
 //! One quick look at a text, which decides what else needs to look at it.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
 /// What a text has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Survey {
@@ -17,6 +21,8 @@ pub(crate) struct Survey {
     pub(crate) encoded: bool,
     /// What may be part of a token with spaces in it.
     pub(crate) spread: bool,
+    /// What may be the value of a name that tells of a secret.
+    pub(crate) values: bool,
 }
 
 /// Classes of bytes.
@@ -27,6 +33,7 @@ const AT: u8 = 8;
 const BRACKET: u8 = 16;
 const ESCAPE: u8 = 32;
 const UNDERSCORE: u8 = 64;
+const COLON: u8 = 128;
 
 static CLASSES: [u8; 256] = classes();
 
@@ -37,8 +44,9 @@ const fn classes() -> [u8; 256] {
         classes[byte] = match byte as u8 {
             b'0'..=b'9' => DIGIT | TOKEN,
             b'A'..=b'Z' => CAPITAL | TOKEN,
-            b'a'..=b'z' | b'-' | b'+' | b'/' | b'.' | b'~' | b':' | b'|' | b'#' | b';' => TOKEN,
+            b'a'..=b'z' | b'-' | b'+' | b'/' | b'.' | b'~' | b'|' | b'#' | b';' => TOKEN,
             b'_' => UNDERSCORE | TOKEN,
+            b':' => COLON | TOKEN,
             b'=' | b'%' | b'\\' | b'&' => ESCAPE | TOKEN,
             b'@' => AT | TOKEN,
             b'[' | b'<' | b'(' => BRACKET,
@@ -53,8 +61,8 @@ const fn classes() -> [u8; 256] {
 const WITH_DIGIT: usize = 12;
 /// And from this one on if it has none: longer than words are.
 const WITHOUT_DIGIT: usize = 20;
-/// Armour and the like begin with this many dashes.
-const DASHES: &[u8] = b"-----";
+/// What the first line of an armoured key says.
+static ARMOUR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"PRIVATE KEY"));
 /// How many capitals a code has at least.
 const CODE: usize = 8;
 /// How long something encoded is at least.
@@ -90,6 +98,7 @@ impl Survey {
                 survey.capitals |= run & CAPITAL != 0 && has_code(&bytes[start..at]);
                 survey.tokens |= length >= WITHOUT_DIGIT || (length >= WITH_DIGIT && run & DIGIT != 0);
                 survey.encoded |= length >= ENCODED;
+                survey.values = true;
             }
         }
         survey.digits = seen & DIGIT != 0;
@@ -97,7 +106,8 @@ impl Survey {
         survey.brackets = seen & BRACKET != 0;
         survey.encoded |= seen & ESCAPE != 0;
         survey.spread = seen & (DIGIT | UNDERSCORE) != 0;
-        survey.tokens |= memchr::memmem::find(bytes, DASHES).is_some();
+        survey.values |= seen & COLON != 0;
+        survey.tokens |= seen & CAPITAL != 0 && ARMOUR.find(bytes).is_some();
         survey
     }
 
