@@ -15,6 +15,8 @@ pub(crate) struct Survey {
     pub(crate) capitals: bool,
     /// A run of characters that may be a token, a key or an address.
     pub(crate) tokens: bool,
+    /// A run as long as the address of a machine.
+    pub(crate) long: bool,
     /// Brackets, as links have them.
     pub(crate) brackets: bool,
     /// What may be decoded.
@@ -63,6 +65,8 @@ const WITH_DIGIT: usize = 12;
 const WITHOUT_DIGIT: usize = 20;
 /// What the first line of an armoured key says.
 static ARMOUR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"PRIVATE KEY"));
+/// How long hardware addresses are, which may have no digit.
+const ADDRESS: usize = 17;
 /// How many capitals a code has at least.
 const CODE: usize = 8;
 /// How long something encoded is at least.
@@ -98,6 +102,7 @@ impl Survey {
                 survey.capitals |= run & CAPITAL != 0 && has_code(&bytes[start..at]);
                 survey.tokens |= length >= WITHOUT_DIGIT || (length >= WITH_DIGIT && run & DIGIT != 0);
                 survey.encoded |= length >= ENCODED;
+                survey.long |= length >= ADDRESS;
                 survey.values = true;
             }
         }
@@ -113,7 +118,7 @@ impl Survey {
 
     /// Whether identifiers may stand in it.
     pub(crate) fn may_have_identifiers(&self) -> bool {
-        self.digits || self.at_sign || self.capitals || self.tokens
+        self.digits || self.at_sign || self.capitals || self.long
     }
 
     /// Whether secrets may.
