@@ -89,7 +89,7 @@ impl Compiled {
         match &self.matcher {
             Matcher::Regex { regex, longest, endless } => {
                 let mut report = |found: Range<usize>| {
-                    let end = text.floor_char_boundary(found.end.min(found.start + longest));
+                    let end = text.floor_char_boundary(found.end.min(found.start.saturating_add(*longest)));
                     sink(&self.category, found.start..end);
                 };
                 if *endless {
