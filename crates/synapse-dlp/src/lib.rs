@@ -19,4 +19,6 @@ pub use finding::{Action, Category, Direction, Finding};
 pub use hit::{CategoryInfo, Certainty, Group, Severity};
 pub use policy::{Placeholder, Policy, PolicyError, PolicySpec, Selector, categories};
 pub use redact::{Placeholders, Restorer, label};
+#[cfg(any(test, feature = "samples"))]
+pub use secrets::samples;
 pub use window::{Step, Window};

@@ -37,6 +37,21 @@ pub(crate) fn scan(
     found
 }
 
+/// Where the token begins that has byte `left`.
+fn token_start(text: &str, left: usize) -> usize {
+    text.as_bytes()[..left].iter().rposition(u8::is_ascii_whitespace).map_or(0, |space| space + 1)
+}
+
+/// Whether what is new in a text, from byte `left` on, may be anything, with what is before it or alone.
+fn is_worth_a_look(text: &str, left: usize) -> bool {
+    let new = &text[token_start(text, left)..];
+    let has = |survey: Survey| survey.may_have_identifiers() || survey.may_have_secrets();
+    let spaces = || memchr::memchr_iter(b' ', new.as_bytes()).nth(1).is_some();
+    Views::of(new).each().any(|(_, _, survey, _)| has(survey))
+        || spaces()
+        || Survey::of(text).may_have_secrets()
+}
+
 /// Whether anything in a text may be told by what stands before it.
 fn can_be_told_by_hint(text: &str) -> bool {
     let survey = Survey::of(text);
@@ -56,17 +71,23 @@ fn find(policy: &Policy, text: &str, left: usize, direction: Direction, all: boo
     if !text.is_ascii() {
         invisible::find(text, &mut |hit| add(Category::built_in(hit.category), hit.range, hit.certainty));
     }
+    let has_rules = policy.custom_rules(direction).next().is_some();
+    if left > 0 && !has_rules && !is_worth_a_look(text, left) {
+        return resolve(found);
+    }
     let views = Views::of(text);
     for (view, kind, survey, origin) in views.each() {
+        let left = origin.place(left);
+        let new = if left > 0 { Survey::of(&view[token_start(view, left)..]) } else { survey };
         let mut sink = |hit: Hit| {
             if let Some(range) = origin.source(hit.range) {
                 add(Category::built_in(hit.category), range, hit.certainty);
             }
         };
-        if kind != Kind::Joined && survey.may_have_identifiers() {
-            identifiers::find(view, &mut sink);
+        if kind != Kind::Joined && new.may_have_identifiers() {
+            identifiers::find_behind(view, left, &mut sink);
         }
-        if survey.may_have_secrets() {
+        if survey.may_have_secrets() && new.values {
             secrets::find(view, &mut sink);
         }
         if kind == Kind::Plain && survey.brackets && survey.tokens {

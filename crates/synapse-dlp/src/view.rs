@@ -35,6 +35,11 @@ pub(crate) struct View {
 }
 
 impl View {
+    /// An empty one, with room for a text of that length.
+    fn with_room(bytes: usize) -> Self {
+        Self { text: String::with_capacity(bytes), stretches: Vec::new() }
+    }
+
     /// Goes on with `source[range]` as it is.
     fn keep(&mut self, source: &str, range: Range<usize>) {
         let Some(text) = source.get(range.clone()).filter(|text| !text.is_empty()) else { return };
@@ -82,6 +87,15 @@ impl View {
     /// The stretch that byte `at` is part of.
     fn stretch(&self, at: usize) -> Option<&Stretch> {
         self.stretches.get(self.stretches.partition_point(|stretch| stretch.at <= at).checked_sub(1)?)
+    }
+
+    /// Where the view goes on with what stands at `place` of its source, or before it.
+    fn place(&self, place: usize) -> usize {
+        let next = self.stretches.partition_point(|stretch| stretch.source <= place);
+        let Some(stretch) = next.checked_sub(1).and_then(|at| self.stretches.get(at)) else { return 0 };
+        let end = self.stretches.get(next).map_or(self.text.len(), |next| next.at);
+        let inside = if stretch.whole == 0 { place - stretch.source } else { 0 };
+        (stretch.at + inside).min(end)
     }
 
     /// What of the source a part of the view stands for.
@@ -190,6 +204,20 @@ pub(crate) struct Origin<'v> {
 }
 
 impl Origin<'_> {
+    /// Where a view of the plain text goes on with what stands at byte `at` of it, or before; others may have
+    /// that anywhere.
+    pub(crate) fn place(&self, at: usize) -> usize {
+        let made = |view: Option<usize>| view.and_then(|view| self.views.made.get(view));
+        match made(self.view) {
+            None => at,
+            Some(last) if last.kind == Kind::Plain => {
+                let first = made(last.parent).map_or(at, |first| first.view.place(at));
+                last.view.place(first)
+            }
+            Some(_) => 0,
+        }
+    }
+
     /// What of the text a part of the view stands for; nothing if another view has the same.
     pub(crate) fn source(&self, mut range: Range<usize>) -> Option<Range<usize>> {
         let mut view = self.view;

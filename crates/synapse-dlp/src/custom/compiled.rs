@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use regex_automata::meta::Regex;
+use regex_automata::{Input, meta::Regex};
 use regex_syntax::hir::{Class, Hir, HirKind};
 
 use super::{CustomKind, CustomRule, RuleError, dictionary::Dictionary, exact::Exact};
@@ -13,6 +13,11 @@ pub(super) const LONGEST: usize = 512;
 
 /// How large an expression may become, in bytes.
 const EXPRESSION: usize = 1 << 20;
+
+/// For so many matches in a text, a longer one is looked for to the text's end;
+const PATIENCE: usize = 64;
+/// then so many bytes behind the place where it might have ended first, and on for as long as it goes on.
+const NEAR: usize = 64;
 
 /// What may stand between the words of an exact value, at most, and how long they are taken to be.
 const WORD: usize = 32;
@@ -27,7 +32,12 @@ pub(crate) struct Compiled {
 }
 
 enum Matcher {
-    Regex { regex: Box<Regex>, longest: usize },
+    /// `endless`: whether the expression itself bounds nothing.
+    Regex {
+        regex: Box<Regex>,
+        longest: usize,
+        endless: bool,
+    },
     Dictionary(Box<Dictionary>),
     Exact(Exact),
 }
@@ -77,10 +87,15 @@ impl Compiled {
     /// Reports where the rule matches.
     pub(crate) fn find(&self, text: &str, sink: &mut dyn FnMut(&Category, Range<usize>)) {
         match &self.matcher {
-            Matcher::Regex { regex, longest } => {
-                for found in regex.find_iter(text) {
-                    let end = text.floor_char_boundary(found.end().min(found.start() + longest));
-                    sink(&self.category, found.start()..end);
+            Matcher::Regex { regex, longest, endless } => {
+                let mut report = |found: Range<usize>| {
+                    let end = text.floor_char_boundary(found.end.min(found.start.saturating_add(*longest)));
+                    sink(&self.category, found.start..end);
+                };
+                if *endless {
+                    find_endless(regex, text, &mut report);
+                } else {
+                    regex.find_iter(text).for_each(|found| report(found.range()));
                 }
             }
             Matcher::Dictionary(dictionary) => {
@@ -120,9 +135,33 @@ fn expression(
         (Some(known), Some(set)) => Some(known.min(set)),
         (known, set) => known.or(set).or(default),
     };
+    let endless = hir.properties().maximum_len().is_none();
     let reach = bound.map(|bound| if crosses_tokens(&hir) { bound } else { 0 });
     // Without a bound on what it matches, a token is all that a rule sees at once.
-    Ok((Matcher::Regex { regex: Box::new(regex), longest: bound.unwrap_or(usize::MAX) }, reach))
+    Ok((Matcher::Regex { regex: Box::new(regex), longest: bound.unwrap_or(usize::MAX), endless }, reach))
+}
+
+/// Reports the matches of an expression that bounds nothing, in time linear in the text. Behind a short match the
+/// search may have looked for a longer one to the end of the text in vain, and would do so again for the next.
+fn find_endless(regex: &Regex, text: &str, report: &mut dyn FnMut(Range<usize>)) {
+    let mut at = 0;
+    let mut count = 0;
+    let first_end = |at: usize| regex.search_half(&Input::new(text).range(at..).earliest(true));
+    while let Some(first) = first_end(at) {
+        let mut reach = if count < PATIENCE { text.len() } else { NEAR };
+        let found = loop {
+            let upto = text.len().min(first.offset().saturating_add(reach));
+            let found = regex.search(&Input::new(text).range(at..upto));
+            if found.as_ref().is_none_or(|found| found.end() < upto || upto == text.len()) {
+                break found;
+            }
+            reach = reach.saturating_mul(4);
+        };
+        let Some(found) = found else { break };
+        report(found.range());
+        at = found.end();
+        count += 1;
+    }
 }
 
 /// Whether an expression can match what stands between tokens.

@@ -134,3 +134,11 @@ fn a_rule_is_selected_by_its_name() {
     let findings = policy.scan(Direction::Prompt, "falcon");
     assert_eq!(findings.iter().map(|finding| finding.action).collect::<Vec<_>>(), [Action::Block]);
 }
+
+#[test]
+fn short_matches_for_which_longer_ones_are_sought_in_vain_are_all_found() {
+    let policy = compiled(CustomRule { buffer: true, ..rule(regex("a[^z]*z|a")) }).unwrap();
+    assert_eq!(found(&policy, "a b a - z a"), ["a b a - z", "a"]);
+    // To look to the end for each of them would take hours.
+    assert_eq!(found(&policy, &"a ".repeat(1 << 20)).len(), 1 << 20);
+}

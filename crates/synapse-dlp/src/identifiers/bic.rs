@@ -8,6 +8,8 @@ use crate::hit::{Certainty, Hit};
 const STEP: usize = 16;
 /// How many capitals of them are many.
 const MANY: u8 = 4;
+/// No BIC takes more bytes.
+const LONGEST: usize = 64;
 /// How many separators may stand between two characters.
 const WIDEST_GAP: usize = 3;
 
@@ -17,11 +19,13 @@ fn is_separator(byte: u8) -> bool {
         || byte == 0xA0
 }
 
-/// Reports the BICs in `text`.
-pub(super) fn find(text: &str, sink: &mut dyn FnMut(Hit)) {
+/// Reports the BICs in `text` that end behind byte `left`.
+pub(super) fn find(text: &str, left: usize, sink: &mut dyn FnMut(Hit)) {
     let bytes = text.as_bytes();
+    let mut context = Context::of(text);
     let mut done = 0;
-    for (place, chunk) in bytes.chunks(STEP).enumerate() {
+    let first = left.saturating_sub(LONGEST) / STEP;
+    for (place, chunk) in bytes.chunks(STEP).enumerate().skip(first) {
         let capitals: u8 = chunk.iter().map(|byte| u8::from(byte.wrapping_sub(b'A') < 26)).sum();
         if capitals < MANY {
             continue;
@@ -30,13 +34,13 @@ pub(super) fn find(text: &str, sink: &mut dyn FnMut(Hit)) {
         done = (place * STEP + STEP).min(bytes.len());
         let mut at = start;
         while at < done {
-            at = try_at(text, at, sink);
+            at = try_at(text, at, &mut context, sink);
         }
     }
 }
 
 /// Looks for a BIC at the start of a word at `at`. Says where to look next.
-fn try_at(text: &str, at: usize, sink: &mut dyn FnMut(Hit)) -> usize {
+fn try_at(text: &str, at: usize, context: &mut Context, sink: &mut dyn FnMut(Hit)) -> usize {
     let bytes = text.as_bytes();
     let starts = bytes[at].is_ascii_uppercase() && (at == 0 || !bytes[at - 1].is_ascii_alphanumeric());
     if !starts {
@@ -53,7 +57,10 @@ fn try_at(text: &str, at: usize, sink: &mut dyn FnMut(Hit)) -> usize {
         let range = at..places[count - 1] + 1;
         // Every third word in capitals has a country's code in that place.
         let telling = count == 11 && code[8..11].iter().all(|byte| *byte == b'X');
-        let spoken = || Context::around(text, range.clone()).speaks_of(Cat::Bic, &range);
+        let mut spoken = || {
+            context.listen(range.clone());
+            context.speaks_of(Cat::Bic, &range)
+        };
         if telling || spoken() {
             let end = range.end;
             sink(Hit { category: Cat::Bic.name(), range, certainty: Certainty::Likely });

@@ -28,15 +28,18 @@ pub(super) fn luhn(digits: &[u8]) -> bool {
 
 /// The remainder by 97 of letters and digits, letters counted from ten. None with anything else in it.
 pub(super) fn mod97<'a>(text: impl Iterator<Item = &'a u8>) -> Option<u32> {
-    let mut rest = 0;
+    let mut rest = 0_u64;
     for byte in text {
         rest = match byte {
-            b'0'..=b'9' => rest * 10 + digit(*byte),
-            b'A'..=b'Z' => rest * 100 + u32::from(byte - b'A') + 10,
+            b'0'..=b'9' => rest * 10 + u64::from(digit(*byte)),
+            b'A'..=b'Z' => rest * 100 + u64::from(byte - b'A') + 10,
             _ => return None,
-        } % 97;
+        };
+        if rest >= 1 << 56 {
+            rest %= 97;
+        }
     }
-    Some(rest)
+    Some((rest % 97) as u32)
 }
 
 /// ISO 7064 mod 11,10, the check digit last.

@@ -106,14 +106,28 @@ pub(super) const COUNTRIES: &[Country] = &[
     country(*b"YE", 30, "iban_ye"),
 ];
 
+/// For each two letters, the place of their country, counted from one.
+static PLACES: [[u8; 26]; 26] = {
+    let mut places = [[0; 26]; 26];
+    let mut place = 0;
+    while place < COUNTRIES.len() {
+        let [first, second] = COUNTRIES[place].code;
+        places[(first - b'A') as usize][(second - b'A') as usize] = place as u8 + 1;
+        place += 1;
+    }
+    places
+};
+
 /// The country whose IBANs start as `text` does: its length, and its category.
 pub(super) fn begins(text: &[u8]) -> Option<(usize, &'static str)> {
     let [a, b, c, d, ..] = *text else { return None };
-    if !(a.is_ascii_uppercase() && b.is_ascii_uppercase() && c.is_ascii_digit() && d.is_ascii_digit()) {
+    if !(c.is_ascii_digit() && d.is_ascii_digit()) {
         return None;
     }
-    let place = COUNTRIES.binary_search_by(|country| country.code.cmp(&[a, b])).ok()?;
-    Some((COUNTRIES[place].length, COUNTRIES[place].category))
+    let letter = |byte: u8| usize::from(byte.wrapping_sub(b'A'));
+    let place = *PLACES.get(letter(a))?.get(letter(b))?;
+    let country = COUNTRIES.get(usize::from(place).checked_sub(1)?)?;
+    Some((country.length, country.category))
 }
 
 /// Whether the check digits fit. Upper case, no separators.

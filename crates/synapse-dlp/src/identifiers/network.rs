@@ -4,10 +4,14 @@ use std::net::Ipv6Addr;
 
 use super::{
     categories::Cat,
+    forms::Form,
     rules::Window,
     run::gap::{DOT, EDGE, OTHER, PAREN, SLASH, SPACE},
 };
 use crate::hit::{Certainty, Hit};
+
+/// How routers write hardware addresses.
+const DOTTED: Form = Form::new("4.4.4");
 
 /// No IPv6 address is longer.
 const LONGEST: usize = 45;
@@ -118,7 +122,7 @@ fn ipv6(text: &str, at: usize, sink: &mut dyn FnMut(Hit)) -> usize {
 pub(super) fn is_dotted_mac(window: Window) -> bool {
     let hex = window.chars().iter().all(u8::is_ascii_hexdigit);
     let (left, right) = window.outside();
-    hex && window.has_form("4.4.4")
+    hex && window.has_form(&DOTTED)
         && window.inside == DOT
         && (left | right) & DOT == 0
         && (left | right) & EDGE != 0

@@ -1,113 +1,53 @@
 //! Puts the rules to every window of a run in which a value may stand.
 
-use std::sync::LazyLock;
-
 use super::{
     cards,
-    categories::Cat::{self, AccountNumber, Iban},
+    categories::Cat::{self, AccountNumber},
     context::Context,
-    crypto, dates, documents, europe, iban, mixed, network, phone,
-    rules::{Digits, Mixed, Proof, Window},
+    crypto, dates, iban, network, phone,
+    rules::{Proof, Window},
     run::{Run, gap, is_glue},
-    world,
+    tables::{MOST_DIGITS, SHORTEST, Tables, fits},
 };
 use crate::hit::{Certainty, Hit};
 
-/// No value is longer.
-const LONGEST: usize = 34;
-/// Of those that are digits alone.
-const MOST_DIGITS: usize = 19;
-/// Of those, none is shorter.
-const SHORTEST: usize = 5;
-
-/// A mixed rule with its shape as bits.
-#[derive(Clone, Copy)]
-struct Shaped {
-    rule: &'static Mixed,
-    digits: u64,
-    letters: u64,
-}
-
-/// The mixed rules for values of a length.
-#[derive(Default)]
-struct Kinds {
-    all: Vec<Shaped>,
-    /// Those whose check is enough by itself.
-    checksummed: Vec<Shaped>,
-}
-
-/// Rules by the length of the values.
-struct Tables {
-    digits: Vec<Vec<&'static Digits>>,
-    mixed: Vec<Kinds>,
-}
-
-static TABLES: LazyLock<Tables> = LazyLock::new(|| {
-    let mut digits: Vec<Vec<_>> = (0..=LONGEST).map(|_| Vec::new()).collect();
-    europe::RULES.iter().chain(world::RULES).for_each(|rule| digits[rule.len].push(rule));
-    let mut mixed: Vec<Kinds> = (0..=LONGEST).map(|_| Kinds::default()).collect();
-    for rule in mixed::RULES.iter().chain(documents::RULES) {
-        let bits = |wanted: u8| {
-            let places = rule.shape.bytes().enumerate().filter(|(_, byte)| *byte == wanted);
-            places.fold(0, |bits, (place, _)| bits | 1 << place)
-        };
-        let shaped = Shaped { rule, digits: bits(b'9'), letters: bits(b'A') };
-        let kinds = &mut mixed[rule.shape.len()];
-        kinds.all.push(shaped);
-        if matches!(rule.cat, Cat::InGstin | Cat::ItCf | Cat::FrNir | Cat::CnRic | Cat::MxCurp) {
-            kinds.checksummed.push(shaped);
-        }
-    }
-    Tables { digits, mixed }
-});
+/// As many characters written as usual are one value, even with more beside them.
+const LONG: usize = 14;
+/// How many characters an IPv4 address has at most.
+const ADDRESS: usize = 12;
+/// How many a hardware address has.
+const MAC: usize = 12;
 
 /// What looks at a run needs to know, computed when first needed.
-struct Look<'a> {
-    run: &'a Run<'a>,
-    context: Option<Context>,
+struct Look<'a, 't> {
+    run: &'a Run<'t>,
+    tables: &'static Tables,
+    /// Behind what windows end that have not been looked at.
+    ends: u128,
+    context: &'a mut Context<'t>,
+    /// Whether that is the one around the run.
+    listened: bool,
     sink: &'a mut dyn FnMut(Hit),
 }
 
 /// Reports the values in a run.
-pub(super) fn look(run: &Run, sink: &mut dyn FnMut(Hit)) {
-    let tables = &*TABLES;
-    let mut look = Look { run, context: None, sink };
+pub(super) fn look<'t>(run: &Run<'t>, context: &mut Context<'t>, sink: &mut dyn FnMut(Hit)) {
+    // A few digits by themselves are nothing.
+    if run.len < SHORTEST && run.words == 1 && run.digits == low_bits(run.len) as u64 {
+        return;
+    }
+    let seen = (0..run.len).take_while(|place| run.place(*place) < run.seen).count();
+    let ends = run.bounds & !low_bits(seen + 1);
+    let mut look = Look { run, tables: Tables::get(), ends, context, listened: false, sink };
     let mut starts = run.bounds & !(1 << run.len);
     while starts != 0 {
         let start = starts.trailing_zeros() as usize;
         starts &= starts - 1;
-        let digits = (!(run.digits >> start)).trailing_zeros() as usize;
-        if run.digits >> start == 0 {
+        let rest = run.digits >> start;
+        if rest == 0 {
             break;
         }
-        look.iban(start);
-        look.word(start);
-        if digits > 0 {
-            look.telephone(start, digits);
-            look.date(start, digits);
-        }
-        let mut ends = run.bounds >> (start + 1) << (start + 1) & low_bits(start + LONGEST + 1);
-        let mut window = Window { run, start, end: start + 1, inside: 0 };
-        let (left, _) = window.outside();
-        if is_glue(left) && left != gap::DASH {
-            // Digits that go on before their start are no value; what has letters may have a checksum.
-            ends = ends >> (start + digits + 1) << (start + digits + 1);
-        }
-        while ends != 0 {
-            let end = ends.trailing_zeros() as usize;
-            ends &= ends - 1;
-            window.extend(end);
-            if run.range(start, end).end <= run.seen {
-                continue;
-            }
-            if end - start <= digits {
-                if end - start <= MOST_DIGITS {
-                    look.digits(window, &tables.digits[end - start]);
-                }
-            } else {
-                look.mixed(window, &tables.mixed[end - start]);
-            }
-        }
+        look.at(start, (!rest).trailing_zeros() as usize);
     }
 }
 
@@ -115,10 +55,42 @@ fn low_bits(count: usize) -> u128 {
     1_u128.checked_shl(count as u32).map_or(u128::MAX, |bit| bit - 1)
 }
 
-impl Look<'_> {
-    fn context(&mut self) -> &Context {
+impl Look<'_, '_> {
+    /// Everything that begins at `start` with so many digits.
+    fn at(&mut self, start: usize, digits: usize) {
         let run = self.run;
-        self.context.get_or_insert_with(|| Context::around(run.text, run.range(0, run.len)))
+        self.iban(start);
+        self.word(start);
+        if digits > 0 {
+            self.telephone(start, digits);
+            self.date(start, digits);
+        }
+        self.mixed(start, digits);
+        // Digits that go on before their start are no value; what has letters may have a checksum.
+        let stuck = run.stuck_left >> start & 1 == 1;
+        if digits == 0 || stuck && run.gaps[start] != gap::DASH {
+            return;
+        }
+        let addresses = self.ipv4(start, digits);
+        if stuck || digits < SHORTEST {
+            return;
+        }
+        let within = low_bits(start + digits.min(MOST_DIGITS) + 1) & !low_bits(start + SHORTEST);
+        let mut ends = self.ends & within & !run.stuck_right & !addresses;
+        while ends != 0 {
+            let end = ends.trailing_zeros() as usize;
+            ends &= ends - 1;
+            self.digits(Window::new(run, start, end));
+        }
+    }
+
+    /// What stands around the run, listened to when first needed.
+    fn context(&mut self) -> &Context<'_> {
+        if !self.listened {
+            self.context.listen(self.run.range(0, self.run.len));
+            self.listened = true;
+        }
+        self.context
     }
 
     fn report(&mut self, category: &'static str, window: Window, certainty: Certainty) {
@@ -127,14 +99,16 @@ impl Look<'_> {
 
     fn iban(&mut self, start: usize) {
         let run = self.run;
-        let Some((length, category)) = iban::begins(&run.chars[start..run.len]) else { return };
-        let end = start + length;
-        if end > run.len || run.bounds >> end & 1 == 0 || run.range(start, end).end <= run.seen {
+        if run.digits >> start & 0b1111 != 0b1100 {
             return;
         }
-        let window = Window { run, start, end, inside: 0 };
-        if iban::is_valid(window.chars()) {
-            self.report(category, window, Certainty::Sure);
+        let Some((length, category)) = iban::begins(&run.chars[start..run.len]) else { return };
+        let end = start + length;
+        if self.ends >> end & 1 == 1 {
+            let window = Window::new(run, start, end);
+            if iban::is_valid(window.chars()) {
+                self.report(category, window, Certainty::Sure);
+            }
         }
     }
 
@@ -150,10 +124,12 @@ impl Look<'_> {
     /// What one word is by itself.
     fn word(&mut self, start: usize) {
         let run = self.run;
-        let end = (start + 1..run.len).find(|place| run.gaps[*place] != 0).unwrap_or(run.len);
+        let end = run.word_end(start);
+        if end - start < crypto::SHORTEST {
+            return;
+        }
         let range = run.range(start, end);
-        if range.len() >= crypto::SHORTEST
-            && range.end > run.seen
+        if range.end > run.seen
             && let Some((cat, certainty)) = crypto::address(&run.text[range.clone()])
         {
             (self.sink)(Hit { category: cat.name(), range, certainty });
@@ -162,12 +138,12 @@ impl Look<'_> {
 
     fn date(&mut self, start: usize, digits: usize) {
         let run = self.run;
-        let place = run.place(start);
-        if digits > 4 && run.gaps[start + 1..start + 5].iter().all(|gap| *gap == 0)
-            || is_glue(run.gaps[start])
-        {
+        let end = run.word_end(start);
+        let marked = run.gaps[end] & (gap::DASH | gap::SLASH | gap::DOT) != 0;
+        if end - start > digits.min(4) || !marked || is_glue(run.gaps[start]) {
             return;
         }
+        let place = run.place(start);
         if let Some((end, certainty)) =
             dates::date(run.text.as_bytes(), place).filter(|(end, _)| *end > run.seen)
         {
@@ -175,19 +151,38 @@ impl Look<'_> {
         }
     }
 
-    fn ipv4(&mut self, window: Window) -> bool {
-        let Some((end, certainty)) = network::ipv4(window) else { return false };
-        let range = self.run.range(window.start, end);
-        (self.sink)(Hit { category: Cat::IpAddress.name(), range, certainty });
-        true
+    /// Reports the IPv4 addresses that begin at `start`. Says where they end.
+    fn ipv4(&mut self, start: usize, digits: usize) -> u128 {
+        let run = self.run;
+        let mut dots = run.marks[gap::DOT.trailing_zeros() as usize] & (u64::MAX << start) & !(1 << start);
+        // Behind the third dot, and before the fourth.
+        dots &= dots.wrapping_sub(1);
+        dots &= dots.wrapping_sub(1);
+        let third = dots.trailing_zeros() as usize;
+        let longest = start + digits.min(ADDRESS);
+        if dots == 0 || third > longest {
+            return 0;
+        }
+        let fourth = dots & (dots - 1);
+        let last = if fourth == 0 { longest } else { longest.min(fourth.trailing_zeros() as usize - 1) };
+        let mut ends = self.ends & low_bits(last + 1) & !low_bits(third + 1);
+        let mut found = 0;
+        while ends != 0 {
+            let end = ends.trailing_zeros() as usize;
+            ends &= ends - 1;
+            if let Some((whole, certainty)) = network::ipv4(Window::new(run, start, end)) {
+                let range = run.range(start, whole);
+                (self.sink)(Hit { category: Cat::IpAddress.name(), range, certainty });
+                found |= 1 << end;
+            }
+        }
+        found
     }
 
-    fn digits(&mut self, window: Window, rules: &[&Digits]) {
+    fn digits(&mut self, window: Window) {
         let chars = window.chars();
-        if window.inside & gap::DOT != 0 && self.ipv4(window) {
-            return;
-        }
-        if chars.len() < SHORTEST || !window.may_be() || chars.iter().all(|byte| *byte == chars[0]) {
+        let apart = window.stands_apart();
+        if !apart && chars.len() < LONG || chars.iter().all(|byte| *byte == chars[0]) {
             return;
         }
         if phone::has_plus(self.run.text, self.run.place(window.start)) {
@@ -200,46 +195,59 @@ impl Look<'_> {
             return;
         }
         let mut reported = None;
-        for rule in rules {
-            if reported == Some(rule.cat) {
+        for plain in self.tables.digits(chars.len()) {
+            let form = window.has_one_of(&plain.forms);
+            // What has neither is weighed and found wanting.
+            if reported == Some(plain.rule.cat) || !(form || apart) {
                 continue;
             }
-            let Some(proof) = (rule.check)(chars) else { continue };
-            if self.weigh(window, rule.cat, proof, window.has_one_of(rule.forms)) {
-                reported = Some(rule.cat);
+            let Some(proof) = (plain.rule.check)(chars) else { continue };
+            if self.weigh(window, plain.rule.cat, proof, form) {
+                reported = Some(plain.rule.cat);
             }
         }
         for (cat, proof) in cards::check(chars) {
-            self.weigh(window, cat, proof, window.has_one_of(cards::FORMS));
+            self.weigh(window, cat, proof, window.has_one_of(&self.tables.cards));
         }
-        if (6..=17).contains(&chars.len()) && chain(self.run, window) == (window.start, window.end) {
+        let lone = apart && window.inside == 0 && (6..=17).contains(&chars.len());
+        if lone && chain(self.run, window) == (window.start, window.end) {
             self.weigh(window, AccountNumber, Proof::Told, false);
         }
     }
 
-    fn mixed(&mut self, window: Window, table: &Kinds) {
+    /// What has letters, and begins at `start` with so many digits.
+    fn mixed(&mut self, start: usize, digits: usize) {
         let run = self.run;
-        let length = window.end - window.start;
-        if length == 12 && window.inside == gap::DOT && network::is_dotted_mac(window) {
-            self.report(Cat::MacAddress.name(), window, Certainty::Likely);
+        let stuck = run.stuck_left >> start & 1 == 1;
+        let ends = self.ends >> start & !low_bits(digits + 1);
+        if ends >> MAC & 1 == 1 {
+            self.dotted_mac(Window::new(run, start, start + MAC));
         }
-        // Where it stands says nothing against what has a checksum.
-        let rules = if window.may_be() { &table.all } else { &table.checksummed };
-        let digits = run.digits >> window.start & (low_bits(length) as u64);
-        let letters = !digits;
-        let mut reported = None;
-        for Shaped { rule, .. } in rules.iter().filter(|shaped| {
-            digits & shaped.digits == shaped.digits && letters & shaped.letters == shaped.letters
-        }) {
-            if reported == Some(rule.cat) {
+        let bits = run.digits >> start;
+        let mut reported = (0, None);
+        for shaped in self.tables.mixed(bits).iter().filter(|shaped| shaped.fits(bits)) {
+            let (len, cat) = (shaped.len, shaped.rule.cat);
+            if ends >> len & 1 == 0 || reported == (len, Some(cat)) {
                 continue;
             }
-            let Some(proof) = (rule.check)(window.chars()) else { continue };
-            // Hashes look like everything; and nobody writes a security's number small.
-            let unlike = window.is_hexadecimal() || (rule.cat == Cat::Isin && window.has_small());
-            if self.weigh(window, rule.cat, proof, !unlike && window.has_one_of(rule.forms)) {
-                reported = Some(rule.cat);
+            let window = Window::new(run, start, start + len);
+            let free = !stuck && run.stuck_right >> window.end & 1 == 0;
+            // Where it stands says nothing against what has a checksum.
+            if !shaped.checksummed && !(free && (len >= LONG || window.stands_apart())) {
+                continue;
             }
+            let Some(proof) = (shaped.rule.check)(window.chars()) else { continue };
+            // Hashes look like everything; and nobody writes a security's number small.
+            let unlike = window.is_hexadecimal() || (cat == Cat::Isin && window.has_small());
+            if self.weigh(window, cat, proof, !unlike && window.has_one_of(&shaped.forms)) {
+                reported = (len, Some(cat));
+            }
+        }
+    }
+
+    fn dotted_mac(&mut self, window: Window) {
+        if window.inside == gap::DOT && network::is_dotted_mac(window) {
+            self.report(Cat::MacAddress.name(), window, Certainty::Likely);
         }
     }
 
@@ -288,7 +296,7 @@ impl Look<'_> {
         let run = self.run;
         let (first, last) = chain(run, window);
         let place = run.place(first);
-        let Some(word) = self.context().named(run.text, place) else { return Some(certainty) };
+        let Some(word) = self.context().named(place) else { return Some(certainty) };
         if word.cats.contains(&cat) {
             return Some(if word.names { certainty.max(Certainty::Likely) } else { certainty });
         }
@@ -308,25 +316,4 @@ fn chain(run: &Run, window: Window) -> (usize, usize) {
     let before = (0..window.start).rev().take_while(numeric).count();
     let after = (window.end..run.len).take_while(numeric).count();
     (window.start - before, window.end + after)
-}
-
-/// Whether values of the category may have this length.
-fn fits(cat: Cat, length: usize) -> bool {
-    use Cat::{
-        CardAmex, CardDiners, CardDiscover, CardJcb, CardMaestro, CardMc, CardUnionpay, CardVisa, Phone,
-    };
-    match cat {
-        Iban => (5..=LONGEST).contains(&length),
-        CardVisa | CardMc | CardAmex | CardDiscover | CardDiners | CardJcb | CardUnionpay | CardMaestro => {
-            (12..=19).contains(&length)
-        }
-        AccountNumber => (6..=17).contains(&length),
-        Phone => (7..=15).contains(&length),
-        _ => {
-            let tables = &*TABLES;
-            length <= LONGEST
-                && (tables.digits[length].iter().any(|rule| rule.cat == cat)
-                    || tables.mixed[length].all.iter().any(|shaped| shaped.rule.cat == cat))
-        }
-    }
 }

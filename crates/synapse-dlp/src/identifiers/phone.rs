@@ -4,6 +4,7 @@ use std::ops::{Range, RangeInclusive};
 
 use super::{
     checks::{digit, number},
+    forms::Form,
     rules::{
         Proof::{self, *},
         Window,
@@ -13,6 +14,9 @@ use super::{
         gap::{DASH, DOT, NEWLINE, OTHER, PAREN, SLASH, SPACE},
     },
 };
+
+/// How many other numbers are written.
+const FOURS: Form = Form::new("4-4");
 
 /// How many digits numbers have after these, the country's code counted.
 fn lengths(digits: &[u8]) -> Option<RangeInclusive<usize>> {
@@ -90,7 +94,7 @@ pub(super) fn national(window: Window) -> Option<Proof> {
     if (trunk && grouped && inner.iter().filter(|gap| **gap != 0).count() <= 5) || turkish {
         return Some(if bracketed { Written } else { Bare });
     }
-    if window.has_form("4-4") || (bracketed && inside & DOT != 0) {
+    if window.has_form(&FOURS) || (bracketed && inside & DOT != 0) {
         return None;
     }
     if bracketed {

@@ -2,7 +2,7 @@
 
 use super::{
     categories::Cat,
-    run::{Run, gap, is_glue},
+    run::{Run, gap},
 };
 
 /// What a check proves of a value that passes it.
@@ -52,10 +52,12 @@ pub(super) struct Window<'a> {
     pub(super) inside: u8,
 }
 
-/// As many characters written as usual are one value, even with more beside them.
-const LONG: usize = 14;
+impl<'a> Window<'a> {
+    /// The characters of `run` from `start` to before `end`.
+    pub(super) fn new(run: &'a Run<'a>, start: usize, end: usize) -> Self {
+        Self { run, start, end, inside: run.inside(start, end) }
+    }
 
-impl Window<'_> {
     /// The characters, in upper case.
     pub(super) fn chars(&self) -> &[u8] {
         &self.run.chars[self.start..self.end]
@@ -64,12 +66,6 @@ impl Window<'_> {
     /// What stands before each character but the first.
     pub(super) fn inner(&self) -> &[u8] {
         &self.run.gaps[self.start + 1..self.end]
-    }
-
-    /// Makes it reach further.
-    pub(super) fn extend(&mut self, end: usize) {
-        self.inside |= self.run.gaps[self.end..end].iter().fold(0, |all, gap| all | gap);
-        self.end = end;
     }
 
     /// Whether it has a letter.
@@ -89,11 +85,6 @@ impl Window<'_> {
         text.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     }
 
-    /// Whether it may be a value by where it stands.
-    pub(super) fn may_be(&self) -> bool {
-        !self.is_part() && (self.end - self.start >= LONG || self.stands_apart())
-    }
-
     /// What stands before it and behind it; an edge where the neighbour is a word without digits.
     pub(super) fn outside(&self) -> (u8, u8) {
         let run = self.run;
@@ -103,12 +94,6 @@ impl Window<'_> {
         let left = if self.start > 0 && !numeric(self.start - 1) { gap::EDGE } else { left };
         let right = if self.end < run.len && !numeric(self.end) { gap::EDGE } else { right };
         (left, right)
-    }
-
-    /// Whether it goes on beyond its ends: part of a version, a UUID, a longer number.
-    pub(super) fn is_part(&self) -> bool {
-        let (left, right) = self.outside();
-        is_glue(left) || is_glue(right)
     }
 
     /// Whether it stands apart from its neighbours more than its characters from each other.
@@ -121,49 +106,5 @@ impl Window<'_> {
                 || (outer & gap::SPACE != 0 && inside & (gap::SPACE | gap::NEWLINE) == 0)
         };
         apart(left) && apart(right)
-    }
-
-    /// Whether it is written so: with at least these separators, or, if the form has none, without any. Spaces and
-    /// dots stand between all kinds of things; with those it must have these and no others.
-    pub(super) fn has_form(&self, form: &str) -> bool {
-        let inner = self.inner();
-        let mut place = 0;
-        let mut group = 0;
-        for byte in form.bytes() {
-            let wanted = match byte {
-                b'0'..=b'9' => {
-                    group = group * 10 + usize::from(byte - b'0');
-                    continue;
-                }
-                b' ' => gap::SPACE,
-                b'-' => gap::DASH,
-                b'.' => gap::DOT,
-                _ => gap::SLASH,
-            };
-            place += std::mem::take(&mut group);
-            if place == 0 || inner.get(place - 1).is_none_or(|gap| gap & wanted == 0) {
-                return false;
-            }
-        }
-        place + group == self.end - self.start
-            && if place > 0 { self.is_exact(form) } else { self.inside == 0 }
-    }
-
-    fn is_exact(&self, form: &str) -> bool {
-        let inner = self.inner();
-        for (sign, mask) in [(b' ', gap::SPACE), (b'.', gap::DOT)] {
-            let wanted = form.bytes().filter(|byte| *byte == sign).count();
-            if wanted > 0 && wanted != inner.iter().filter(|gap| *gap & mask != 0).count() {
-                return false;
-            }
-            if wanted > 0 && inner.iter().any(|gap| gap & mask != 0 && *gap != mask) {
-                return false;
-            }
-        }
-        true
-    }
-
-    pub(super) fn has_one_of(&self, forms: &[&str]) -> bool {
-        forms.iter().any(|form| self.has_form(form))
     }
 }

@@ -16,6 +16,8 @@ pub(super) mod gap {
     /// No neighbour there: the text ends, or something stands there that separates no characters of a value.
     pub(in super::super) const EDGE: u8 = 128;
 }
+/// How many kinds of separators there are.
+pub(super) const KINDS: usize = 7;
 use gap::{DASH, DOT, EDGE, NEWLINE, OTHER, PAREN, SLASH, SPACE};
 
 /// How many letters and digits a run holds.
@@ -42,7 +44,19 @@ pub(super) struct Run<'a> {
     pub(super) numeric: u64,
     /// Where values may begin, and behind what they may end, bit `n` standing before character `n`.
     pub(super) bounds: u128,
-    /// Windows that end no further than this have been looked at in the run before.
+    /// Where each kind of separator stands, bit `n` before character `n`.
+    pub(super) marks: [u64; KINDS],
+    /// Where several kinds stand together.
+    pub(super) blends: u64,
+    /// Where words begin, whatever `bounds` says.
+    pub(super) words: u64,
+    /// Before which characters nothing may begin, as its neighbour goes on there: part of a version, a UUID, a
+    /// longer number.
+    pub(super) stuck_left: u128,
+    /// And behind what nothing may end, for the same reason.
+    pub(super) stuck_right: u128,
+    from: usize,
+    /// Windows that end no further than this have been looked at in the run before, or need not be.
     pub(super) seen: usize,
 }
 
@@ -118,6 +132,26 @@ fn is_prose(bytes: &[u8], word: Word) -> bool {
         && (text.len() > LEAD || text.iter().any(u8::is_ascii_lowercase))
 }
 
+/// Where the stretch begins that a run is part of which reaches `at`.
+pub(super) fn stretch_before(bytes: &[u8], at: usize) -> usize {
+    // As many separators as may stand together are no longer.
+    const WIDEST: usize = 3 * WIDEST_GAP;
+    let mut start = at;
+    loop {
+        let inside = bytes[..start].iter().rev().take_while(|byte| byte.is_ascii_alphanumeric()).count();
+        if start < at && is_prose(bytes, Word { start: start - inside, end: start }) {
+            return start;
+        }
+        start -= inside;
+        let separates = |byte: &&u8| !byte.is_ascii() || separator(&[**byte], 0).is_some();
+        let gap = bytes[..start].iter().rev().take(WIDEST + 1).take_while(separates).count();
+        if gap == 0 || gap > WIDEST {
+            return start;
+        }
+        start -= gap;
+    }
+}
+
 /// Where the run begins that the digit at `digit` belongs to.
 fn start_of_run(bytes: &[u8], digit: usize) -> usize {
     let inside = bytes[..digit].iter().rev().take_while(|byte| byte.is_ascii_alphanumeric()).count();
@@ -134,9 +168,11 @@ fn start_of_run(bytes: &[u8], digit: usize) -> usize {
 }
 
 impl<'a> Run<'a> {
-    fn new(text: &'a str) -> Self {
+    /// An empty one, to be filled again and again. What ends before `from` is of no interest.
+    pub(super) fn new(text: &'a str, from: usize) -> Self {
         Run {
             text,
+            from,
             chars: [0; ROOM],
             at: [0; ROOM],
             gaps: [0; ROOM + 1],
@@ -144,6 +180,11 @@ impl<'a> Run<'a> {
             digits: 0,
             numeric: 0,
             bounds: 0,
+            marks: [0; KINDS],
+            blends: 0,
+            words: 0,
+            stuck_left: 0,
+            stuck_right: 0,
             seen: 0,
         }
     }
@@ -185,19 +226,52 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Says of each kind of separator where it stands.
+    fn mark(&mut self) {
+        (self.marks, self.blends) = ([0; KINDS], 0);
+        self.words = self.bounds as u64;
+        let mut glue = u128::from(is_glue(self.gaps[self.len])) << self.len;
+        let mut rest = self.words;
+        while rest != 0 {
+            let place = rest.trailing_zeros();
+            rest &= rest - 1;
+            let gap = self.gaps[place as usize];
+            glue |= u128::from(is_glue(gap)) << place;
+            self.blends |= u64::from(!gap.is_power_of_two()) << place;
+            let mut kinds = gap & !EDGE;
+            while kinds != 0 {
+                self.marks[kinds.trailing_zeros() as usize] |= 1 << place;
+                kinds &= kinds - 1;
+            }
+        }
+        // A word without digits is no neighbour that goes on.
+        let numeric = u128::from(self.numeric);
+        self.stuck_left = glue & (numeric << 1 | 1);
+        self.stuck_right = glue & (numeric | 1 << self.len);
+    }
+
+    /// Everything that separates the characters from `start` to before `end`.
+    pub(super) fn inside(&self, start: usize, end: usize) -> u8 {
+        let inner = (u64::MAX >> (ROOM - end)) & (u64::MAX << start) & !(1 << start);
+        let kinds = self.marks.iter().enumerate();
+        kinds.fold(0, |inside, (kind, marks)| inside | u8::from(marks & inner != 0) << kind)
+    }
+
+    /// Where the word ends that has character `place`.
+    pub(super) fn word_end(&self, place: usize) -> usize {
+        let behind = self.words & (u64::MAX << place) & !(1 << place);
+        if behind == 0 { self.len } else { behind.trailing_zeros() as usize }
+    }
+
     /// Clears the bounds within sequences of very short words, which are one value that somebody spread out.
     fn soften(&mut self) {
         self.bounds |= 1 << self.len;
-        let mut starts = [0_usize; ROOM + 1];
-        let mut count = 0;
-        let mut rest = self.bounds;
-        while rest != 0 {
-            starts[count] = rest.trailing_zeros() as usize;
-            count += 1;
+        let mut rest = self.bounds & (self.bounds - 1);
+        let mut before = self.bounds.trailing_zeros() as usize;
+        while rest & (rest - 1) != 0 {
+            let here = rest.trailing_zeros() as usize;
             rest &= rest - 1;
-        }
-        for three in starts[..count].windows(3) {
-            let [before, here, after] = [three[0], three[1], three[2]];
+            let after = rest.trailing_zeros() as usize;
             let (left, right) = (here - before, after - here);
             let alike = (self.digits >> (here - 1) & 1) == (self.digits >> here & 1);
             let digits = self.digits >> here & 1 == 1;
@@ -206,6 +280,7 @@ impl<'a> Run<'a> {
             if alike && even && (left + right == 2 || (digits && left <= 2 && right <= 2)) {
                 self.bounds &= !(1 << here);
             }
+            before = here;
         }
     }
 
@@ -263,20 +338,22 @@ struct Filled {
     full: bool,
 }
 
-/// Hands the run around the digit at `digit` to `look`, and those that follow it without a break. Says where the
+/// Fills `run` with what stands around the digit at `digit`, hands it to `look`, and so those that follow it without a break. Says where the
 /// next digit may be that belongs to none of them.
-pub(super) fn runs(text: &str, digit: usize, mut look: impl FnMut(&Run)) -> usize {
+pub(super) fn runs<'t>(run: &mut Run<'t>, digit: usize, mut look: impl FnMut(&Run<'t>)) -> usize {
+    let text = run.text;
     let bytes = text.as_bytes();
-    let mut run = Run::new(text);
+    run.seen = run.from;
     let mut next = start_of_run(bytes, digit);
     let mut before = if joined_before(bytes, next) || letter_before(text, next) { OTHER } else { EDGE };
     loop {
         run.clear(before);
-        let filled = fill(&mut run, next);
+        let filled = fill(run, next);
         run.gaps[run.len] = filled.after;
         if run.len > 0 {
+            run.mark();
             run.soften();
-            look(&run);
+            look(run);
         }
         if !filled.full || run.len == 0 {
             return filled.end.max(digit + 1);

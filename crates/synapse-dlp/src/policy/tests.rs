@@ -57,6 +57,13 @@ fn published_examples_are_told_of_at_most() {
 }
 
 #[test]
+fn the_address_of_a_machine_may_be_letters_alone() {
+    let policy = Policy::compile(PolicySpec::cloud()).unwrap();
+    let found = policy.scan_all(Direction::Prompt, "it is AA:BB:CC:DD:EE:FF there");
+    assert_eq!(found.iter().map(|finding| finding.category.as_str()).collect::<Vec<_>>(), ["mac_address"]);
+}
+
+#[test]
 fn addresses_that_everybody_or_nobody_has_are_told_of_at_most() {
     let policy = Policy::compile(spec()).unwrap();
     let made_of = |text: &str, category| action(&policy, Direction::Prompt, text, category);

@@ -78,12 +78,12 @@ impl Pattern {
     }
 
     /// A text that matches.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "samples"))]
     pub(super) fn sample(&self, random: &mut super::samples::Random) -> String {
         let mut text = String::new();
         for part in &self.parts {
             match part {
-                Part::Literal(literal) => text.push_str(std::str::from_utf8(literal).unwrap()),
+                Part::Literal(literal) => text.push_str(std::str::from_utf8(literal).unwrap_or_default()),
                 Part::Run { alphabet, least, greatest } => {
                     let all: Vec<char> =
                         (33..127u8).filter(|byte| has(*alphabet, *byte)).map(char::from).collect();

@@ -3,16 +3,17 @@
 use super::{formats::FORMATS, pattern::Pattern, vendors::VENDORS};
 
 /// A linear congruential generator.
-pub(crate) struct Random(pub(crate) u64);
+pub struct Random(pub u64);
 
 impl Random {
-    pub(crate) fn below(&mut self, limit: usize) -> usize {
+    /// A number below the limit.
+    pub fn below(&mut self, limit: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) as usize % limit
     }
 
     /// Characters of an alphabet.
-    pub(crate) fn text(&mut self, alphabet: &str, length: usize) -> String {
+    pub fn text(&mut self, alphabet: &str, length: usize) -> String {
         let alphabet: Vec<char> = alphabet.chars().collect();
         (0..length).map(|_| alphabet[self.below(alphabet.len())]).collect()
     }
@@ -21,14 +22,17 @@ impl Random {
 pub(crate) const ALPHANUMERIC: &str = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// A made-up secret: its category, the secret, and a text that has it.
-pub(crate) struct Sample {
-    pub(crate) category: &'static str,
-    pub(crate) secret: String,
-    pub(crate) text: String,
+pub struct Sample {
+    /// What it is found as.
+    pub category: &'static str,
+    /// The secret.
+    pub secret: String,
+    /// The text.
+    pub text: String,
 }
 
 /// One token of every row's every pattern.
-pub(crate) fn formats(seed: u64) -> Vec<Sample> {
+pub fn formats(seed: u64) -> Vec<Sample> {
     let mut random = Random(seed);
     let patterns = FORMATS.iter().flat_map(|(name, _, text)| text.split(' ').map(move |text| (*name, text)));
     patterns
@@ -41,13 +45,13 @@ pub(crate) fn formats(seed: u64) -> Vec<Sample> {
 }
 
 /// One assignment of every vendor's value.
-pub(crate) fn vendors(seed: u64) -> Vec<Sample> {
+pub fn vendors(seed: u64) -> Vec<Sample> {
     let mut random = Random(seed);
     VENDORS
         .iter()
         .map(|(category, _, names, patterns)| {
-            let name = names.split('|').next().unwrap().trim_start_matches('=');
-            let secret = Pattern::parse(patterns.split(' ').next().unwrap()).sample(&mut random);
+            let name = names.split('|').next().unwrap_or_default().trim_start_matches('=');
+            let secret = Pattern::parse(patterns.split(' ').next().unwrap_or_default()).sample(&mut random);
             let text = format!("This is in my file:\n{name}_key = \"{secret}\"\nWhy does it fail?");
             Sample { category, secret, text }
         })
@@ -55,7 +59,7 @@ pub(crate) fn vendors(seed: u64) -> Vec<Sample> {
 }
 
 /// What has neither a format nor a vendor.
-pub(crate) fn others(seed: u64) -> Vec<Sample> {
+pub fn others(seed: u64) -> Vec<Sample> {
     let mut random = Random(seed);
     let token = random.text(ALPHANUMERIC, 28) + "7a";
     let password = random.text(ALPHANUMERIC, 12) + "1x";

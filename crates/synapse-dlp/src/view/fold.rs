@@ -72,7 +72,7 @@ pub(crate) fn stands_for_itself(c: char) -> bool {
 
 /// `text` with every character folded, or nothing if none changes.
 pub(super) fn fold(text: &str) -> Option<View> {
-    let mut view = View::default();
+    let mut view = View::with_room(text.len());
     let mut kept = 0;
     let mut at = 0;
     while let Some(next) = text.as_bytes()[at..].iter().position(|byte| *byte >= 128) {

@@ -38,7 +38,7 @@ fn latin(c: char) -> Option<char> {
 /// `text` with look-alikes replaced in words that have ASCII letters or digits too, and whose other letters
 /// are all look-alikes; nothing if there is no such word.
 pub(super) fn fold(text: &str) -> Option<View> {
-    let mut view = View::default();
+    let mut view = View::with_room(text.len());
     let mut kept = 0;
     let mut word: Option<Word> = None;
     let ends = text.char_indices().chain(std::iter::once((text.len(), ' ')));

@@ -1,5 +1,9 @@
 //! One quick look at a text, which decides what else needs to look at it.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
 /// What a text has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Survey {
@@ -11,12 +15,16 @@ pub(crate) struct Survey {
     pub(crate) capitals: bool,
     /// A run of characters that may be a token, a key or an address.
     pub(crate) tokens: bool,
+    /// A run as long as the address of a machine.
+    pub(crate) long: bool,
     /// Brackets, as links have them.
     pub(crate) brackets: bool,
     /// What may be decoded.
     pub(crate) encoded: bool,
     /// What may be part of a token with spaces in it.
     pub(crate) spread: bool,
+    /// What may be the value of a name that tells of a secret.
+    pub(crate) values: bool,
 }
 
 /// Classes of bytes.
@@ -27,6 +35,7 @@ const AT: u8 = 8;
 const BRACKET: u8 = 16;
 const ESCAPE: u8 = 32;
 const UNDERSCORE: u8 = 64;
+const COLON: u8 = 128;
 
 static CLASSES: [u8; 256] = classes();
 
@@ -37,8 +46,9 @@ const fn classes() -> [u8; 256] {
         classes[byte] = match byte as u8 {
             b'0'..=b'9' => DIGIT | TOKEN,
             b'A'..=b'Z' => CAPITAL | TOKEN,
-            b'a'..=b'z' | b'-' | b'+' | b'/' | b'.' | b'~' | b':' | b'|' | b'#' | b';' => TOKEN,
+            b'a'..=b'z' | b'-' | b'+' | b'/' | b'.' | b'~' | b'|' | b'#' | b';' => TOKEN,
             b'_' => UNDERSCORE | TOKEN,
+            b':' => COLON | TOKEN,
             b'=' | b'%' | b'\\' | b'&' => ESCAPE | TOKEN,
             b'@' => AT | TOKEN,
             b'[' | b'<' | b'(' => BRACKET,
@@ -53,8 +63,10 @@ const fn classes() -> [u8; 256] {
 const WITH_DIGIT: usize = 12;
 /// And from this one on if it has none: longer than words are.
 const WITHOUT_DIGIT: usize = 20;
-/// Armour and the like begin with this many dashes.
-const DASHES: &[u8] = b"-----";
+/// What the first line of an armoured key says.
+static ARMOUR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"PRIVATE KEY"));
+/// How long hardware addresses are, which may have no digit.
+const ADDRESS: usize = 17;
 /// How many capitals a code has at least.
 const CODE: usize = 8;
 /// How long something encoded is at least.
@@ -90,6 +102,8 @@ impl Survey {
                 survey.capitals |= run & CAPITAL != 0 && has_code(&bytes[start..at]);
                 survey.tokens |= length >= WITHOUT_DIGIT || (length >= WITH_DIGIT && run & DIGIT != 0);
                 survey.encoded |= length >= ENCODED;
+                survey.long |= length >= ADDRESS;
+                survey.values = true;
             }
         }
         survey.digits = seen & DIGIT != 0;
@@ -97,13 +111,14 @@ impl Survey {
         survey.brackets = seen & BRACKET != 0;
         survey.encoded |= seen & ESCAPE != 0;
         survey.spread = seen & (DIGIT | UNDERSCORE) != 0;
-        survey.tokens |= memchr::memmem::find(bytes, DASHES).is_some();
+        survey.values |= seen & COLON != 0;
+        survey.tokens |= seen & CAPITAL != 0 && ARMOUR.find(bytes).is_some();
         survey
     }
 
     /// Whether identifiers may stand in it.
     pub(crate) fn may_have_identifiers(&self) -> bool {
-        self.digits || self.at_sign || self.capitals || self.tokens
+        self.digits || self.at_sign || self.capitals || self.long
     }
 
     /// Whether secrets may.

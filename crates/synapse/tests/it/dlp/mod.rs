@@ -2,7 +2,7 @@
 
 mod incidents;
 mod prompts;
-mod replies;
+pub(crate) mod replies;
 mod try_out;
 
 use serde_json::{Value, json};
@@ -11,22 +11,22 @@ use synapse_testkit::{Config, Engine, Gateway, Script};
 use crate::start::{gateway, setup};
 
 /// A card number that no bank has, put together so that no scanner of sources takes it for one.
-pub(super) fn card() -> String {
+pub(crate) fn card() -> String {
     ["4915", "5582", "1734", "9243"].concat()
 }
 
 /// A token in a format that is blocked on its way to the cloud.
-pub(super) fn token() -> String {
+pub(crate) fn token() -> String {
     ["gl", "pat-", "12kWzgQuP7ADrwt", "q3Mpa"].concat()
 }
 
 /// A policy of this text, which the one key has.
-pub(super) fn under(policy: Value, config: Config) -> Config {
+pub(crate) fn under(policy: Value, config: Config) -> Config {
     config.set("/dlp/policies", json!([named("on_prem", policy)]))
 }
 
 /// A policy with a name.
-pub(super) fn named(name: &str, mut policy: Value) -> Value {
+pub(crate) fn named(name: &str, mut policy: Value) -> Value {
     policy["name"] = name.into();
     policy
 }

@@ -10,7 +10,7 @@ use super::{before_under, card, single_under, token};
 use crate::start::{code, saying, with};
 
 /// Events of a chat with these deltas of one choice, to its end.
-fn events(deltas: &[Value]) -> String {
+pub(crate) fn events(deltas: &[Value]) -> String {
     let chunk = |delta: &Value, finish: Value| {
         let choice = json!({"index": 0, "delta": delta, "finish_reason": finish});
         format!("data: {}\n\n", json!({"id": "c", "object": "chat.completion.chunk", "choices": [choice]}))
@@ -21,7 +21,7 @@ fn events(deltas: &[Value]) -> String {
 }
 
 /// What a caller got in all of the fields of one choice together.
-fn received(answer: &synapse_testkit::Answer) -> String {
+pub(crate) fn received(answer: &synapse_testkit::Answer) -> String {
     let mut text = String::new();
     for chunk in answer.chunks() {
         let delta = &chunk["choices"][0]["delta"];
@@ -33,32 +33,32 @@ fn received(answer: &synapse_testkit::Answer) -> String {
     text
 }
 
-fn content(text: &str) -> Value {
+pub(crate) fn content(text: &str) -> Value {
     json!({"content": text})
 }
 
-fn reasoning(text: &str) -> Value {
+pub(crate) fn reasoning(text: &str) -> Value {
     json!({"reasoning_content": text})
 }
 
-fn arguments(text: &str) -> Value {
+pub(crate) fn arguments(text: &str) -> Value {
     json!({"tool_calls": [{"index": 0, "function": {"arguments": text}}]})
 }
 
 /// A policy for replies alone.
-fn for_replies(reply: Value) -> Value {
+pub(crate) fn for_replies(reply: Value) -> Value {
     json!({"base": "none", "reply": reply})
 }
 
 /// A gateway before an engine that says what it is told to.
-async fn obedient(policy: Value) -> (Script, Gateway) {
+pub(crate) async fn obedient(policy: Value) -> (Script, Gateway) {
     let script = Script::obeying().await;
     let gateway = before_under(&script, policy).await;
     (script, gateway)
 }
 
 /// What comes of these events.
-async fn streamed(gateway: &Gateway, events: &str) -> Answer {
+pub(crate) async fn streamed(gateway: &Gateway, events: &str) -> Answer {
     let said = json!({"stream": true, "say": {"type": "text/event-stream", "body": events}});
     gateway.client().post("/v1/chat/completions", &with(saying("m", "hi"), said)).await
 }

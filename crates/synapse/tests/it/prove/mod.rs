@@ -8,6 +8,7 @@ mod comings;
 mod crossing;
 mod crowds;
 mod deaths;
+mod dlp;
 mod exact;
 mod figures;
 mod fleets;
