@@ -1,7 +1,7 @@
 //! Counters in Redis, for gateways that hold limits together. Each question is one script, so that what it sees
 //! and what it changes is one state. The scripts count as `synapse_core::ledger` says.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
@@ -64,7 +64,8 @@ impl RedisLedger {
         // Whoever asks has a shorter patience than these, and asks again.
         let config = ConnectionManagerConfig::new()
             .set_number_of_retries(1)
-            .set_max_delay(std::time::Duration::from_millis(200));
+            .set_min_delay(Duration::from_millis(10))
+            .set_max_delay(Duration::from_millis(20));
         let connect = || ConnectionManager::new_with_config(self.client.clone(), config);
         self.connection.get_or_try_init(connect).await.cloned()
     }

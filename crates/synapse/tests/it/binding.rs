@@ -1,7 +1,7 @@
 //! What a key is bound to, and callers who try to get around it: the engine tells what it got.
 
 use serde_json::{Value, json};
-use synapse_testkit::{Answer, Client, Config, Engine, Gateway, KEY};
+use synapse_testkit::{Answer, Client, Config, Engine, Gateway, KEY, Script};
 
 use crate::start::{code, gateway, saying, setup, with};
 
@@ -201,6 +201,45 @@ async fn what_callers_may_say_passes_beside_the_bound_prompt() {
     let line = gateway.logs().accesses_reach(1).await.remove(0);
     assert_eq!((&line["prompt_version"], &line["data_class"]), (&json!(1), &json!("sensitive")));
     assert_eq!(line["prompt_sha256"].as_str().map(str::len), Some(64));
+}
+
+#[tokio::test]
+async fn what_an_engine_repeats_of_the_bound_prompt_does_not_reach_the_caller() {
+    let key = with(json!({"id": "it", "secret": KEY}), json!({"system_prompt": BOUND}));
+    let places = [json!({"backend": "script", "model": "m"})];
+    let before = async |script: &Script| {
+        let config = Config::new().backend_at("script", "openai", &script.url()).model("m", &places);
+        setup().without_discovery().start(&config.set("/auth/static_keys", json!([key]))).await
+    };
+    let error =
+        json!({"error": {"message": format!("cannot read: system: {BOUND}"), "param": BOUND}}).to_string();
+    let reply = format!(
+        "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n{error}"
+    );
+    let refusing = Script::saying(reply).await;
+    let gateway = before(&refusing).await;
+    for answer in [gateway.client().chat("m").await, gateway.client().stream("m").await] {
+        assert_eq!(answer.status, 400);
+        assert!(!answer.text().contains("trains") && answer.text().contains("withheld"), "{}", answer.text());
+    }
+    let obeying = Script::obeying().await;
+    let gateway = before(&obeying).await;
+    let response = json!({"id": "r", "object": "response", "instructions": BOUND, "output": []});
+    let event =
+        |kind: &str| format!("event: {kind}\ndata: {}\n\n", json!({"type": kind, "response": response}));
+    let kind = "response.output_text.delta";
+    let delta = format!("event: {kind}\ndata: {}\n\n", json!({"type": kind, "item_id": "i", "delta": "hi"}));
+    let events = event("response.created") + &delta + &event("response.completed");
+    for (stream, said) in [
+        (false, json!({"type": "application/json", "body": response.to_string()})),
+        (true, json!({"type": "text/event-stream", "body": events})),
+    ] {
+        let body = json!({"model": "m", "input": "hi", "stream": stream, "say": said});
+        let answer = gateway.client().post(RESPONSES, &body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert!(!answer.text().contains("trains"), "{}", answer.text());
+        assert!(answer.text().contains("\"instructions\":null"), "{}", answer.text());
+    }
 }
 
 #[tokio::test]

@@ -125,9 +125,13 @@ async fn a_model_that_an_ollama_passes_on_is_outside_the_house() {
         },
     )
     .await;
-    let gateway = gateway(&Config::with(&[&engine])).await;
-    let refused = gateway.client().chat("big:120b-cloud").await;
-    assert_eq!(code(&refused), (503, "no_backend_available".to_owned()));
+    let open = json!({"backend": engine.name(), "model": "unlisted"});
+    let config = Config::with(&[&engine]).model("unlisted", &[open]);
+    let gateway = gateway(&config).await;
+    for name in ["big:120b-cloud", "unlisted"] {
+        let refused = gateway.client().chat(name).await;
+        assert_eq!(code(&refused), (503, "no_backend_available".to_owned()), "{name}");
+    }
     assert_eq!(engine.counters().received, 0);
 }
 
