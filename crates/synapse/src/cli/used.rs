@@ -63,8 +63,8 @@ impl Usage {
         output: Output,
     ) -> anyhow::Result<()> {
         let used = match self {
-            Self::Here(used) => Some(used),
-            Self::InRedis => None,
+            Self::Here(used) if *used != Used::default() => Some(used),
+            Self::Here(_) | Self::InRedis => None,
         };
         Ok(output.result(&WithUsed { info, used }, |shown| {
             let mut lines = describe(shown.info);

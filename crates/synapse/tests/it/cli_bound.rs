@@ -194,5 +194,5 @@ fn what_is_counted_in_redis_is_not_told_from_the_data_folder() {
     let show = ["key", "show", text(&made, "id"), "--config", "synapse.yaml"];
     assert!(cli.succeed(&show).contains("counted in Redis"));
     assert!(cli.json(&show).get("used").is_none());
-    assert_eq!(cli.json(&["team", "show", "lab"])["used"], json!({}));
+    assert!(!cli.succeed(&show[..3]).contains("used"));
 }

@@ -93,6 +93,9 @@ async fn a_redis_that_was_away_while_nobody_asked_costs_nobody_an_answer() {
     let gateways = two(&engine, &redis, json!({"requests": {"count": 10, "window_s": 3600}}), "closed").await;
     let client = gateways[0].client();
     assert_eq!(client.chat("m").await.status, 200);
+    // Once it is settled, its ticket is gone, and nobody has anything left to say.
+    let settled = async || redis.tell("DBSIZE").await.filter(|count| count == ":1\r\n");
+    gateways[0].until("the settlement", settled).await;
     redis.die();
     redis.start_again().await;
     let answer = client.chat("m").await;
