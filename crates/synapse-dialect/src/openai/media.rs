@@ -1,7 +1,7 @@
 //! What of a request is no text: images, audio, files, tokens, and whatever a later version of an API adds. A
 //! part is taken for text only if its type says so.
 
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 use synapse_core::operation::Operation;
 
@@ -20,8 +20,11 @@ const TEXT_ITEMS: [&str; 6] = [
     "item_reference",
 ];
 /// Fields beside the messages in which engines take what is no text.
-const OTHER_FIELDS: [&str; 7] = [
+const OTHER_FIELDS: [&str; 10] = [
+    "image",
     "images",
+    "image_url",
+    "mask",
     "image_data",
     "prompt_embeds",
     "prompt_token_ids",
@@ -38,12 +41,44 @@ struct Piece<'a> {
     content: Option<&'a RawValue>,
     #[serde(borrow, default)]
     output: Option<&'a RawValue>,
+    #[serde(default)]
+    text: Option<IgnoredAny>,
+    #[serde(borrow, default)]
+    image: Option<&'a RawValue>,
     #[serde(borrow, default)]
     images: Option<&'a RawValue>,
     #[serde(borrow, default)]
+    image_url: Option<&'a RawValue>,
+    #[serde(borrow, default)]
     audio: Option<&'a RawValue>,
-    #[serde(default)]
-    text: Option<serde::de::IgnoredAny>,
+    #[serde(borrow, default)]
+    audio_url: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    input_audio: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    video: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    video_url: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    file: Option<&'a RawValue>,
+}
+
+impl Piece<'_> {
+    /// Whether a field holds something else, whatever type is given: some engines look at the fields.
+    fn has_media(&self) -> bool {
+        let fields = [
+            self.image,
+            self.images,
+            self.image_url,
+            self.audio,
+            self.audio_url,
+            self.input_audio,
+            self.video,
+            self.video_url,
+            self.file,
+        ];
+        fields.into_iter().flatten().any(|field| is_there(field.get()))
+    }
 }
 
 /// The place of the first thing in a request that is no text; `None` where all of it is.
@@ -77,6 +112,9 @@ fn is_there(text: &str) -> bool {
 
 /// Messages of a chat, or items of a conversation.
 fn in_messages(list: &str, at: &str) -> Option<String> {
+    if list.starts_with('{') {
+        return in_messages(&format!("[{list}]"), at);
+    }
     let messages: Vec<&RawValue> = serde_json::from_str(list).ok()?;
     messages.iter().enumerate().find_map(|(index, message)| {
         let at = format!("{at}[{index}]");
@@ -87,7 +125,7 @@ fn in_messages(list: &str, at: &str) -> Option<String> {
         if kind != "message" && !TEXT_ITEMS.contains(&kind) {
             return Some(at);
         }
-        if [piece.images, piece.audio].into_iter().flatten().any(|field| is_there(field.get())) {
+        if piece.has_media() {
             return Some(at);
         }
         [("content", piece.content), ("output", piece.output)]
@@ -114,14 +152,15 @@ fn is_text(part: &str) -> bool {
         return true;
     }
     let Ok(piece) = serde_json::from_str::<Piece<'_>>(part) else { return false };
-    match piece.kind.as_deref() {
-        Some(kind) => TEXT_PARTS.contains(&kind),
-        None => piece.text.is_some(),
-    }
+    let is_text = piece.kind.as_deref().map_or(piece.text.is_some(), |kind| TEXT_PARTS.contains(&kind));
+    is_text && !piece.has_media()
 }
 
 /// A prompt in the numbers of one engine's vocabulary.
 fn tokens(prompt: &str, at: &str) -> Option<String> {
+    if prompt.starts_with('{') {
+        return Some(at.to_owned());
+    }
     let parts: Vec<&RawValue> = serde_json::from_str(prompt).ok()?;
     let other = parts.iter().position(|part| !part.get().starts_with('"'));
     other.map(|index| format!("{at}[{index}]"))
@@ -150,6 +189,8 @@ mod tests {
             r#"{"type":"file","file":{}}"#,
             r#"{"type":"hologram"}"#,
             r#"{"image_url":"x"}"#,
+            r#"{"type":"text","text":"a","image_url":{"url":"x"}}"#,
+            r#"{"text":"a","input_audio":{"data":"x"}}"#,
             "[1]",
             "7",
         ] {
@@ -176,6 +217,14 @@ mod tests {
             (O::Responses, r#"{"input":[{"type":"function_call_output","output":"a"}]}"#, None),
             (O::Responses, r#"{"input":[{"type":"computer_call_output","output":{}}]}"#, Some("input[0]")),
             (O::Chat, r#"{"messages":[{"role":"user","content":"a","images":["AA"]}]}"#, Some("messages[0]")),
+            (O::Chat, r#"{"messages":[{"content":"a","image_url":"x"}]}"#, Some("messages[0]")),
+            (
+                O::Responses,
+                r#"{"input":{"role":"user","content":[{"type":"input_file"}]}}"#,
+                Some("input[0].content[0]"),
+            ),
+            (O::Embeddings, r#"{"input":{"image":"x"}}"#, Some("input")),
+            (O::Image, r#"{"prompt":"a","image":"x"}"#, Some("image")),
             (O::Moderation, r#"{"input":[{"type":"image_url"}]}"#, Some("input[0]")),
             (O::Rerank, r#"{"query":"a","documents":[{"image":"x"}]}"#, Some("documents[0]")),
             (O::Rerank, r#"{"query":"a","documents":["b",{"text":"c"}]}"#, None),

@@ -135,7 +135,8 @@ impl Document {
                         return;
                     }
                 }
-                let is_content = matches!(key, "content" | "text" | "input" | "prompt");
+                // A key that is spelled with escapes may be any of them.
+                let is_content = matches!(key, "content" | "text" | "input" | "prompt") || key.contains('\\');
                 if document.add(body, path, raw) && is_content {
                     spoken.pieces.push(document.pieces.len() - 1);
                 }

@@ -130,8 +130,8 @@ impl Reading {
             return;
         }
         let raw = start + raw.start..start + raw.end;
-        let streams =
-            at.choice.is_some() && !is_protocol_text(key) && key != "name" || path.0 == [Frame::Key("delta")];
+        let is_delta = matches!(path.0, [Frame::Key("delta"), ..]);
+        let streams = (at.choice.is_some() || is_delta) && !is_protocol_text(key) && key != "name";
         if streams {
             let field = path.0.iter().fold(0, |sum, frame| match frame {
                 Frame::Key(key) => hash(sum, key),
