@@ -10,7 +10,7 @@ use crate::{
     custom::Compiled,
     finding::{Action, Category, Direction, Finding},
     policy::Policy,
-    redact::{Placeholders, label},
+    redact::label,
 };
 
 /// How much of what has gone out is context for what follows, in bytes.
@@ -76,7 +76,7 @@ impl Window {
     }
 
     /// Takes the next piece.
-    pub fn push(&mut self, text: &str, _placeholders: &mut Placeholders) -> Step {
+    pub fn push(&mut self, text: &str) -> Step {
         let mut step = Step::default();
         if !self.policy.is_active(self.direction) {
             step.text.push_str(text);
@@ -93,7 +93,7 @@ impl Window {
     }
 
     /// The end of the text.
-    pub fn finish(&mut self, _placeholders: &mut Placeholders) -> Step {
+    pub fn finish(&mut self) -> Step {
         let mut step = Step::default();
         if self.whole && !self.blocked {
             self.look(self.buffer.len());

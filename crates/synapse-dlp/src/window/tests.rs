@@ -14,7 +14,6 @@ fn policy() -> Arc<Policy> {
 
 /// What comes out of a text in pieces of these lengths, the last of which repeats.
 fn streamed(policy: &Arc<Policy>, text: &str, lengths: &[usize]) -> (String, Vec<Finding>, bool) {
-    let mut placeholders = Placeholders::new(policy);
     let mut window = Window::new(policy.clone(), Direction::Reply);
     let (mut out, mut findings, mut blocked) = (String::new(), Vec::new(), false);
     let mut add = |step: Step| {
@@ -26,10 +25,10 @@ fn streamed(policy: &Arc<Policy>, text: &str, lengths: &[usize]) -> (String, Vec
     let mut lengths = lengths.iter().copied().chain(std::iter::repeat(*lengths.last().unwrap_or(&1)));
     while !rest.is_empty() {
         let at = rest.ceil_char_boundary(lengths.next().unwrap_or(1).clamp(1, rest.len()));
-        add(window.push(&rest[..at], &mut placeholders));
+        add(window.push(&rest[..at]));
         rest = &rest[at..];
     }
-    add(window.finish(&mut placeholders));
+    add(window.finish());
     assert_eq!(window.held(), 0);
     (out, findings, blocked)
 }
@@ -97,10 +96,9 @@ fn prose_is_hardly_held() {
     let policy = policy();
     let text = "It is a truth universally acknowledged, that a single man in possession of a good fortune, must \
                 be in want of a wife. However little known the feelings of such a man may be, it is so.";
-    let mut placeholders = Placeholders::new(&policy);
     let mut window = Window::new(policy, Direction::Reply);
     let held = text.chars().map(|c| {
-        window.push(c.encode_utf8(&mut [0; 4]), &mut placeholders);
+        window.push(c.encode_utf8(&mut [0; 4]));
         window.held()
     });
     let mut held: Vec<usize> = held.collect();
