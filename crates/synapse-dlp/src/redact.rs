@@ -25,6 +25,8 @@ pub struct Placeholders {
     by_name: HashMap<String, Zeroizing<String>>,
     counts: HashMap<String, usize>,
     bytes: usize,
+    /// The length of the longest placeholder.
+    longest: usize,
 }
 
 impl Placeholders {
@@ -36,6 +38,7 @@ impl Placeholders {
             by_name: HashMap::new(),
             counts: HashMap::new(),
             bytes: 0,
+            longest: 0,
         }
     }
 
@@ -61,6 +64,7 @@ impl Placeholders {
         *count += 1;
         let token = format!("[{name}_{count}]");
         self.bytes += value.len();
+        self.longest = self.longest.max(token.len());
         self.by_name.insert(token.clone(), Zeroizing::new(value.to_owned()));
         self.by_value.insert(value.to_owned(), token.clone());
         token
@@ -75,8 +79,7 @@ impl Placeholders {
     pub fn open_at(&self, text: &str) -> Option<usize> {
         let at = memchr::memrchr(b'[', text.as_bytes())?;
         let tail = &text.as_bytes()[at + 1..];
-        let longest = self.by_name.keys().map(String::len).max().unwrap_or(0);
-        let open = tail.len() + 1 < longest
+        let open = tail.len() + 1 < self.longest
             && tail.iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || *b == b'_');
         open.then_some(at)
     }
@@ -91,26 +94,22 @@ impl Placeholders {
         while let Some(at) = memchr::memchr(b'[', rest.as_bytes()) {
             restored.push_str(&rest[..at]);
             rest = &rest[at..];
-            let end = memchr::memchr(b']', rest.as_bytes()).map_or(1, |end| end + 1);
-            match self.by_name.get(&rest[..end]) {
-                Some(value) => {
-                    restored.push_str(value);
-                    rest = &rest[end..];
-                }
-                None => {
-                    restored.push('[');
-                    rest = &rest[1..];
-                }
-            }
+            let (shown, length) = self.at_bracket(rest);
+            restored.push_str(shown);
+            rest = &rest[length..];
         }
         restored.push_str(rest);
         Cow::Owned(restored)
     }
 
-    /// The same for a text that streams by.
-    pub fn restorer(&self) -> Restorer<'_> {
-        let longest = self.by_name.keys().map(String::len).max().unwrap_or(0);
-        Restorer { placeholders: self, longest, held: String::new() }
+    /// What stands for the beginning of `rest`, which is `[`, and how much of it that stands for.
+    fn at_bracket<'s>(&'s self, rest: &'s str) -> (&'s str, usize) {
+        let within = &rest.as_bytes()[..rest.len().min(self.longest)];
+        let name = memchr::memchr(b']', within).map(|end| &rest[..=end]);
+        match name.and_then(|name| Some((name, self.by_name.get(name)?))) {
+            Some((name, value)) => (value, name.len()),
+            None => ("[", 1),
+        }
     }
 }
 
@@ -123,40 +122,6 @@ impl Drop for Placeholders {
 impl fmt::Debug for Placeholders {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Placeholders({} values)", self.by_name.len())
-    }
-}
-
-/// Puts values back into a text that streams by.
-#[derive(Debug)]
-pub struct Restorer<'p> {
-    placeholders: &'p Placeholders,
-    longest: usize,
-    held: String,
-}
-
-impl Restorer<'_> {
-    /// Takes the next piece; gives what may go out. Only what may be the beginning of a placeholder stays.
-    pub fn push(&mut self, text: &str) -> String {
-        self.held.push_str(text);
-        let cut = self.open_placeholder().unwrap_or(self.held.len());
-        let rest = self.held.split_off(cut);
-        let out = std::mem::replace(&mut self.held, rest);
-        self.placeholders.restore(&out).into_owned()
-    }
-
-    /// The end of the text: gives what was held.
-    pub fn finish(&mut self) -> String {
-        let out = std::mem::take(&mut self.held);
-        self.placeholders.restore(&out).into_owned()
-    }
-
-    /// Where a placeholder begins that may go on in the next piece.
-    fn open_placeholder(&self) -> Option<usize> {
-        let at = memchr::memrchr(b'[', self.held.as_bytes())?;
-        let tail = &self.held.as_bytes()[at + 1..];
-        let open = tail.len() + 1 < self.longest
-            && tail.iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || *b == b'_');
-        open.then_some(at)
     }
 }
 
@@ -251,17 +216,25 @@ mod tests {
         assert!(matches!(placeholders().redact(text, &found), Cow::Borrowed("a is one")));
     }
 
+    /// What becomes of a text in pieces of this length.
+    fn restored(placeholders: &Placeholders, text: &str, size: usize) -> String {
+        let (mut out, mut held) = (String::new(), String::new());
+        for piece in text.as_bytes().chunks(size) {
+            held.push_str(std::str::from_utf8(piece).unwrap());
+            let rest = held.split_off(placeholders.open_at(&held).unwrap_or(held.len()));
+            out.push_str(&placeholders.restore(&held));
+            held = rest;
+        }
+        out + &placeholders.restore(&held)
+    }
+
     #[test]
     fn placeholders_become_values_again_whole_and_in_pieces() {
         let mut placeholders = placeholders();
         let text = redacted(&mut placeholders, "[a] one [[ two ]", &["one", "two"]);
         assert_eq!(placeholders.restore(&text), "[a] one [[ two ]");
         for size in 1..text.len() {
-            let mut restorer = placeholders.restorer();
-            let pieces = text.as_bytes().chunks(size).map(|piece| std::str::from_utf8(piece).unwrap());
-            let mut out: String = pieces.map(|piece| restorer.push(piece)).collect();
-            out.push_str(&restorer.finish());
-            assert_eq!(out, "[a] one [[ two ]", "in pieces of {size}");
+            assert_eq!(restored(&placeholders, &text, size), "[a] one [[ two ]", "in pieces of {size}");
         }
     }
 
@@ -269,10 +242,19 @@ mod tests {
     fn only_what_may_be_a_placeholder_waits() {
         let mut placeholders = placeholders();
         redacted(&mut placeholders, "one", &["one"]);
-        let mut restorer = placeholders.restorer();
-        assert_eq!(restorer.push("see [US_SS"), "see ");
-        assert_eq!(restorer.push("N is one] [1"), "[US_SSN is one] ");
-        assert_eq!(restorer.push(" of"), "[1 of");
+        assert_eq!(placeholders.open_at("see [US_SS"), Some(4));
+        for text in ["see", "[US_SSN is", "[US_SSN_1]", "[US_SSN_10", "[us"] {
+            assert_eq!(placeholders.open_at(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn brackets_without_an_end_are_looked_at_once() {
+        let mut placeholders = placeholders();
+        redacted(&mut placeholders, "one", &["one"]);
+        // Each of them up to the end of the text would take many minutes.
+        let text = "[".repeat(4 << 20);
+        assert_eq!(placeholders.restore(&text), text);
     }
 
     #[test]
