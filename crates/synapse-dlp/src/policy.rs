@@ -44,8 +44,6 @@ pub struct PolicySpec {
     pub placeholder: Placeholder,
     /// Hosts that links in replies may lead to, whatever they carry; with all hosts below them.
     pub allowed_hosts: Vec<String>,
-    /// The longest text that callers should have scanned, in bytes.
-    pub max_scan_bytes: usize,
 }
 
 /// What is wrong with a policy.
@@ -87,7 +85,6 @@ pub struct Policy {
     verdicts: HashMap<Category, Verdict>,
     strongest: [Action; 2],
     placeholder: Placeholder,
-    max_scan_bytes: usize,
     pub(crate) allowed_hosts: Vec<String>,
     custom: CustomRules,
 }
@@ -115,7 +112,6 @@ impl Policy {
             verdicts,
             strongest,
             placeholder: spec.placeholder,
-            max_scan_bytes: spec.max_scan_bytes,
             allowed_hosts: spec.allowed_hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
             custom,
         }))
@@ -134,11 +130,6 @@ impl Policy {
     /// What stands in the place of what is redacted.
     pub fn placeholder(&self) -> Placeholder {
         self.placeholder
-    }
-
-    /// The longest text that callers should have scanned, in bytes.
-    pub fn max_scan_bytes(&self) -> usize {
-        self.max_scan_bytes
     }
 
     /// Whether anything is looked for.
@@ -244,7 +235,7 @@ fn version(spec: &PolicySpec) -> String {
     hash.update(RULES_VERSION);
     hash.update(env!("CARGO_PKG_VERSION"));
     let head = (&spec.name, &spec.prompt, &spec.reply, spec.placeholder, &spec.allowed_hosts);
-    hash.update(format!("{head:?} {}", spec.max_scan_bytes));
+    hash.update(format!("{head:?}"));
     for rule in &spec.custom {
         rule.feed(&mut hash);
     }
