@@ -149,23 +149,22 @@ impl Policy {
 
     /// What is in `text`: in order, without overlaps, and without what the policy allows.
     pub fn scan(&self, direction: Direction, text: &str) -> Vec<Finding> {
-        self.scan_behind(direction, text, 0, "")
+        self.scan_behind(direction, text, 0)
     }
 
-    /// The same for the part of `text` from byte `left` on; what is before it is only context, and so is
-    /// `hint`: a JSON key, or the question before. Of what begins in the context and reaches into the new
-    /// part, that reach is found.
-    pub fn scan_behind(&self, direction: Direction, text: &str, left: usize, hint: &str) -> Vec<Finding> {
+    /// The same for the part of `text` from byte `left` on; what is before it is only context. Of what begins in
+    /// the context and reaches into the new part, that reach is found.
+    pub(crate) fn scan_behind(&self, direction: Direction, text: &str, left: usize) -> Vec<Finding> {
         if !self.is_active(direction) {
             return Vec::new();
         }
-        scan::scan(self, text, left, hint, direction, false)
+        scan::scan(self, text, left, direction, false)
     }
 
     /// The same as [`Policy::scan`], with what the policy allows, and with all that a number may be where nothing
     /// says which: these overlap.
     pub fn scan_all(&self, direction: Direction, text: &str) -> Vec<Finding> {
-        scan::scan(self, text, 0, "", direction, true)
+        scan::scan(self, text, 0, direction, true)
     }
 
     /// The custom rules that anything is made of in a direction.

@@ -12,31 +12,6 @@ use crate::{
     view::{Kind, Survey, Views},
 };
 
-/// How much of a hint is context, in bytes.
-const HINT: usize = 256;
-
-/// What `text` has from byte `left` on.
-pub(crate) fn scan(
-    policy: &Policy,
-    text: &str,
-    left: usize,
-    hint: &str,
-    direction: Direction,
-    all: bool,
-) -> Vec<Finding> {
-    if hint.is_empty() || !can_be_told_by_hint(text) {
-        return find(policy, text, left, direction, all);
-    }
-    let hint = &hint[hint.ceil_char_boundary(hint.len().saturating_sub(HINT))..];
-    // A hint is to what follows as a key is to its value.
-    let behind = hint.len() + 2;
-    let mut found = find(policy, &format!("{hint}: {text}"), behind + left, direction, all);
-    for finding in &mut found {
-        finding.range = finding.range.start - behind..finding.range.end - behind;
-    }
-    found
-}
-
 /// Where the token begins that has byte `left`.
 fn token_start(text: &str, left: usize) -> usize {
     text.as_bytes()[..left].iter().rposition(u8::is_ascii_whitespace).map_or(0, |space| space + 1)
@@ -52,13 +27,14 @@ fn is_worth_a_look(text: &str, left: usize) -> bool {
         || Survey::of(text).may_have_secrets()
 }
 
-/// Whether anything in a text may be told by what stands before it.
-fn can_be_told_by_hint(text: &str) -> bool {
-    let survey = Survey::of(text);
-    !text.is_ascii() || survey.spread || survey.may_have_identifiers() || survey.may_have_secrets()
-}
-
-fn find(policy: &Policy, text: &str, left: usize, direction: Direction, all: bool) -> Vec<Finding> {
+/// What `text` has from byte `left` on.
+pub(crate) fn scan(
+    policy: &Policy,
+    text: &str,
+    left: usize,
+    direction: Direction,
+    all: bool,
+) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut add = |category: Category, range: Range<usize>, certainty: Certainty| {
         let range = range.start.max(left)..range.end;

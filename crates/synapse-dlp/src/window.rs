@@ -155,7 +155,7 @@ impl Window {
     fn look(&mut self, end: usize) {
         let from = self.buffer.floor_char_boundary(self.released.saturating_sub(CONTEXT));
         let Some(text) = self.buffer.get(from..end) else { return };
-        self.found = self.policy.scan_behind(self.direction, text, self.released - from, "");
+        self.found = self.policy.scan_behind(self.direction, text, self.released - from);
         for finding in &mut self.found {
             finding.range = finding.range.start + from..finding.range.end + from;
         }
