@@ -2,13 +2,14 @@
 
 mod atoms;
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 pub(crate) use self::atoms::is_delimiter;
 use self::atoms::{Cut, Cutter, Next};
 use crate::{
     custom::Compiled,
     finding::{Action, Category, Direction, Finding},
+    hit::Certainty,
     policy::Policy,
     redact::label,
 };
@@ -115,7 +116,7 @@ impl Window {
             match self.cutter.next(&self.buffer, last) {
                 Next::Cut(cut) => self.take(cut, step),
                 Next::More => break,
-                Next::Endless => self.blocked = true,
+                Next::Endless(range) => self.block(range, step),
             }
         }
         if last && !self.blocked {
@@ -190,6 +191,15 @@ impl Window {
         }
         step.findings.append(&mut findings);
         self.released = end.max(from);
+    }
+
+    /// Lets nothing more out, because of a private key that goes on and on.
+    fn block(&mut self, range: Range<usize>, step: &mut Step) {
+        self.blocked = true;
+        let key = Category::built_in("private_key");
+        let range = range.start + self.offset..range.end + self.offset;
+        let finding = self.policy.judge(key, Certainty::Sure, range, self.direction);
+        step.findings.extend(finding.map(|finding| Finding { action: Action::Block, ..finding }));
     }
 
     /// Forgets what has gone out and is not context.

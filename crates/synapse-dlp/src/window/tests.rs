@@ -108,11 +108,27 @@ fn prose_is_hardly_held() {
 }
 
 #[test]
-fn a_key_without_an_end_blocks() {
-    let text = format!("-----BEGIN {}-----\n{}", "PRIVATE KEY", "MIIEvQIBADANBgkqhkiG\n".repeat(1000));
-    let (out, _, blocked) = in_one(&policy(), &text);
+fn a_key_without_an_end_blocks_and_is_named() {
+    let begin = format!("-----BEGIN {}-----\n", "PRIVATE KEY");
+    let lines = "MIIEvQIBADANBgkqhkiG\n".repeat(1000);
+    let text = format!("{}\n{begin}{lines}", "Some words before that. ".repeat(400));
+    let whole = in_one(&policy(), &text);
+    let (out, findings, blocked) = &whole;
     assert!(blocked);
-    assert_eq!(out, "");
+    assert!(!out.contains("BEGIN"));
+    let [finding] = &findings[..] else { panic!("{findings:?}") };
+    assert_eq!((finding.category.as_str(), finding.action), ("private_key", Action::Block));
+    assert!(text[finding.range.clone()].starts_with(&begin));
+    assert_eq!(streamed(&policy(), &text, &[7]), whole);
+}
+
+#[test]
+fn whether_a_key_blocks_does_not_depend_on_the_pieces() {
+    let begin = format!("-----BEGIN {}-----\n", "PRIVATE KEY");
+    for length in (16 << 10) - 120..(16 << 10) + 80 {
+        let text = format!("{begin}{}\n-----END {}-----", "A".repeat(length), "PRIVATE KEY");
+        assert_eq!(streamed(&policy(), &text, &[50]), in_one(&policy(), &text), "{length}");
+    }
 }
 
 #[test]
