@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     custom::{Compiled, CustomRule, CustomRules, RuleError},
+    exfiltration::AllowedHost,
     finding::{Action, Category, Direction, Finding},
     hit::{Certainty, Group, Severity},
     scan, secrets,
@@ -42,7 +43,8 @@ pub struct PolicySpec {
     pub custom: Vec<CustomRule>,
     /// What stands in the place of what is redacted.
     pub placeholder: Placeholder,
-    /// Hosts that links in replies may lead to, whatever they carry; with all hosts below them.
+    /// Hosts that links in replies may lead to, whatever they carry: `example.com` with all hosts below it,
+    /// `*.example.com` for those alone.
     pub allowed_hosts: Vec<String>,
 }
 
@@ -85,7 +87,7 @@ pub struct Policy {
     verdicts: HashMap<Category, Verdict>,
     strongest: [Action; 2],
     placeholder: Placeholder,
-    pub(crate) allowed_hosts: Vec<String>,
+    pub(crate) allowed_hosts: Vec<AllowedHost>,
     custom: CustomRules,
 }
 
@@ -112,7 +114,7 @@ impl Policy {
             verdicts,
             strongest,
             placeholder: spec.placeholder,
-            allowed_hosts: spec.allowed_hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+            allowed_hosts: spec.allowed_hosts.iter().map(|host| AllowedHost::parse(host)).collect(),
             custom,
         }))
     }
