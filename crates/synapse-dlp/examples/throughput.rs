@@ -8,7 +8,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use synapse_dlp::{CustomKind, CustomRule, Direction, Placeholders, Policy, PolicySpec, Severity, Window};
+use synapse_dlp::{CustomKind, CustomRule, Direction, Policy, PolicySpec, Severity, Window};
 
 const MEGABYTE: usize = 1 << 20;
 
@@ -125,17 +125,16 @@ fn best_of(times: usize, mut run: impl FnMut()) -> Duration {
 }
 
 fn stream(policy: &std::sync::Arc<Policy>, text: &str) -> usize {
-    let mut placeholders = Placeholders::new(policy);
     let mut window = Window::new(policy.clone(), Direction::Reply);
     let mut out = 0;
     let mut rest = text;
     while !rest.is_empty() {
         let cut = (20..).find(|cut| *cut >= rest.len() || rest.is_char_boundary(*cut)).unwrap_or(rest.len());
         let (piece, behind) = rest.split_at(cut.min(rest.len()));
-        out += window.push(piece, &mut placeholders).text.len();
+        out += window.push(piece).text.len();
         rest = behind;
     }
-    out + window.finish(&mut placeholders).text.len()
+    out + window.finish().text.len()
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

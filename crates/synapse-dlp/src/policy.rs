@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     custom::{Compiled, CustomRule, CustomRules, RuleError},
+    exfiltration::AllowedHost,
     finding::{Action, Category, Direction, Finding},
     hit::{Certainty, Group, Severity},
     scan, secrets,
@@ -42,10 +43,9 @@ pub struct PolicySpec {
     pub custom: Vec<CustomRule>,
     /// What stands in the place of what is redacted.
     pub placeholder: Placeholder,
-    /// Hosts that links in replies may lead to, whatever they carry; with all hosts below them.
+    /// Hosts that links in replies may lead to, whatever they carry: `example.com` with all hosts below it,
+    /// `*.example.com` for those alone.
     pub allowed_hosts: Vec<String>,
-    /// The longest text that callers should have scanned, in bytes.
-    pub max_scan_bytes: usize,
 }
 
 /// What is wrong with a policy.
@@ -87,8 +87,7 @@ pub struct Policy {
     verdicts: HashMap<Category, Verdict>,
     strongest: [Action; 2],
     placeholder: Placeholder,
-    max_scan_bytes: usize,
-    pub(crate) allowed_hosts: Vec<String>,
+    pub(crate) allowed_hosts: Vec<AllowedHost>,
     custom: CustomRules,
 }
 
@@ -115,8 +114,7 @@ impl Policy {
             verdicts,
             strongest,
             placeholder: spec.placeholder,
-            max_scan_bytes: spec.max_scan_bytes,
-            allowed_hosts: spec.allowed_hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+            allowed_hosts: spec.allowed_hosts.iter().map(|host| AllowedHost::parse(host)).collect(),
             custom,
         }))
     }
@@ -136,11 +134,6 @@ impl Policy {
         self.placeholder
     }
 
-    /// The longest text that callers should have scanned, in bytes.
-    pub fn max_scan_bytes(&self) -> usize {
-        self.max_scan_bytes
-    }
-
     /// Whether anything is looked for.
     pub fn is_active(&self, direction: Direction) -> bool {
         self.strongest[direction as usize] > Action::Allow
@@ -158,23 +151,22 @@ impl Policy {
 
     /// What is in `text`: in order, without overlaps, and without what the policy allows.
     pub fn scan(&self, direction: Direction, text: &str) -> Vec<Finding> {
-        self.scan_behind(direction, text, 0, "")
+        self.scan_behind(direction, text, 0)
     }
 
-    /// The same for the part of `text` from byte `left` on; what is before it is only context, and so is
-    /// `hint`: a JSON key, or the question before. Of what begins in the context and reaches into the new
-    /// part, that reach is found.
-    pub fn scan_behind(&self, direction: Direction, text: &str, left: usize, hint: &str) -> Vec<Finding> {
+    /// The same for the part of `text` from byte `left` on; what is before it is only context. Of what begins in
+    /// the context and reaches into the new part, that reach is found.
+    pub(crate) fn scan_behind(&self, direction: Direction, text: &str, left: usize) -> Vec<Finding> {
         if !self.is_active(direction) {
             return Vec::new();
         }
-        scan::scan(self, text, left, hint, direction, false)
+        scan::scan(self, text, left, direction, false)
     }
 
     /// The same as [`Policy::scan`], with what the policy allows, and with all that a number may be where nothing
     /// says which: these overlap.
     pub fn scan_all(&self, direction: Direction, text: &str) -> Vec<Finding> {
-        scan::scan(self, text, 0, "", direction, true)
+        scan::scan(self, text, 0, direction, true)
     }
 
     /// The custom rules that anything is made of in a direction.
@@ -244,7 +236,7 @@ fn version(spec: &PolicySpec) -> String {
     hash.update(RULES_VERSION);
     hash.update(env!("CARGO_PKG_VERSION"));
     let head = (&spec.name, &spec.prompt, &spec.reply, spec.placeholder, &spec.allowed_hosts);
-    hash.update(format!("{head:?} {}", spec.max_scan_bytes));
+    hash.update(format!("{head:?}"));
     for rule in &spec.custom {
         rule.feed(&mut hash);
     }

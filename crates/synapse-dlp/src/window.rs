@@ -2,15 +2,16 @@
 
 mod atoms;
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 pub(crate) use self::atoms::is_delimiter;
 use self::atoms::{Cut, Cutter, Next};
 use crate::{
     custom::Compiled,
     finding::{Action, Category, Direction, Finding},
+    hit::Certainty,
     policy::Policy,
-    redact::{Placeholders, label},
+    redact::label,
 };
 
 /// How much of what has gone out is context for what follows, in bytes.
@@ -76,7 +77,7 @@ impl Window {
     }
 
     /// Takes the next piece.
-    pub fn push(&mut self, text: &str, _placeholders: &mut Placeholders) -> Step {
+    pub fn push(&mut self, text: &str) -> Step {
         let mut step = Step::default();
         if !self.policy.is_active(self.direction) {
             step.text.push_str(text);
@@ -93,7 +94,7 @@ impl Window {
     }
 
     /// The end of the text.
-    pub fn finish(&mut self, _placeholders: &mut Placeholders) -> Step {
+    pub fn finish(&mut self) -> Step {
         let mut step = Step::default();
         if self.whole && !self.blocked {
             self.look(self.buffer.len());
@@ -115,7 +116,7 @@ impl Window {
             match self.cutter.next(&self.buffer, last) {
                 Next::Cut(cut) => self.take(cut, step),
                 Next::More => break,
-                Next::Endless => self.blocked = true,
+                Next::Endless(range) => self.block(range, step),
             }
         }
         if last && !self.blocked {
@@ -155,7 +156,7 @@ impl Window {
     fn look(&mut self, end: usize) {
         let from = self.buffer.floor_char_boundary(self.released.saturating_sub(CONTEXT));
         let Some(text) = self.buffer.get(from..end) else { return };
-        self.found = self.policy.scan_behind(self.direction, text, self.released - from, "");
+        self.found = self.policy.scan_behind(self.direction, text, self.released - from);
         for finding in &mut self.found {
             finding.range = finding.range.start + from..finding.range.end + from;
         }
@@ -190,6 +191,15 @@ impl Window {
         }
         step.findings.append(&mut findings);
         self.released = end.max(from);
+    }
+
+    /// Lets nothing more out, because of a private key that goes on and on.
+    fn block(&mut self, range: Range<usize>, step: &mut Step) {
+        self.blocked = true;
+        let key = Category::built_in("private_key");
+        let range = range.start + self.offset..range.end + self.offset;
+        let finding = self.policy.judge(key, Certainty::Sure, range, self.direction);
+        step.findings.extend(finding.map(|finding| Finding { action: Action::Block, ..finding }));
     }
 
     /// Forgets what has gone out and is not context.

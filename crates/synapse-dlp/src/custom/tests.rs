@@ -1,8 +1,8 @@
 //! Custom rules find what their examples say, whole and streamed.
 
 use crate::{
-    Action, CustomKind, CustomRule, Direction, Placeholders, Policy, PolicyError, PolicySpec, RuleError,
-    Selector, Severity, Window, exact_hash,
+    Action, CustomKind, CustomRule, Direction, Policy, PolicyError, PolicySpec, RuleError, Selector,
+    Severity, Window, exact_hash,
 };
 
 mod spread;
@@ -109,15 +109,14 @@ fn phrases_do_not_leak_through_a_stream() {
     for kind in [dictionary(&["blue harvest"], true), regex("[Bb]lue {1,3}harvest")] {
         let policy = compiled(rule(kind)).unwrap();
         for size in 1..20 {
-            let mut placeholders = Placeholders::new(&policy);
             let mut window = Window::new(policy.clone(), Direction::Reply);
             let text = "the name is blue harvest, I am told, and nothing else";
             let pieces: Vec<char> = text.chars().collect();
             let mut out = String::new();
             for piece in pieces.chunks(size) {
-                out.push_str(&window.push(&piece.iter().collect::<String>(), &mut placeholders).text);
+                out.push_str(&window.push(&piece.iter().collect::<String>()).text);
             }
-            out.push_str(&window.finish(&mut placeholders).text);
+            out.push_str(&window.finish().text);
             assert_eq!(out, "the name is [REDACTED:custom:codename], I am told, and nothing else");
         }
     }

@@ -48,7 +48,6 @@ impl PolicySpec {
             custom: Vec::new(),
             placeholder: Placeholder::Label,
             allowed_hosts: Vec::new(),
-            max_scan_bytes: 16 << 20,
         }
     }
 

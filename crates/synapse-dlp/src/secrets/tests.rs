@@ -12,6 +12,10 @@ fn hits(text: &str) -> Vec<Hit> {
     hits
 }
 
+fn ranges(text: &str) -> Vec<(usize, usize)> {
+    hits(text).into_iter().map(|hit| (hit.range.start, hit.range.end)).collect()
+}
+
 fn missed(samples: &[Sample]) -> Vec<String> {
     let is_missed = |sample: &&Sample| {
         let start = sample.text.find(&sample.secret).unwrap();
@@ -81,6 +85,43 @@ fn a_first_line_without_a_key_is_no_key() {
         hits(&format!("A key begins with -----BEGIN {}----- and then has base64.", "PRIVATE KEY")),
         []
     );
+}
+
+#[test]
+fn a_key_is_one_finding_however_long_it_is() {
+    let (begin, end) = ["BEGIN", "END"].map(|word| format!("-----{word} {}-----", "PRIVATE KEY")).into();
+    let begin = format!("{begin}\n");
+    let headers = "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,0A1B2C3D\n\n";
+    for lines in [40, 4000, 40_000] {
+        let body = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n".repeat(lines);
+        for key in [format!("{begin}{body}{end}"), format!("{begin}{headers}{body}{end}")] {
+            let all = ("is ".len(), "is ".len() + key.len());
+            assert_eq!(ranges(&format!("is {key} and so on")), [all], "{lines} lines");
+        }
+        for key in [format!("{begin}{body}"), format!("{begin}{headers}{body}")] {
+            assert_eq!(ranges(&key), [(0, key.len())], "{lines} lines without an end");
+            let key = key.trim_end();
+            assert_eq!(ranges(&format!("{key}\nand then some words")), [(0, key.len())], "{lines} lines");
+        }
+    }
+}
+
+#[test]
+fn a_text_about_keys_is_none_however_far_apart_it_names_both_lines() {
+    let text =
+        format!("-----BEGIN {0}-----\n{1}-----END {0}-----", "PRIVATE KEY", "some words. ".repeat(3000));
+    assert_eq!(hits(&text), []);
+}
+
+#[test]
+fn first_and_last_lines_are_each_looked_for_once() {
+    // From every first line to the end of the text would take many minutes.
+    let first = format!("-----BEGIN {}-----", "PRIVATE KEY");
+    for unit in
+        [first.clone(), format!("{first}\n"), format!("{} ", &first[..first.len() - 1]), format!("{first} a")]
+    {
+        let _ = hits(&unit.repeat((2 << 20) / unit.len()));
+    }
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //! which they came. An *atom*, what lies between two cuts, is looked at as a whole. Most are single words.
 //! Tokens with digits link: to each other, and to short tokens between and before them.
 
+use std::ops::Range;
+
 use crate::{
     secrets::pem,
     view::{is_digit, stands_for_itself},
@@ -29,8 +31,6 @@ const BEFORE_SINGLE: usize = 16;
 const BETWEEN: usize = 6;
 /// How many characters may stand between two tokens of a value.
 const GAP: usize = 3;
-/// A private key has fewer spaces in it; with more, its first line is part of a text about keys.
-const KEY_SPACES: usize = 8;
 
 /// A place at which everything before can be looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +52,8 @@ pub(super) enum Next {
     Cut(Cut),
     /// More text is needed.
     More,
-    /// A private key that does not end.
-    Endless,
+    /// A private key that does not end: what of it is known to be one, whatever pieces it came in.
+    Endless(Range<usize>),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -284,7 +284,7 @@ impl Cutter {
         };
         let end = pem::last_line_end(bytes, body);
         let known = &bytes[body..end.unwrap_or(bytes.len())];
-        if memchr::memchr_iter(b' ', known).nth(KEY_SPACES).is_some() {
+        if pem::is_prose(known) {
             return Some(self.give_up_key());
         }
         match end {
@@ -293,7 +293,7 @@ impl Cutter {
                 self.cursor = end;
                 Some(Next::Cut(self.cut_all(end, true)))
             }
-            None if known.len() > pem::LONGEST => Some(Next::Endless),
+            None if known.len() >= pem::LONGEST => Some(Next::Endless(key.begin..body + pem::LONGEST)),
             None if last => {
                 self.key = None;
                 self.cursor = bytes.len();

@@ -14,7 +14,6 @@ fn policy() -> Arc<Policy> {
 
 /// What comes out of a text in pieces of these lengths, the last of which repeats.
 fn streamed(policy: &Arc<Policy>, text: &str, lengths: &[usize]) -> (String, Vec<Finding>, bool) {
-    let mut placeholders = Placeholders::new(policy);
     let mut window = Window::new(policy.clone(), Direction::Reply);
     let (mut out, mut findings, mut blocked) = (String::new(), Vec::new(), false);
     let mut add = |step: Step| {
@@ -26,10 +25,10 @@ fn streamed(policy: &Arc<Policy>, text: &str, lengths: &[usize]) -> (String, Vec
     let mut lengths = lengths.iter().copied().chain(std::iter::repeat(*lengths.last().unwrap_or(&1)));
     while !rest.is_empty() {
         let at = rest.ceil_char_boundary(lengths.next().unwrap_or(1).clamp(1, rest.len()));
-        add(window.push(&rest[..at], &mut placeholders));
+        add(window.push(&rest[..at]));
         rest = &rest[at..];
     }
-    add(window.finish(&mut placeholders));
+    add(window.finish());
     assert_eq!(window.held(), 0);
     (out, findings, blocked)
 }
@@ -97,10 +96,9 @@ fn prose_is_hardly_held() {
     let policy = policy();
     let text = "It is a truth universally acknowledged, that a single man in possession of a good fortune, must \
                 be in want of a wife. However little known the feelings of such a man may be, it is so.";
-    let mut placeholders = Placeholders::new(&policy);
     let mut window = Window::new(policy, Direction::Reply);
     let held = text.chars().map(|c| {
-        window.push(c.encode_utf8(&mut [0; 4]), &mut placeholders);
+        window.push(c.encode_utf8(&mut [0; 4]));
         window.held()
     });
     let mut held: Vec<usize> = held.collect();
@@ -110,11 +108,27 @@ fn prose_is_hardly_held() {
 }
 
 #[test]
-fn a_key_without_an_end_blocks() {
-    let text = format!("-----BEGIN {}-----\n{}", "PRIVATE KEY", "MIIEvQIBADANBgkqhkiG\n".repeat(1000));
-    let (out, _, blocked) = in_one(&policy(), &text);
+fn a_key_without_an_end_blocks_and_is_named() {
+    let begin = format!("-----BEGIN {}-----\n", "PRIVATE KEY");
+    let lines = "MIIEvQIBADANBgkqhkiG\n".repeat(1000);
+    let text = format!("{}\n{begin}{lines}", "Some words before that. ".repeat(400));
+    let whole = in_one(&policy(), &text);
+    let (out, findings, blocked) = &whole;
     assert!(blocked);
-    assert_eq!(out, "");
+    assert!(!out.contains("BEGIN"));
+    let [finding] = &findings[..] else { panic!("{findings:?}") };
+    assert_eq!((finding.category.as_str(), finding.action), ("private_key", Action::Block));
+    assert!(text[finding.range.clone()].starts_with(&begin));
+    assert_eq!(streamed(&policy(), &text, &[7]), whole);
+}
+
+#[test]
+fn whether_a_key_blocks_does_not_depend_on_the_pieces() {
+    let begin = format!("-----BEGIN {}-----\n", "PRIVATE KEY");
+    for length in (16 << 10) - 120..(16 << 10) + 80 {
+        let text = format!("{begin}{}\n-----END {}-----", "A".repeat(length), "PRIVATE KEY");
+        assert_eq!(streamed(&policy(), &text, &[50]), in_one(&policy(), &text), "{length}");
+    }
 }
 
 #[test]

@@ -5,10 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::{compiled, dictionary, error, found, rule};
-use crate::{
-    CustomKind, CustomRule, Direction, Placeholders, Policy, PolicyError, RuleError, Window, exact_hash,
-    label,
-};
+use crate::{CustomKind, CustomRule, Direction, Policy, PolicyError, RuleError, Window, exact_hash, label};
 
 fn whales() -> Arc<Policy> {
     compiled(rule(dictionary(&["Blue Whale Shipping", "falcon", "Größe-4 Ω"], true))).unwrap()
@@ -16,14 +13,13 @@ fn whales() -> Arc<Policy> {
 
 /// What comes out of a reply in pieces of this many characters.
 fn streamed(policy: &Arc<Policy>, text: &str, size: usize) -> String {
-    let mut placeholders = Placeholders::new(policy);
     let mut window = Window::new(policy.clone(), Direction::Reply);
     let pieces: Vec<char> = text.chars().collect();
     let mut out = String::new();
     for piece in pieces.chunks(size) {
-        out.push_str(&window.push(&piece.iter().collect::<String>(), &mut placeholders).text);
+        out.push_str(&window.push(&piece.iter().collect::<String>()).text);
     }
-    out.push_str(&window.finish(&mut placeholders).text);
+    out.push_str(&window.finish().text);
     out
 }
 
