@@ -63,7 +63,8 @@ impl Prices {
         let own = find(&self.own, public).or_else(|| find(&self.own, upstream));
         own.or_else(|| {
             let last = upstream.rsplit('/').next().unwrap_or(upstream);
-            find(&self.providers, last).filter(|_| locality == Locality::Cloud)
+            let theirs = find(&self.providers, upstream).or_else(|| find(&self.providers, last));
+            theirs.filter(|_| locality == Locality::Cloud)
         })
     }
 }
@@ -108,12 +109,13 @@ mod tests {
         let prices = Prices {
             currency: "USD".into(),
             own: vec![(Glob::new("house*"), price(1))],
-            providers: vec![(Glob::new("gpt-4o"), price(2))],
+            providers: vec![(Glob::new("gpt-4o"), price(2)), (Glob::new("here/*"), price(3))],
         };
         let of = |public, upstream, locality| prices.of(public, upstream, locality).map(|p| p.input.nanos());
         assert_eq!(of("house-a", "gpt-4o", Locality::Cloud), Some(1));
         assert_eq!(of("smart", "house-b", Locality::OnPrem), Some(1));
         assert_eq!(of("smart", "openai/gpt-4o", Locality::Cloud), Some(2));
+        assert_eq!(of("smart", "here/gpt-5", Locality::Cloud), Some(3));
         assert_eq!(of("gpt-4o", "gpt-4o", Locality::OnPrem), None);
         assert_eq!(of("smart", "other", Locality::Cloud), None);
     }
