@@ -46,8 +46,8 @@ pub async fn admit(
     let cost = if is_money { cost(live, &bound, &usage) } else { Money::default() };
     let amounts = Amounts { requests: 1, tokens, cost, running: 1 };
     match gateway.limits.reserve(meters, amounts, counting.on_redis_failure).await {
-        Ok((ticket, readings)) => {
-            record.stand(Standing::of(ticket.meters(), &readings));
+        Ok((ticket, standing)) => {
+            record.stand(standing);
             record.hold(ticket);
             Ok(Admitted { bound })
         }
