@@ -27,11 +27,14 @@ impl Price {
         let times = |count: u64, price: Money| u128::from(count) * u128::from(price.nanos());
         let cached = usage.cached_tokens.min(usage.input_tokens);
         let tokens = times(usage.input_tokens - cached, self.input)
-            + times(cached, self.cached_input)
-            + times(usage.output_tokens, self.output);
+            .saturating_add(times(cached, self.cached_input))
+            .saturating_add(times(usage.output_tokens, self.output));
         let micros = u64::try_from(busy.as_micros()).unwrap_or(u64::MAX);
         let time = times(micros, self.per_gpu_second);
-        let nanos = tokens.div_ceil(MILLION) + time.div_ceil(MILLION) + u128::from(self.per_request.nanos());
+        let nanos = tokens
+            .div_ceil(MILLION)
+            .saturating_add(time.div_ceil(MILLION))
+            .saturating_add(u128::from(self.per_request.nanos()));
         Money::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 }
@@ -46,13 +49,13 @@ pub struct Prices {
     pub currency: Arc<str>,
     /// The operator's; the first match counts.
     pub own: Vec<Priced>,
-    /// Those of well-known providers. They mean models rented there, not ones of the same name in the house.
+    /// Those of providers. They mean models rented there, not ones of the same name in the house.
     pub providers: Vec<Priced>,
 }
 
 impl Prices {
-    /// The price of a model: by its public name, by the name its backend has for it, or by the last part of
-    /// that (`gpt-4o` of `openai/gpt-4o`) where a provider's price is meant.
+    /// The price of a model: the operator's by its public name or by the name its backend has for it; a
+    /// provider's by the latter, or by its last part (`gpt-4o` of `openai/gpt-4o`).
     pub fn of(&self, public: &str, upstream: &str, locality: Locality) -> Option<Arc<Price>> {
         let find = |list: &[Priced], name: &str| {
             list.iter().find(|(glob, _)| glob.matches(name)).map(|(_, price)| Arc::clone(price))
@@ -60,7 +63,8 @@ impl Prices {
         let own = find(&self.own, public).or_else(|| find(&self.own, upstream));
         own.or_else(|| {
             let last = upstream.rsplit('/').next().unwrap_or(upstream);
-            find(&self.providers, last).filter(|_| locality == Locality::Cloud)
+            let theirs = find(&self.providers, upstream).or_else(|| find(&self.providers, last));
+            theirs.filter(|_| locality == Locality::Cloud)
         })
     }
 }
@@ -91,12 +95,12 @@ mod tests {
         assert_eq!(price.cost(&usage(0, 0, 0), Duration::ZERO), money("0.01"));
         let cheap = Price { input: Money::from_nanos(1), ..Price::default() };
         assert_eq!(cheap.cost(&usage(1, 0, 0), Duration::ZERO), Money::from_nanos(1));
-        assert_eq!(
-            Price { output: money("9000000000"), ..price }
-                .cost(&usage(0, 0, u64::MAX), Duration::MAX)
-                .nanos(),
-            u64::MAX
-        );
+        let most = Money::from_nanos(u64::MAX);
+        let dear =
+            Price { input: most, output: most, cached_input: most, per_request: most, per_gpu_second: most };
+        for price in [dear, Price { output: money("9000000000"), ..price }] {
+            assert_eq!(price.cost(&usage(u64::MAX, u64::MAX / 2, u64::MAX), Duration::MAX), most);
+        }
     }
 
     #[test]
@@ -105,12 +109,13 @@ mod tests {
         let prices = Prices {
             currency: "USD".into(),
             own: vec![(Glob::new("house*"), price(1))],
-            providers: vec![(Glob::new("gpt-4o"), price(2))],
+            providers: vec![(Glob::new("gpt-4o"), price(2)), (Glob::new("here/*"), price(3))],
         };
         let of = |public, upstream, locality| prices.of(public, upstream, locality).map(|p| p.input.nanos());
         assert_eq!(of("house-a", "gpt-4o", Locality::Cloud), Some(1));
         assert_eq!(of("smart", "house-b", Locality::OnPrem), Some(1));
         assert_eq!(of("smart", "openai/gpt-4o", Locality::Cloud), Some(2));
+        assert_eq!(of("smart", "here/gpt-5", Locality::Cloud), Some(3));
         assert_eq!(of("gpt-4o", "gpt-4o", Locality::OnPrem), None);
         assert_eq!(of("smart", "other", Locality::Cloud), None);
     }

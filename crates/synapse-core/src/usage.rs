@@ -12,3 +12,10 @@ pub struct Usage {
     /// The part of `input_tokens` that came from the engine's prefix cache.
     pub cached_tokens: u64,
 }
+
+impl Usage {
+    /// Tokens of prompt and reply. Engines may claim anything.
+    pub const fn total(&self) -> u64 {
+        self.input_tokens.saturating_add(self.output_tokens)
+    }
+}

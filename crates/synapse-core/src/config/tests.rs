@@ -87,8 +87,10 @@ fn the_example_of_the_reference_is_valid() {
     assert_eq!(limits.cost_per_day.map(|most| most.to_string()).as_deref(), Some("12.5"));
     let price = snapshot.prices.of("llama-3.1-70b", "x", Locality::OnPrem).expect("a price");
     assert_eq!(price.per_gpu_second.to_string(), "0.0008");
-    assert!(snapshot.prices.of("listed", "x", Locality::OnPrem).is_some(), "the file's");
-    assert!(snapshot.prices.of("x", "gpt-4o", Locality::Cloud).is_none(), "in place of the shipped list");
+    let rented = |upstream| snapshot.prices.of("x", upstream, Locality::Cloud);
+    assert!(rented("listed").is_some() && rented("openai/listed").is_some(), "the file's");
+    assert!(rented("gpt-4o").is_none(), "the file stands in place of the shipped list");
+    assert!(snapshot.prices.of("listed", "listed", Locality::OnPrem).is_none(), "it is for what is rented");
 }
 
 #[test]

@@ -80,7 +80,7 @@ mod tests {
         let work = Work { price: Some(price.into()), is_cloud: true, since: Instant::now() };
         let operation = Some(Operation::Chat);
         let bill = Facts { operation, work: Some(&work), end, cancelled, prompt: 10, sent: 400 }.bill();
-        let tokens = bill.usage.map(|usage| usage.input_tokens + usage.output_tokens);
+        let tokens = bill.usage.map(|usage| usage.total());
         (tokens, bill.is_estimate, bill.cost.map(Money::nanos))
     }
 
@@ -92,6 +92,13 @@ mod tests {
         let silent = End { status: 200, events: 5, ..End::default() };
         assert_eq!(bill(&silent, false), (Some(15), true, Some(5)));
         assert_eq!(bill(&End { events: 0, ..silent }, false), (Some(110), true, Some(100)));
+    }
+
+    #[test]
+    fn an_engine_may_claim_to_have_used_any_number() {
+        let most = Usage { input_tokens: u64::MAX, output_tokens: u64::MAX, cached_tokens: u64::MAX };
+        let ended = End { status: 200, usage: Some(most), ..End::default() };
+        assert_eq!(bill(&ended, false).0, Some(u64::MAX));
     }
 
     #[test]

@@ -289,8 +289,7 @@ impl Record {
         };
         let bill = facts.bill();
         if let Some(ticket) = draft.ticket {
-            let usage = bill.usage.unwrap_or_default();
-            ticket.settle(usage.input_tokens + usage.output_tokens, bill.cost.unwrap_or_default());
+            ticket.settle(bill.usage.unwrap_or_default().total(), bill.cost.unwrap_or_default());
         }
         let duration = self.started.elapsed();
         let ours = draft.first_token.map_or(duration, |first| first.min(duration));

@@ -1,6 +1,8 @@
 //! What callers are told of their limits with every reply.
 
-use bytes::Bytes;
+use std::fmt::{self, Write};
+
+use bytes::BytesMut;
 use hyper::{
     HeaderMap,
     header::{HeaderName, HeaderValue},
@@ -56,26 +58,43 @@ impl Standing {
 
     /// Adds the headers.
     pub fn tell(&self, headers: &mut HeaderMap) {
-        for (names, left) in [(&REQUESTS, self.requests), (&TOKENS, self.tokens)] {
+        // All values stand in one piece of memory.
+        let mut room = BytesMut::with_capacity(ROOM);
+        for (names, left) in [(REQUESTS, self.requests), (TOKENS, self.tokens)] {
             let Some(left) = left else { continue };
-            let [limit, remaining, reset] = names;
-            headers.insert(limit, HeaderValue::from(left.limit));
-            headers.insert(remaining, HeaderValue::from(left.remaining));
-            if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(duration(left.resets_in_ms))) {
-                headers.insert(reset, value);
+            let values = [
+                value(&mut room, format_args!("{}", left.limit)),
+                value(&mut room, format_args!("{}", left.remaining)),
+                value(&mut room, format_args!("{}", Reset(left.resets_in_ms))),
+            ];
+            for (name, value) in names.into_iter().zip(values) {
+                value.map(|value| headers.insert(name, value));
             }
         }
     }
 }
 
-/// As OpenAI writes them: `20ms`, `1s`, `6m0s`, `2h0m5s`; whole seconds from one second on, rounded up.
-fn duration(ms: u64) -> String {
-    let seconds = ms.div_ceil(1000);
-    match seconds {
-        _ if ms < 1000 => format!("{ms}ms"),
-        0..60 => format!("{seconds}s"),
-        60..3600 => format!("{}m{}s", seconds / 60, seconds % 60),
-        _ => format!("{}h{}m{}s", seconds / 3600, seconds / 60 % 60, seconds % 60),
+/// Enough for six usual values.
+const ROOM: usize = 64;
+
+fn value(room: &mut BytesMut, text: fmt::Arguments<'_>) -> Option<HeaderValue> {
+    room.write_fmt(text).ok()?;
+    HeaderValue::from_maybe_shared(room.split().freeze()).ok()
+}
+
+/// So many milliseconds as OpenAI writes them: `20ms`, `1s`, `6m0s`, `2h0m5s`; whole seconds from one second on,
+/// rounded up.
+struct Reset(u64);
+
+impl fmt::Display for Reset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.div_ceil(1000);
+        match seconds {
+            _ if self.0 < 1000 => write!(f, "{}ms", self.0),
+            0..60 => write!(f, "{seconds}s"),
+            60..3600 => write!(f, "{}m{}s", seconds / 60, seconds % 60),
+            _ => write!(f, "{}h{}m{}s", seconds / 3600, seconds / 60 % 60, seconds % 60),
+        }
     }
 }
 
@@ -97,7 +116,7 @@ mod tests {
             (7_205_000, "2h0m5s"),
         ];
         for (ms, text) in cases {
-            assert_eq!(duration(ms), text);
+            assert_eq!(Reset(ms).to_string(), text);
         }
     }
 

@@ -108,7 +108,7 @@ impl Limiter {
         }
     }
 
-    /// Takes `amounts` from all `meters`, or from none.
+    /// Takes `amounts` from all `meters`, or from none; and says how the caller stands then.
     ///
     /// # Errors
     /// When one of them has no room, or nobody can tell.
@@ -117,7 +117,7 @@ impl Limiter {
         meters: Vec<Meter>,
         amounts: Amounts,
         on_failure: OnRedisFailure,
-    ) -> Result<(Ticket, Vec<Reading>), Denied> {
+    ) -> Result<(Ticket, Standing), Denied> {
         if let Some(shared) = self.shared.get() {
             if let Some(turn) = shared.turn().await {
                 let number = self.tickets.fetch_add(1, Ordering::Relaxed);
@@ -140,7 +140,7 @@ impl Limiter {
         self: &Arc<Self>,
         meters: Vec<Meter>,
         amounts: Amounts,
-    ) -> Result<(Ticket, Vec<Reading>), Denied> {
+    ) -> Result<(Ticket, Standing), Denied> {
         let verdict = self.memory.reserve(&meters, &amounts);
         Ticket::counted_here(Arc::clone(self), meters, amounts).conclude(verdict)
     }

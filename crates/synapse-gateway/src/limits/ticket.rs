@@ -8,7 +8,7 @@ use synapse_core::{
     store::ledger::Settlement,
 };
 
-use super::{Denied, Limiter};
+use super::{Denied, Limiter, Standing};
 
 /// What a request has reserved.
 pub struct Ticket {
@@ -39,21 +39,17 @@ impl Ticket {
         Self { limiter, meters, reserved, spent: Amounts::default(), held: Held::Shared(id) }
     }
 
-    /// What it was reserved on.
-    pub fn meters(&self) -> &[Meter] {
-        &self.meters
-    }
-
-    /// What the answer makes of it.
-    pub(super) fn conclude(mut self, verdict: Verdict) -> Result<(Self, Vec<Reading>), Denied> {
+    /// What the answer makes of it, and how its caller stands then.
+    pub(super) fn conclude(mut self, verdict: Verdict) -> Result<(Self, Standing), Denied> {
         match verdict {
             Verdict::Granted(readings) => {
                 self.spent = Amounts { running: 0, ..self.reserved };
+                let standing = Standing::of(&self.meters, &readings);
                 match self.held {
                     Held::Shared(id) => self.limiter.hold(id, &self.meters),
-                    Held::Nowhere | Held::Here(_) => self.held = Held::Here(readings.clone()),
+                    Held::Nowhere | Held::Here(_) => self.held = Held::Here(readings),
                 }
-                Ok((self, readings))
+                Ok((self, standing))
             }
             Verdict::Refused { meter, wait_ms, readings } => {
                 self.held = Held::Nowhere;

@@ -99,6 +99,9 @@ impl<'r> Borrowed<'r> {
     }
 }
 
+/// More tokens than any request has: an engine that claims them must not turn a counter over.
+const MOST_TOKENS: u64 = u32::MAX as u64;
+
 impl Metrics {
     /// Counts a closed request.
     pub fn count(&self, record: &RequestRecord) {
@@ -121,8 +124,8 @@ impl Metrics {
         }
         if let Some(usage) = record.usage.filter(|_| !record.is_estimate) {
             let [input, output] = times.tokens.get_or_init(|| self.tokens_of(&counted.told_apart));
-            input.inc_by(usage.input_tokens);
-            output.inc_by(usage.output_tokens);
+            input.inc_by(usage.input_tokens.min(MOST_TOKENS));
+            output.inc_by(usage.output_tokens.min(MOST_TOKENS));
         }
     }
 
@@ -186,5 +189,39 @@ impl Metrics {
         let labels =
             ModelBackendLabels { model: self.model_label(model), backend: self.backend_label(backend) };
         self.inter_token.get_or_create_owned(&labels)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use synapse_core::{audit::Actor, id::RequestId, operation::Operation, usage::Usage};
+
+    use super::*;
+    use crate::audit::{Journal, RecordSink};
+
+    struct Nowhere;
+
+    impl RecordSink for Nowhere {
+        fn accept(&self, _: &RequestRecord) {}
+    }
+
+    #[test]
+    fn an_engine_that_claims_any_number_does_not_turn_a_counter_over() {
+        let metrics = Arc::new(Metrics::new());
+        let journal = Journal::new(Arc::clone(&metrics), Arc::new(Nowhere));
+        for input_tokens in [7, u64::MAX, u64::MAX] {
+            let mut record = journal.open(RequestId::from("r"), "/v1/chat/completions", Actor::default());
+            record.target(|target| {
+                (target.operation, target.model) = (Some(Operation::Chat), Some("m".into()));
+            });
+            let usage = Usage { input_tokens, ..Usage::default() };
+            record.end(|end| (end.status, end.usage) = (200, Some(usage)));
+            record.close();
+        }
+        let text = metrics.encode().expect("text");
+        let lines: Vec<_> = text.lines().filter(|line| line.contains("direction=\"input\"")).collect();
+        assert!(lines.iter().any(|line| line.ends_with(" 8589934597")), "{lines:?}");
     }
 }

@@ -12,6 +12,7 @@ use crate::{
     gateway::{Gateway, Live},
     limits::{self, Denied, Standing},
     metrics::LimitLabels,
+    route::plan,
 };
 
 /// What a token of reply is taken to need of a machine that is paid for by time.
@@ -40,10 +41,13 @@ pub async fn admit(
         return Ok(Admitted { bound });
     }
     let counting = &live.snapshot.counting;
-    let amounts = amounts(&bound, prompt, counting.assumed_output_tokens);
+    let is_money = meters.iter().any(|meter| meter.measure.is_money());
+    let (usage, tokens) = expected(&bound, prompt, counting.assumed_output_tokens);
+    let cost = if is_money { cost(live, &bound, &usage) } else { Money::default() };
+    let amounts = Amounts { requests: 1, tokens, cost, running: 1 };
     match gateway.limits.reserve(meters, amounts, counting.on_redis_failure).await {
-        Ok((ticket, readings)) => {
-            record.stand(Standing::of(ticket.meters(), &readings));
+        Ok((ticket, standing)) => {
+            record.stand(standing);
             record.hold(ticket);
             Ok(Admitted { bound })
         }
@@ -59,8 +63,8 @@ pub async fn admit(
     }
 }
 
-/// The most that the call is likely to take, by what it asks for.
-fn amounts(bound: &Bound, prompt: u64, assumed_output: u32) -> Amounts {
+/// The most that the call is likely to take, by what it asks for; and what of that counts as tokens.
+fn expected(bound: &Bound, prompt: u64, assumed_output: u32) -> (Usage, u64) {
     let shape = &bound.call.shape;
     let operation = bound.call.operation;
     let output = if estimate::generates(operation) {
@@ -69,9 +73,16 @@ fn amounts(bound: &Bound, prompt: u64, assumed_output: u32) -> Amounts {
         0
     };
     let usage = Usage { input_tokens: prompt, output_tokens: output, cached_tokens: 0 };
-    let busy = TIME_PER_TOKEN.saturating_mul(u32::try_from(output).unwrap_or(u32::MAX));
-    let prices = bound.route.candidates.iter().filter_map(|candidate| candidate.price.as_ref());
-    let cost = prices.map(|price| price.cost(&usage, busy)).max().unwrap_or(Money::default());
-    let tokens = if estimate::has_tokens(operation) { prompt + output } else { 0 };
-    Amounts { requests: 1, tokens, cost, running: 1 }
+    (usage, if estimate::has_tokens(operation) { usage.total() } else { 0 })
+}
+
+/// What that costs where it costs most, of all places that the call may come to.
+fn cost(live: &Live, bound: &Bound, usage: &Usage) -> Money {
+    let busy = TIME_PER_TOKEN.saturating_mul(u32::try_from(usage.output_tokens).unwrap_or(u32::MAX));
+    let preferences = bound.call.shape.preferences.as_deref();
+    let ways = plan::ways(live, bound.call.caller.principal(), &bound.route, preferences);
+    let places = ways.iter().flat_map(|route| &route.candidates);
+    let prices =
+        places.filter(|place| bound.reach.includes(&place.endpoint)).filter_map(|place| place.price.as_ref());
+    prices.map(|price| price.cost(usage, busy)).max().unwrap_or_default()
 }

@@ -67,6 +67,50 @@ pub struct Plan {
     comes_back: Option<Instant>,
 }
 
+/// The routes of these names that the caller may use.
+fn usable(live: &Live, caller: &Principal, names: &[String]) -> Vec<Arc<Route>> {
+    let realm = live.realms.of(&caller.group);
+    let find = |name: &String| realm.resolve(name);
+    names.iter().filter_map(find).filter(|route| route.is_allowed(caller)).collect()
+}
+
+/// The models after that of `route`: those that the caller wishes for, then the fallbacks.
+fn next_models(
+    live: &Live,
+    caller: &Principal,
+    route: &Route,
+    preferences: Option<&Preferences>,
+) -> Vec<Arc<Route>> {
+    let mut next = preferences.map_or_else(Vec::new, |wishes| usable(live, caller, &wishes.models));
+    next.extend(usable(live, caller, &route.fallbacks));
+    next
+}
+
+fn add(routes: &mut Vec<Arc<Route>>, route: Arc<Route>) {
+    if routes.iter().all(|known| known.model != route.model) {
+        routes.push(route);
+    }
+}
+
+/// Every route that a request for `route` may come to take: that one, the fallbacks, and the larger models for
+/// what is too long for one of them.
+pub fn ways(
+    live: &Live,
+    caller: &Principal,
+    route: &Arc<Route>,
+    preferences: Option<&Preferences>,
+) -> Vec<Arc<Route>> {
+    let mut ways = vec![Arc::clone(route)];
+    next_models(live, caller, route, preferences).into_iter().for_each(|route| add(&mut ways, route));
+    let mut at = 0;
+    while let Some(way) = ways.get(at).cloned() {
+        let larger = usable(live, caller, &way.context_fallbacks);
+        larger.into_iter().for_each(|route| add(&mut ways, route));
+        at += 1;
+    }
+    ways
+}
+
 impl Plan {
     /// The plan for `route` and those of its fallbacks that the caller may use, within `reach`.
     /// `fingerprint` names the conversation, where it matters.
@@ -185,7 +229,7 @@ impl Plan {
     /// The request is too long for the model of `route`: from now on, the larger ones that are named
     /// for this case are tried. Whether there are any.
     pub fn turn_to_larger(&mut self, route: &Route) -> bool {
-        let larger = self.resolve(&route.context_fallbacks);
+        let larger = usable(&self.live, &self.caller, &route.context_fallbacks);
         let found = !larger.is_empty();
         if found {
             (self.routes, self.has_fallbacks, self.may_wait) = (larger, true, true);
@@ -197,20 +241,8 @@ impl Plan {
         if std::mem::replace(&mut self.has_fallbacks, true) {
             return;
         }
-        let wished = self.preferences.as_ref().map(|wishes| self.resolve(&wishes.models));
-        let configured = self.resolve(&self.routes[0].fallbacks);
-        for route in wished.into_iter().flatten().chain(configured) {
-            if self.routes.iter().all(|known| known.model != route.model) {
-                self.routes.push(route);
-            }
-        }
-    }
-
-    /// The routes of these names that the caller may use.
-    fn resolve(&self, names: &[String]) -> Vec<Arc<Route>> {
-        let realm = self.live.realms.of(&self.caller.group);
-        let find = |name: &String| realm.resolve(name);
-        names.iter().filter_map(find).filter(|route| route.is_allowed(&self.caller)).collect()
+        let next = next_models(&self.live, &self.caller, &self.routes[0], self.preferences.as_deref());
+        next.into_iter().for_each(|route| add(&mut self.routes, route));
     }
 
     fn leave_out(&mut self, standing: Standing, comes_back: Option<Instant>) {

@@ -35,4 +35,7 @@ local function release_of(length, reach, bucket)
   end
 end
 
+-- No counter goes beyond this, whatever an engine says it has used: Redis' numbers end at twice as much.
+local most = 2 ^ 62
+
 local function text(number) return string.format('%.0f', number) end

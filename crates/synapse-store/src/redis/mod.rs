@@ -99,6 +99,15 @@ async fn ask<T, Asked: Future<Output = Result<T, RedisError>>>(
     }
 }
 
+/// Tells, in the same way.
+async fn send(connection: &ConnectionManager, call: ScriptInvocation<'_>) -> Result<(), RedisError> {
+    ask(|| {
+        let (call, mut connection) = (&call, connection.clone());
+        async move { call.invoke_async(&mut connection).await }
+    })
+    .await
+}
+
 fn ticket_key(ticket: u128) -> String {
     format!("{PREFIX}ticket:{ticket:032x}")
 }
@@ -220,15 +229,7 @@ impl SharedLedger for RedisLedger {
                     (settlement.reserved.of(meter.measure), settlement.spent.of(meter.measure));
                 call.arg(length).arg(reach).arg(before).arg(after);
             }
-            let connection = &connection;
-            async move {
-                let call = &call;
-                ask(|| {
-                    let mut connection = connection.clone();
-                    async move { call.invoke_async::<()>(&mut connection).await }
-                })
-                .await
-            }
+            send(&connection, call)
         };
         self.refused(join_all(settlements.iter().map(settle)).await).await
     }
@@ -238,15 +239,7 @@ impl SharedLedger for RedisLedger {
         let renew = |(ticket, places): &(u128, Vec<Meter>)| {
             let mut call = invocation(&self.renew, *ticket, places);
             call.arg(LEASE_MS);
-            let connection = &connection;
-            async move {
-                let call = &call;
-                ask(|| {
-                    let mut connection = connection.clone();
-                    async move { call.invoke_async::<()>(&mut connection).await }
-                })
-                .await
-            }
+            send(&connection, call)
         };
         self.refused(join_all(held.iter().map(renew)).await).await
     }

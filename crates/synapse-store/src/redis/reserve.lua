@@ -66,7 +66,7 @@ for index, meter in ipairs(meters) do
     end
     meter.used = meter.used + meter.amount
   end
-  answer[#answer + 1] = meter.used
+  answer[#answer + 1] = math.min(meter.used, most)
   answer[#answer + 1] = meter.resets
 end
 if refused == 0 then redis.call('SET', KEYS[1], table.concat(buckets, ','), 'EX', ARGV[2]) end

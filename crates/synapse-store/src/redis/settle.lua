@@ -18,7 +18,8 @@ for bucket in string.gmatch(known, '[^,]+') do
     if back > 0 then redis.call('HINCRBY', key, bucket, text(-back)) end
   elseif spent > reserved then
     local present = bucket_of(length)
-    redis.call('HINCRBY', key, text(present), text(spent - reserved))
+    local room = most - tonumber(redis.call('HGET', key, text(present)) or '0')
+    redis.call('HINCRBY', key, text(present), text(math.max(0, math.min(spent - reserved, room))))
     redis.call('PEXPIRE', key, text(release_of(length, reach, present) - now + 60000))
   end
 end

@@ -175,6 +175,38 @@ async fn a_budget_closes_when_it_is_spent_and_a_restart_does_not_open_it() {
 }
 
 #[tokio::test]
+async fn what_a_fallback_may_cost_is_reserved_as_well() {
+    let (first, second) = (Engine::serving("one", "m").await, Engine::serving("two", "spare").await);
+    let key = |id: &str, models: &[&str]| {
+        let limits = json!({"cost_per_day": 0.1});
+        json!({"id": id, "secret": id, "models": models, "limits": limits})
+    };
+    let model = |name: &str, [backend, own]: [&str; 2], more: Value| {
+        with(json!({"name": name, "deployments": [{"backend": backend, "model": own}]}), more)
+    };
+    let config = Config::with(&[&first, &second])
+        .set("/auth/static_keys", json!([key("all", &["*"]), key("some", &["cheap", "large"])]))
+        .push("models", model("cheap", ["one", "m"], json!({"fallbacks": ["dear"]})))
+        .push("models", model("large", ["one", "m"], json!({"context_fallbacks": ["cheap"]})))
+        .push("models", model("dear", ["two", "spare"], json!({})))
+        .set("/prices/models", json!([{"model": "dear", "output_per_million": 10_000}]));
+    let gateway = gateway(&config).await;
+    let ask = async |key: &str, model: &str| {
+        let body = with(saying(model, "hi"), json!({"max_tokens": 20}));
+        gateway.client_with(key).post("/v1/chat/completions", &body).await
+    };
+    assert_eq!(code(&ask("all", "dear").await), (429, "budget_exceeded".to_owned()));
+    assert_eq!(code(&ask("all", "cheap").await), (429, "budget_exceeded".to_owned()));
+    for model in ["cheap", "large"] {
+        assert_ne!(ask("some", model).await.status, 429, "its key may not use what is dear");
+    }
+    let wish = json!({"max_tokens": 20, "models": ["dear"]});
+    let wish = with(saying("large", "hi"), wish);
+    let wished = gateway.client_with("all").post("/v1/chat/completions", &wish).await;
+    assert_eq!(code(&wished), (429, "budget_exceeded".to_owned()));
+}
+
+#[tokio::test]
 async fn a_killed_gateway_remembers_what_it_had_saved() {
     let engine = Engine::serving("one", "m").await;
     let mut gateway = gateway(&budgeted(&engine)).await;

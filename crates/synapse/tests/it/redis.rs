@@ -307,3 +307,22 @@ async fn what_redis_refuses_is_told_from_what_it_cannot_hear() {
     let error = ledger.reserve(6, &good, &reserved).await.expect_err("no verdict");
     assert!(matches!(error, SharedLedgerError::Unreachable(_)), "{error}");
 }
+
+#[tokio::test]
+async fn an_engine_that_claims_to_have_used_without_end_closes_its_callers_budget_and_breaks_nothing() {
+    let redis = Redis::start().await;
+    let ledger = RedisLedger::new(&redis.url().into()).expect("a ledger");
+    let meter = |measure, span| Meter { scope: Scope::Key("k".into()), measure, span, limit: 1 << 40 };
+    let meters = vec![meter(Measure::TokensPerDay, Span::Day), meter(Measure::Concurrent, Span::Held)];
+    let reserved = amounts(1, 0);
+    let mut open = Vec::new();
+    for ticket in 0..3 {
+        ledger.reserve(ticket, &meters, &reserved).await.expect("a verdict");
+        let spent = Amounts { running: 0, ..amounts(u64::MAX, 0) };
+        open.push(Settlement { ticket, meters: meters.clone(), reserved, spent });
+    }
+    assert_eq!(ledger.settle(&open).await.expect("Redis answers"), 0);
+    let verdict = ledger.reserve(9, &meters, &reserved).await.expect("a verdict");
+    assert!(matches!(verdict, Verdict::Refused { meter: 0, .. }), "{verdict:?}");
+    assert_eq!(essence(&verdict).2, [1 << 62, 0]);
+}

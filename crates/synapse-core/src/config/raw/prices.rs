@@ -11,10 +11,10 @@ pub(in crate::config) struct Prices {
     #[schemars(length(min = 1, max = 16))]
     pub(in crate::config) currency: String,
     /// A file with a section `models` like the one here, in place of the list of well-known providers'
-    /// prices that Synapse ships with.
+    /// prices that Synapse ships with. Like that, it is for backends in the cloud only.
     #[schemars(length(min = 1))]
     pub(in crate::config) file: Option<String>,
-    /// Prices; the first that matches counts, and they come before those of the file.
+    /// Prices; the first that matches counts, wherever the backend is, and they come before those of the file.
     pub(in crate::config) models: Vec<ModelPrice>,
 }
 

@@ -27,7 +27,7 @@ pub(super) fn check(raw: raw::Prices, check: &mut Check<'_>) -> Prices {
     match raw.file {
         Some(path) => match check.world.read_file(path.as_ref()) {
             Ok(text) => match read(&text, check.world) {
-                Ok(models) => prices.own.extend(models),
+                Ok(models) => prices.providers = models,
                 Err(problem) => check.report("/prices/file", format!("in the file: {problem}")),
             },
             Err(error) => check.report("/prices/file", format!("the file cannot be read: {error}")),
