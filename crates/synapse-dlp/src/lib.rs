@@ -18,7 +18,7 @@ pub use custom::{CustomKind, CustomRule, RuleError, exact_hash};
 pub use finding::{Action, Category, Direction, Finding};
 pub use hit::{CategoryInfo, Certainty, Group, Severity};
 pub use policy::{Placeholder, Policy, PolicyError, PolicySpec, Selector, categories};
-pub use redact::{Links, Placeholders, label};
+pub use redact::{Placeholders, PuttingBack, label};
 #[cfg(any(test, feature = "samples"))]
 pub use secrets::samples;
 pub use window::{Step, Window};

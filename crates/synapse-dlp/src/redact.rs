@@ -15,12 +15,22 @@ use crate::{
     policy::{Placeholder, Policy},
 };
 
-pub use links::Links;
+use links::Links;
 
 /// How many values one request may have remembered; further ones get a label, from which nothing comes back.
 const MAX_VALUES: usize = 4096;
 /// How many bytes of values.
 const MAX_BYTES: usize = 1 << 20;
+/// How many bytes may be put back into one reply: a long value must not come for each of many placeholders.
+const MAX_PUT_BACK: usize = 16 << 20;
+
+/// How far values were put back into a text that comes in pieces.
+#[derive(Clone, Debug, Default)]
+pub struct PuttingBack {
+    links: Links,
+    /// Whether the text is JSON, in whose strings values need escapes.
+    pub is_json: bool,
+}
 
 /// The placeholders of one request. The same value has the same one wherever it stands.
 pub struct Placeholders {
@@ -31,6 +41,7 @@ pub struct Placeholders {
     bytes: usize,
     /// The length of the longest placeholder.
     longest: usize,
+    put_back: usize,
 }
 
 impl Placeholders {
@@ -43,6 +54,7 @@ impl Placeholders {
             counts: HashMap::new(),
             bytes: 0,
             longest: 0,
+            put_back: 0,
         }
     }
 
@@ -88,46 +100,59 @@ impl Placeholders {
         open.then_some(at)
     }
 
-    /// `text` with every numbered placeholder of this request replaced by the value it stands for.
-    pub fn restore<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        self.put_back(text, None)
-    }
-
-    /// The same, except for placeholders in links: a value that was kept from a model does not leave in an address
-    /// of the model's making. `links` is that of the text, from its beginning on.
-    pub fn restore_outside_links<'t>(&self, text: &'t str, links: &mut Links) -> Cow<'t, str> {
-        self.put_back(text, Some(links))
-    }
-
-    fn put_back<'t>(&self, text: &'t str, mut links: Option<&mut Links>) -> Cow<'t, str> {
+    /// `text` with every numbered placeholder of this request replaced by the value it stands for, except in links: a
+    /// value that was kept from a model does not leave in an address of the model's making. `before` is that of
+    /// the text, from its beginning on.
+    pub fn restore<'t>(&mut self, text: &'t str, before: &mut PuttingBack) -> Cow<'t, str> {
         if self.by_name.is_empty() {
             return Cow::Borrowed(text);
         }
         let mut restored = String::new();
         let mut rest = text;
         while let Some(at) = memchr::memchr(b'[', rest.as_bytes()) {
-            let (before, bracket) = rest.split_at(at);
-            push(&mut restored, before, &mut links);
-            let (shown, length) = match &links {
-                Some(links) if links.is_inside() => ("[", 1),
-                _ => self.at_bracket(bracket),
-            };
-            push(&mut restored, shown, &mut links);
+            let (between, bracket) = rest.split_at(at);
+            before.push(&mut restored, between);
+            let is_free = !before.links.is_inside() && self.put_back < MAX_PUT_BACK;
+            let value = if is_free { self.at_bracket(bracket, before.is_json) } else { None };
+            let (shown, length) = value.as_ref().map_or(("[", 1), |(value, length)| (value, *length));
+            before.push(&mut restored, shown);
+            let added = value.map_or(0, |(value, _)| value.len());
+            self.put_back += added;
             rest = &bracket[length..];
         }
-        push(&mut restored, rest, &mut links);
+        before.push(&mut restored, rest);
         if restored == text { Cow::Borrowed(text) } else { Cow::Owned(restored) }
     }
 
-    /// What stands for the beginning of `rest`, which is `[`, and how much of it that stands for.
-    fn at_bracket<'s>(&'s self, rest: &'s str) -> (&'s str, usize) {
+    /// The value whose placeholder `rest`, which is `[`, begins with, and how long that is.
+    fn at_bracket(&self, rest: &str, is_json: bool) -> Option<(Cow<'_, str>, usize)> {
         let within = &rest.as_bytes()[..rest.len().min(self.longest)];
-        let name = memchr::memchr(b']', within).map(|end| &rest[..=end]);
-        match name.and_then(|name| Some((name, self.by_name.get(name)?))) {
-            Some((name, value)) => (value, name.len()),
-            None => ("[", 1),
+        let name = &rest[..=memchr::memchr(b']', within)?];
+        let value = self.by_name.get(name)?.as_str();
+        Some((if is_json { escaped(value).into() } else { value.into() }, name.len()))
+    }
+}
+
+impl PuttingBack {
+    fn push(&mut self, restored: &mut String, part: &str) {
+        restored.push_str(part);
+        self.links.feed(part);
+    }
+}
+
+/// A text as it stands in a string of JSON.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c < ' ' => {
+                let _ = write!(out, "\\u{:04x}", c as u32);
+            }
+            c => out.push(c),
         }
     }
+    out
 }
 
 impl Drop for Placeholders {
@@ -139,13 +164,6 @@ impl Drop for Placeholders {
 impl fmt::Debug for Placeholders {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Placeholders({} values)", self.by_name.len())
-    }
-}
-
-fn push(restored: &mut String, part: &str, links: &mut Option<&mut Links>) {
-    restored.push_str(part);
-    if let Some(links) = links {
-        links.feed(part);
     }
 }
 
@@ -241,32 +259,31 @@ mod tests {
     }
 
     /// What becomes of a text in pieces of this length.
-    fn in_pieces(
-        placeholders: &Placeholders,
-        text: &str,
-        size: usize,
-        mut put_back: impl FnMut(&str) -> String,
-    ) -> String {
-        let (mut out, mut held) = (String::new(), String::new());
+    fn in_pieces(placeholders: &mut Placeholders, text: &str, size: usize) -> String {
+        let (mut out, mut held, mut before) = (String::new(), String::new(), PuttingBack::default());
         for piece in text.as_bytes().chunks(size) {
             held.push_str(std::str::from_utf8(piece).unwrap());
             let rest = held.split_off(placeholders.open_at(&held).unwrap_or(held.len()));
-            out.push_str(&put_back(&held));
+            out.push_str(&placeholders.restore(&held, &mut before));
             held = rest;
         }
-        out + &put_back(&held)
+        out + &placeholders.restore(&held, &mut before)
+    }
+
+    /// The same whole and in pieces of any length.
+    fn restored(placeholders: &mut Placeholders, text: &str) -> String {
+        let whole = placeholders.restore(text, &mut PuttingBack::default()).into_owned();
+        for size in 1..text.len() {
+            assert_eq!(in_pieces(placeholders, text, size), whole, "in pieces of {size}");
+        }
+        whole
     }
 
     #[test]
     fn placeholders_become_values_again_whole_and_in_pieces() {
         let mut placeholders = placeholders();
         let text = redacted(&mut placeholders, "[a] one [[ two ]", &["one", "two"]);
-        assert_eq!(placeholders.restore(&text), "[a] one [[ two ]");
-        for size in 1..text.len() {
-            let put_back = |piece: &str| placeholders.restore(piece).into_owned();
-            let restored = in_pieces(&placeholders, &text, size, put_back);
-            assert_eq!(restored, "[a] one [[ two ]", "in pieces of {size}");
-        }
+        assert_eq!(restored(&mut placeholders, &text), "[a] one [[ two ]");
     }
 
     #[test]
@@ -304,7 +321,7 @@ mod tests {
             "<img src=\"&#47;&#47;bad.example/?d=[US_SSN_1]\">",
             "{\"url\":\"https://bad.example/?d=[US_SSN_1]\"}",
         ] {
-            assert_eq!(outside_links(&placeholders, text), text);
+            assert_eq!(restored(&mut placeholders, text), text);
         }
     }
 
@@ -323,19 +340,8 @@ mod tests {
             "either/or: [US_SSN_1] (a [US_SSN_1])",
             "a: b // [US_SSN_1]",
         ] {
-            assert_eq!(outside_links(&placeholders, text), text.replace("[US_SSN_1]", "one"));
+            assert_eq!(restored(&mut placeholders, text), text.replace("[US_SSN_1]", "one"));
         }
-    }
-
-    /// The same whole and in pieces of any length.
-    fn outside_links(placeholders: &Placeholders, text: &str) -> String {
-        let whole = placeholders.restore_outside_links(text, &mut Links::default()).into_owned();
-        for size in 1..text.len() {
-            let mut links = Links::default();
-            let put_back = |piece: &str| placeholders.restore_outside_links(piece, &mut links).into_owned();
-            assert_eq!(in_pieces(placeholders, text, size, put_back), whole, "in pieces of {size}");
-        }
-        whole
     }
 
     #[test]
@@ -343,7 +349,7 @@ mod tests {
         let mut placeholders = placeholders();
         let text = "https://bad.example/ one";
         redacted(&mut placeholders, text, &["https://bad.example/", "one"]);
-        let restored = placeholders.restore_outside_links("[US_SSN_1]?d=[US_SSN_2]", &mut Links::default());
+        let restored = placeholders.restore("[US_SSN_1]?d=[US_SSN_2]", &mut PuttingBack::default());
         assert_eq!(restored, "https://bad.example/?d=[US_SSN_2]");
     }
 
@@ -353,7 +359,26 @@ mod tests {
         redacted(&mut placeholders, "one", &["one"]);
         // Each of them up to the end of the text would take many minutes.
         let text = "[".repeat(4 << 20);
-        assert_eq!(placeholders.restore(&text), text);
+        assert_eq!(placeholders.restore(&text, &mut PuttingBack::default()), text);
+    }
+
+    #[test]
+    fn values_stand_in_json_as_its_strings_have_to() {
+        let mut placeholders = placeholders();
+        let value = "one \"or\" \\ two\n";
+        redacted(&mut placeholders, value, &[value]);
+        let mut before = PuttingBack { is_json: true, ..PuttingBack::default() };
+        let restored = placeholders.restore(r#"{"a":"[US_SSN_1]"}"#, &mut before);
+        assert_eq!(restored, r#"{"a":"one \"or\" \\ two\u000a"}"#);
+    }
+
+    #[test]
+    fn no_more_is_put_back_than_one_reply_may_hold() {
+        let mut placeholders = placeholders();
+        let value = "x".repeat(1 << 20);
+        redacted(&mut placeholders, &value, &[&value]);
+        let restored = placeholders.restore(&"[US_SSN_1]".repeat(100), &mut PuttingBack::default()).len();
+        assert!((MAX_PUT_BACK..MAX_PUT_BACK + 2 * value.len()).contains(&restored), "{restored}");
     }
 
     #[test]

@@ -22,7 +22,7 @@ enum End {
 
 /// What is known of a text up to where it goes on. One for each text; it is the same in whatever pieces that comes.
 #[derive(Clone, Debug, Default)]
-pub struct Links {
+pub(super) struct Links {
     /// The latest bytes, in lower case.
     latest: u64,
     /// What stands before the latest word.

@@ -366,7 +366,7 @@ pub(super) fn rewritten(text: &str, redacted: String) -> String {
     if is_json(text) && !is_json(&redacted) { with_quotes(&redacted) } else { redacted }
 }
 
-fn is_json(text: &str) -> bool {
+pub(super) fn is_json(text: &str) -> bool {
     text.trim_start().starts_with(['{', '[']) && json::check(text.as_bytes()).is_ok()
 }
 

@@ -18,9 +18,9 @@ use synapse_dialect::{
     sse,
     walk::{self, Item},
 };
-use synapse_dlp::{Action, Direction, label};
+use synapse_dlp::{Action, Direction, Placeholders, PuttingBack, label};
 
-use super::{Document, Inspection, failed};
+use super::{Document, Inspection, document::is_json, failed};
 pub(super) use event::with_data;
 use event::{Class, Reading};
 use lane::{Lane, LaneKey};
@@ -42,8 +42,18 @@ fn search_text(inspection: &Inspection, text: &str, at: usize, path: impl Fn() -
         state.tally.note(Direction::Reply, finding, at, &path);
     }
     let found = label(text, &findings);
-    let restored = state.placeholders.restore(&found);
+    let restored = put_back(&mut state.placeholders, &found);
     (*restored != *text).then(|| restored.into_owned())
+}
+
+/// A whole text with the values of its placeholders.
+fn put_back<'t>(placeholders: &mut Placeholders, text: &'t str) -> Cow<'t, str> {
+    if !placeholders.has_values() {
+        return Cow::Borrowed(text);
+    }
+    let mut before = PuttingBack::default();
+    before.is_json = is_json(text);
+    placeholders.restore(text, &mut before)
 }
 
 impl Inspection {
@@ -106,13 +116,12 @@ impl Inspection {
     /// Puts the values of named placeholders back.
     fn restore(&self, body: &Bytes) -> Result<Bytes, Fault> {
         let text = std::str::from_utf8(body).map_err(|_| not_json())?;
-        let state = self.state();
+        let mut state = self.state();
         let mut edits = Edits::default();
         walk::walk(text, |_, item| {
             if let Item::Text(raw) = item
                 && let Some(string) = walk::unquote(&text[raw.clone()])
-                && let Cow::Owned(restored) = state.placeholders.restore(&string)
-                && restored != string
+                && let Cow::Owned(restored) = put_back(&mut state.placeholders, &string)
             {
                 edits.replace(raw, quote(&restored));
             }

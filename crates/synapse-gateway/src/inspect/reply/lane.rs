@@ -4,7 +4,7 @@
 use std::{collections::VecDeque, ops::Range, sync::Arc};
 
 use synapse_dialect::{json::quote, walk};
-use synapse_dlp::{Direction, Step, Window};
+use synapse_dlp::{Direction, PuttingBack, Step, Window};
 
 use super::{Inspection, changes};
 
@@ -30,6 +30,8 @@ pub(super) struct Lane {
     settled: u64,
     /// What the window let out and a placeholder may still be growing in.
     unsettled: String,
+    /// How far values of placeholders were put back.
+    put_back: PuttingBack,
     is_changed: bool,
     patches: VecDeque<Patch>,
     /// Where the text is JSON itself: which of it is within strings.
@@ -83,6 +85,7 @@ impl Lane {
             passed: 0,
             settled: 0,
             unsettled: String::new(),
+            put_back: PuttingBack::default(),
             is_changed: false,
             patches: VecDeque::new(),
             json: is_json.then(JsonText::default),
@@ -101,14 +104,14 @@ impl Lane {
         if let Some(json) = &mut self.json {
             json.held.push_str(text);
         }
-        let step = self.window.push(text, &mut inspection.state().placeholders);
+        let step = self.window.push(text);
         self.absorb(inspection, step, false);
         start..self.pushed
     }
 
     /// The end of the text: all of it is settled.
     pub(super) fn finish(&mut self, inspection: &Inspection) {
-        let step = self.window.finish(&mut inspection.state().placeholders);
+        let step = self.window.finish();
         self.absorb(inspection, step, true);
     }
 
@@ -144,7 +147,8 @@ impl Lane {
         self.unsettled.push_str(&step.text);
         if is_end || state.placeholders.open_at(&self.unsettled).is_none() {
             let text = std::mem::take(&mut self.unsettled);
-            let restored = state.placeholders.restore(&text);
+            self.put_back.is_json = self.json.as_ref().is_some_and(|json| json.is_json == Some(true));
+            let restored = state.placeholders.restore(&text, &mut self.put_back);
             self.is_changed |= *restored != *text;
             let restored = restored.into_owned();
             drop(state);

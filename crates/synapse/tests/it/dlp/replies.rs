@@ -259,6 +259,37 @@ async fn named_values_come_back_in_the_reply() {
 }
 
 #[tokio::test]
+async fn values_come_back_as_json_in_arguments_and_not_at_all_in_links() {
+    let script = Script::obeying().await;
+    let rules = json!([{"name": "site", "words": ["the \"old\" mill"]}]);
+    let policy = json!({"base": "none", "prompt": {"custom:site": "redact"}, "placeholder": "tokenise", "rules": rules});
+    let gateway = before_under(&script, policy).await;
+    let link = "see https://example.net/?d=[CUSTOM_SITE_1] or [CUSTOM_SITE_1]";
+    let ask = saying("m", "what of the \"old\" mill");
+    let call = |arguments: &str| json!({"function": {"name": "f", "arguments": arguments}, "index": 0});
+    let message = json!({"content": link, "tool_calls": [call("{\"at\":\"[CUSTOM_SITE_1]\"}")]});
+    let reply = json!({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]});
+    let said = json!({"say": {"type": "application/json", "body": reply.to_string()}});
+    let answer = gateway.client().post("/v1/chat/completions", &with(ask.clone(), said)).await;
+    let message = &answer.json()["choices"][0]["message"];
+    let seen = "see https://example.net/?d=[CUSTOM_SITE_1] or the \"old\" mill";
+    let called: Value =
+        serde_json::from_str(message["tool_calls"][0]["function"]["arguments"].as_str().expect("them"))
+            .expect("arguments in JSON");
+    assert_eq!((&message["content"], &called), (&json!(seen), &json!({"at": "the \"old\" mill"})));
+    let pieces =
+        [content("see https://exa"), content("mple.net/?d=[CUSTOM_SI"), content("TE_1] or [CUSTOM_SITE_1]")];
+    let calls = [arguments("{\"at\":\"[CUSTOM_SI"), arguments("TE_1]\"}")];
+    for (deltas, seen) in
+        [(&pieces[..], seen.to_owned()), (&calls[..], json!({"at": "the \"old\" mill"}).to_string())]
+    {
+        let said = json!({"stream": true, "say": {"body": events(deltas)}});
+        let answer = gateway.client().post("/v1/chat/completions", &with(ask.clone(), said)).await;
+        assert_eq!(received(&answer), seen);
+    }
+}
+
+#[tokio::test]
 async fn links_that_carry_data_away_are_cut() {
     let script = Script::obeying().await;
     let policy = json!({"base": "on_prem", "allowed_hosts": ["docs.example.com"]});

@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use synapse_dlp::{Direction, Placeholders, Policy, PolicySpec, Window, samples};
+use synapse_dlp::{Direction, Policy, PolicySpec, Window, samples};
 use synapse_testkit::{Client, Config, Engine, Events, Gateway, Script};
 
 use super::{
@@ -140,11 +140,10 @@ async fn a_search_holds_a_word_of_a_stream_at_most() {
 /// How many bytes wait in half of the moments of a stream of this text.
 fn held(text: &str) -> usize {
     let policy = Policy::compile(PolicySpec::cloud()).expect("the policy");
-    let mut placeholders = Placeholders::new(&policy);
     let mut window = Window::new(policy, Direction::Reply);
     let mut held = Vec::new();
     for piece in text.as_bytes().chunks(4).filter_map(|piece| std::str::from_utf8(piece).ok()) {
-        window.push(piece, &mut placeholders);
+        window.push(piece);
         held.push(window.held());
     }
     held.sort_unstable();
