@@ -67,43 +67,105 @@ const WITHOUT_DIGIT: usize = 20;
 static ARMOUR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"PRIVATE KEY"));
 /// How long hardware addresses are, which may have no digit.
 const ADDRESS: usize = 17;
-/// How many capitals a code has at least.
-const CODE: usize = 8;
 /// How long something encoded is at least.
 const ENCODED: usize = 16;
 
-fn has_code(run: &[u8]) -> bool {
-    run.split(|byte| !byte.is_ascii_uppercase()).any(|capitals| capitals.len() >= CODE)
+/// How much of a text is looked at before it is decided whether its runs have to be.
+const PIECE: usize = 1024;
+/// How much is classified at once.
+const BLOCK: usize = 256;
+/// Where blocks are not worth their while.
+const SHORT: usize = 96;
+
+fn class(byte: u8) -> u8 {
+    CLASSES[usize::from(byte)]
+}
+
+/// What a piece of text has, at a glance: without a branch, so that it costs the same whatever stands there.
+#[derive(Default)]
+struct Glance {
+    /// The classes of all bytes.
+    seen: u8,
+    /// The classes that all of eight bytes in a row have, and so on.
+    eight: u8,
+    twelve: u8,
+    sixteen: u8,
+}
+
+impl Glance {
+    fn at(piece: &[u8]) -> Self {
+        if piece.len() < SHORT { Self::one_by_one(piece) } else { Self::block_by_block(piece) }
+    }
+
+    fn one_by_one(piece: &[u8]) -> Self {
+        let (mut seen, mut run, mut longest, mut capitals, mut most_capitals) = (0, 0, 0, 0, 0);
+        for byte in piece {
+            let class = class(*byte);
+            seen |= class;
+            run = if class & TOKEN == 0 { 0 } else { run + 1 };
+            capitals = if class & CAPITAL == 0 { 0 } else { capitals + 1 };
+            longest = longest.max(run);
+            most_capitals = most_capitals.max(capitals);
+        }
+        let reaches = |length| if longest >= length { TOKEN } else { 0 };
+        let capitals = if most_capitals >= 8 { CAPITAL } else { 0 };
+        Self { seen, eight: reaches(8) | capitals, twelve: reaches(12), sixteen: reaches(16) }
+    }
+
+    fn block_by_block(piece: &[u8]) -> Self {
+        let mut glance = Self::default();
+        let (mut classes, mut pairs, mut fours, mut eights) =
+            ([0; BLOCK + 16], [0; BLOCK + 14], [0; BLOCK + 12], [0; BLOCK + 8]);
+        for start in (0..piece.len()).step_by(BLOCK) {
+            let window = &piece[start..piece.len().min(start + BLOCK + 16)];
+            for (class_of, byte) in classes.iter_mut().zip(window) {
+                *class_of = class(*byte);
+            }
+            classes[window.len()..].fill(0);
+            in_a_row(&classes, 1, &mut pairs);
+            in_a_row(&pairs, 2, &mut fours);
+            in_a_row(&fours, 4, &mut eights);
+            glance.seen |= union(&classes);
+            glance.eight |= union(&eights);
+            let (mut twelves, mut sixteens) = ([0; BLOCK], [0; BLOCK]);
+            for (twelve, (eight, four)) in twelves.iter_mut().zip(eights.iter().zip(&fours[8..])) {
+                *twelve = eight & four;
+            }
+            in_a_row(&eights, 8, &mut sixteens);
+            glance.twelve |= union(&twelves);
+            glance.sixteen |= union(&sixteens);
+        }
+        glance
+    }
+}
+
+/// What each has in common with that so far behind it.
+fn in_a_row(classes: &[u8], distance: usize, common: &mut [u8]) {
+    for (common, (one, other)) in common.iter_mut().zip(classes.iter().zip(&classes[distance..])) {
+        *common = one & other;
+    }
+}
+
+fn union(classes: &[u8]) -> u8 {
+    classes.iter().fold(0, |union, class| union | class)
 }
 
 impl Survey {
     /// Looks at a text.
     pub(crate) fn of(text: &str) -> Self {
-        let bytes = text.as_bytes();
-        let class = |at: usize| bytes.get(at).map(|byte| CLASSES[usize::from(*byte)]);
         let mut survey = Self::default();
         let mut seen = 0;
-        let mut at = 0;
-        while let Some(first) = class(at) {
-            seen |= first;
-            let start = at;
-            at += 1;
-            if first & TOKEN == 0 {
-                continue;
-            }
-            let mut run = first;
-            while let Some(next) = class(at).filter(|next| next & TOKEN != 0) {
-                run |= next;
-                at += 1;
-            }
-            seen |= run;
-            let length = at - start;
-            if length >= CODE {
-                survey.capitals |= run & CAPITAL != 0 && has_code(&bytes[start..at]);
-                survey.tokens |= length >= WITHOUT_DIGIT || (length >= WITH_DIGIT && run & DIGIT != 0);
-                survey.encoded |= length >= ENCODED;
-                survey.long |= length >= ADDRESS;
-                survey.values = true;
+        let mut rest = text.as_bytes();
+        while !rest.is_empty() {
+            let goes_on = rest.iter().skip(PIECE).take_while(|byte| class(**byte) & TOKEN != 0).count();
+            let piece;
+            (piece, rest) = rest.split_at(rest.len().min(PIECE + goes_on));
+            let glance = Glance::at(piece);
+            seen |= glance.seen;
+            survey.values |= glance.eight & TOKEN != 0;
+            survey.capitals |= glance.eight & CAPITAL != 0;
+            if (glance.sixteen | if glance.seen & DIGIT != 0 { glance.twelve } else { 0 }) & TOKEN != 0 {
+                survey.look_at_runs(piece);
             }
         }
         survey.digits = seen & DIGIT != 0;
@@ -112,8 +174,18 @@ impl Survey {
         survey.encoded |= seen & ESCAPE != 0;
         survey.spread = seen & (DIGIT | UNDERSCORE) != 0;
         survey.values |= seen & COLON != 0;
-        survey.tokens |= seen & CAPITAL != 0 && ARMOUR.find(bytes).is_some();
+        survey.tokens |= seen & CAPITAL != 0 && ARMOUR.find(text.as_bytes()).is_some();
         survey
+    }
+
+    /// Notes how long the runs of a piece are, none of which goes on beyond it.
+    fn look_at_runs(&mut self, piece: &[u8]) {
+        for run in piece.split(|byte| class(*byte) & TOKEN == 0) {
+            self.encoded |= run.len() >= ENCODED;
+            self.long |= run.len() >= ADDRESS;
+            self.tokens |= run.len() >= WITHOUT_DIGIT
+                || (run.len() >= WITH_DIGIT && run.iter().any(|byte| byte.is_ascii_digit()));
+        }
     }
 
     /// Whether identifiers may stand in it.
@@ -124,5 +196,34 @@ impl Survey {
     /// Whether secrets may.
     pub(crate) fn may_have_secrets(&self) -> bool {
         self.tokens || self.at_sign
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_text_has_the_same_at_a_glance_and_byte_by_byte(text in "([a-z]{1,20}|[A-Z]{6,9}|[0-9]{1,18}|[ _:@=<,é]){0,300}") {
+            let (whole, each) = (Glance::block_by_block(text.as_bytes()), Glance::one_by_one(text.as_bytes()));
+            prop_assert_eq!((whole.seen, whole.eight & (TOKEN | CAPITAL)), (each.seen, each.eight));
+            prop_assert_eq!((whole.twelve & TOKEN, whole.sixteen & TOKEN), (each.twelve, each.sixteen));
+        }
+
+        #[test]
+        fn a_survey_knows_the_longest_runs(text in "([a-z]{1,22}|[A-Z]{6,9}|[a-z0-9]{1,25}|[ _:@=<,é]{1,3}){0,300}") {
+            let survey = Survey::of(&text);
+            let runs = || text.as_bytes().split(|byte| class(*byte) & TOKEN == 0);
+            let longest = runs().map(<[u8]>::len).max().unwrap_or(0);
+            prop_assert_eq!(survey.long, longest >= ADDRESS);
+            let has_digit = |run: &[u8]| run.iter().any(u8::is_ascii_digit);
+            let mut tokens = runs().map(|run| run.len() >= WITHOUT_DIGIT || run.len() >= WITH_DIGIT && has_digit(run));
+            prop_assert_eq!(survey.tokens, tokens.any(|is_token| is_token));
+            let capitals = text.as_bytes().windows(8).any(|codes| codes.iter().all(u8::is_ascii_uppercase));
+            prop_assert_eq!(survey.capitals, capitals);
+        }
     }
 }
