@@ -86,7 +86,8 @@ fn class(byte: u8) -> u8 {
 struct Glance {
     /// The classes of all bytes.
     seen: u8,
-    /// The classes that all of eight bytes in a row have, and so on.
+    /// The classes that all of four bytes in a row have, and so on.
+    four: u8,
     eight: u8,
     twelve: u8,
     sixteen: u8,
@@ -108,8 +109,9 @@ impl Glance {
             most_capitals = most_capitals.max(capitals);
         }
         let reaches = |length| if longest >= length { TOKEN } else { 0 };
-        let capitals = if most_capitals >= 8 { CAPITAL } else { 0 };
-        Self { seen, eight: reaches(8) | capitals, twelve: reaches(12), sixteen: reaches(16) }
+        let capitals = |length| if most_capitals >= length { CAPITAL } else { 0 };
+        let (four, eight) = (reaches(4) | capitals(4), reaches(8) | capitals(8));
+        Self { seen, four, eight, twelve: reaches(12), sixteen: reaches(16) }
     }
 
     fn block_by_block(piece: &[u8]) -> Self {
@@ -118,14 +120,12 @@ impl Glance {
             ([0; BLOCK + 16], [0; BLOCK + 14], [0; BLOCK + 12], [0; BLOCK + 8]);
         for start in (0..piece.len()).step_by(BLOCK) {
             let window = &piece[start..piece.len().min(start + BLOCK + 16)];
-            for (class_of, byte) in classes.iter_mut().zip(window) {
-                *class_of = class(*byte);
-            }
-            classes[window.len()..].fill(0);
+            classify(window, &mut classes);
             in_a_row(&classes, 1, &mut pairs);
             in_a_row(&pairs, 2, &mut fours);
             in_a_row(&fours, 4, &mut eights);
             glance.seen |= union(&classes);
+            glance.four |= union(&fours);
             glance.eight |= union(&eights);
             let (mut twelves, mut sixteens) = ([0; BLOCK], [0; BLOCK]);
             for (twelve, (eight, four)) in twelves.iter_mut().zip(eights.iter().zip(&fours[8..])) {
@@ -137,6 +137,20 @@ impl Glance {
         }
         glance
     }
+}
+
+/// The classes of a window's bytes, and none behind it. By eights, which the compiler writes out.
+fn classify(window: &[u8], classes: &mut [u8]) {
+    let (eights, rest) = window.as_chunks::<8>();
+    let (of_window, behind) = classes.split_at_mut(window.len());
+    let (classes_of_eights, classes_of_rest) = of_window.as_chunks_mut::<8>();
+    for (classes, bytes) in classes_of_eights.iter_mut().zip(eights) {
+        *classes = bytes.map(class);
+    }
+    for (of_byte, byte) in classes_of_rest.iter_mut().zip(rest) {
+        *of_byte = class(*byte);
+    }
+    behind.fill(0);
 }
 
 /// What each has in common with that so far behind it.
@@ -154,7 +168,7 @@ impl Survey {
     /// Looks at a text.
     pub(crate) fn of(text: &str) -> Self {
         let mut survey = Self::default();
-        let mut seen = 0;
+        let (mut seen, mut four) = (0, 0);
         let mut rest = text.as_bytes();
         while !rest.is_empty() {
             let goes_on = rest.iter().skip(PIECE).take_while(|byte| class(**byte) & TOKEN != 0).count();
@@ -162,6 +176,7 @@ impl Survey {
             (piece, rest) = rest.split_at(rest.len().min(PIECE + goes_on));
             let glance = Glance::at(piece);
             seen |= glance.seen;
+            four |= glance.four;
             survey.values |= glance.eight & TOKEN != 0;
             survey.capitals |= glance.eight & CAPITAL != 0;
             if (glance.sixteen | if glance.seen & DIGIT != 0 { glance.twelve } else { 0 }) & TOKEN != 0 {
@@ -174,7 +189,7 @@ impl Survey {
         survey.encoded |= seen & ESCAPE != 0;
         survey.spread = seen & (DIGIT | UNDERSCORE) != 0;
         survey.values |= seen & COLON != 0;
-        survey.tokens |= seen & CAPITAL != 0 && ARMOUR.find(text.as_bytes()).is_some();
+        survey.tokens |= four & CAPITAL != 0 && ARMOUR.find(text.as_bytes()).is_some();
         survey
     }
 
@@ -210,6 +225,7 @@ mod tests {
         fn a_text_has_the_same_at_a_glance_and_byte_by_byte(text in "([a-z]{1,20}|[A-Z]{6,9}|[0-9]{1,18}|[ _:@=<,é]){0,300}") {
             let (whole, each) = (Glance::block_by_block(text.as_bytes()), Glance::one_by_one(text.as_bytes()));
             prop_assert_eq!((whole.seen, whole.eight & (TOKEN | CAPITAL)), (each.seen, each.eight));
+            prop_assert_eq!(whole.four & (TOKEN | CAPITAL), each.four);
             prop_assert_eq!((whole.twelve & TOKEN, whole.sixteen & TOKEN), (each.twelve, each.sixteen));
         }
 
