@@ -1,7 +1,7 @@
 //! The texts of a JSON body, searched as one, so that neither a boundary between two parts of a message nor
 //! the place of a field hides anything; and the same body with what was found taken out.
 
-use std::{borrow::Cow, ops::Range};
+use std::{borrow::Cow, cell::Cell, mem, ops::Range};
 
 use base64::{
     Engine as _,
@@ -103,7 +103,6 @@ struct Seam {
 }
 
 /// The texts of a body.
-#[derive(Default)]
 pub(crate) struct Document {
     buffer: String,
     pieces: Vec<Piece>,
@@ -121,10 +120,35 @@ pub(crate) struct Verdict {
     pub(crate) is_blocked: bool,
 }
 
+thread_local! {
+    /// The room of a document that is done with: taking it anew for each costs more than its search.
+    static SPARE: Cell<(String, Vec<Piece>)> = const { Cell::new((String::new(), Vec::new())) };
+}
+/// More room than this is not kept, in bytes.
+const MAX_SPARE: usize = 64 * 1024;
+
+impl Drop for Document {
+    fn drop(&mut self) {
+        let (mut buffer, mut pieces) = (mem::take(&mut self.buffer), mem::take(&mut self.pieces));
+        if buffer.capacity() <= MAX_SPARE && pieces.capacity() * size_of::<Piece>() <= MAX_SPARE {
+            buffer.clear();
+            pieces.clear();
+            // A thread that ends needs none.
+            let _ended = SPARE.try_with(|spare| spare.set((buffer, pieces)));
+        }
+    }
+}
+
 impl Document {
+    fn with_room(length: usize) -> Self {
+        let (mut buffer, pieces) = SPARE.take();
+        buffer.reserve(length);
+        Self { buffer, pieces, seams: Vec::new(), has_logprobs: false }
+    }
+
     /// Collects the texts of a request; `None` where that is not JSON.
     pub(crate) fn of(body: &str) -> Option<Self> {
-        let mut document = Self { buffer: String::with_capacity(body.len()), ..Self::default() };
+        let mut document = Self::with_room(body.len());
         let mut spoken = Spoken::default();
         walk::walk(body, |path, item| match item {
             Item::Text(raw) => {
@@ -160,7 +184,7 @@ impl Document {
 
     /// Collects the texts of a whole reply; `None` where that is not JSON.
     pub(super) fn of_reply(body: &str) -> Option<Self> {
-        let mut document = Self { buffer: String::with_capacity(body.len()), ..Self::default() };
+        let mut document = Self::with_room(body.len());
         walk::walk(body, |path, item| {
             let Item::Text(raw) = item else { return };
             if path.0.contains(&Frame::Key("logprobs")) {
