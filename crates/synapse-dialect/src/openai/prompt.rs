@@ -99,17 +99,29 @@ pub(super) fn bind<'o>(
 ) -> Result<Vec<&'o str>, Fault> {
     let known: &[&str] = match operation {
         Operation::Chat => {
-            let messages = own_messages(object.get("messages").unwrap_or("[]"), "messages")?;
-            let bound = format!("{{\"role\":\"system\",\"content\":{}}}", quote(text));
-            let all: Vec<&str> = std::iter::once(bound.as_str()).chain(messages).collect();
-            edits.set(object, "messages", &format!("[{}]", all.join(",")));
+            let own = own_messages(object.get("messages").unwrap_or("[]"), "messages")?;
+            let mut bound = format!("{{\"role\":\"system\",\"content\":{}}}", quote(text));
+            match object.value_range("messages") {
+                // The caller's messages stay where they are.
+                Some(list) if own.is_all && !own.messages.is_empty() => {
+                    bound.push(',');
+                    edits.replace(list.start + 1..list.start + 1, bound);
+                }
+                _ => {
+                    let all: Vec<&str> = std::iter::once(bound.as_str()).chain(own.messages).collect();
+                    edits.set(object, "messages", &format!("[{}]", all.join(",")));
+                }
+            }
             &OF_CHAT
         }
         Operation::Responses => {
             refuse_stored(object)?;
             match object.get("input") {
                 Some(input) if input.starts_with('[') => {
-                    edits.set(object, "input", &format!("[{}]", own_messages(input, "input")?.join(",")));
+                    let own = own_messages(input, "input")?;
+                    if !own.is_all {
+                        edits.set(object, "input", &format!("[{}]", own.messages.join(",")));
+                    }
                 }
                 Some(input) if !input.starts_with('"') => {
                     return Err(invalid("input", "must be a text, or a list of items, with this API key"));
@@ -135,14 +147,23 @@ pub(super) fn bind<'o>(
     Ok(object.keys().filter(|key| !passes(key)).collect())
 }
 
+/// Messages that are the caller's to send.
+struct Own<'m> {
+    messages: Vec<&'m str>,
+    /// Whether the caller sent no others.
+    is_all: bool,
+}
+
 /// The messages of a list that are the caller's to send, as they are.
-fn own_messages<'m>(list: &'m str, at: &str) -> Result<Vec<&'m str>, Fault> {
+fn own_messages<'m>(list: &'m str, at: &str) -> Result<Own<'m>, Fault> {
     let unreadable = || invalid(at, "must be a list of messages");
-    let messages = skim::elements(list).map_err(|_| unreadable())?;
-    let mut own = Vec::with_capacity(messages.len());
-    for (index, message) in messages.into_iter().enumerate() {
+    let sent = skim::elements(list).map_err(|_| unreadable())?;
+    let mut own = Own { messages: Vec::with_capacity(sent.len()), is_all: true };
+    for (index, message) in sent.into_iter().enumerate() {
         if is_own(message, &|| format!("{at}[{index}]"))? {
-            own.push(message);
+            own.messages.push(message);
+        } else {
+            own.is_all = false;
         }
     }
     Ok(own)
