@@ -98,7 +98,12 @@ WORKER = "Synapse, by a worker"
 
 
 # What a key decides, with bounds that no run reaches.
-GOVERNED = ["--system-prompt", "Answer briefly and politely, in the language of the question.", "--max-tokens", "4096"]
+GOVERNED = [
+    "--system-prompt",
+    "Answer briefly and politely, in the language of the question.",
+    "--max-tokens",
+    "4096",
+]
 GOVERNED += ["--requests", "100000000/60s", "--tokens-per-minute", "100000000000", "--concurrent", "10000"]
 
 
