@@ -1,6 +1,6 @@
 //! What the caller's key allows, what it puts into the request, and which way the request may go.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use hyper::{HeaderMap, header::HeaderName};
@@ -19,6 +19,7 @@ use synapse_dialect::{
         media, prefix,
     },
 };
+use synapse_dlp::{Direction, label};
 
 use super::receive::Call;
 use crate::{
@@ -126,20 +127,32 @@ pub fn bind(live: &Live, mut call: Call, record: &mut Record) -> Result<Bound, F
     let caller = Arc::clone(call.caller.principal());
     let binding = &caller.binding;
     let operation = call.operation;
+    let model = call.shape.model.as_str();
+    let route = find(live, &caller, model);
+    record.target(|target| match &route {
+        Ok(route) => {
+            target.model = Some(route.model.clone());
+            target.pattern.clone_from(&route.pattern);
+        }
+        Err(_) => target.model = Some((&*unknown(live, binding, model)).into()),
+    });
     if binding.operations.as_ref().is_some_and(|allowed| !allowed.contains(&operation)) {
         let message = format!("This API key may not be used for the operation `{}`.", operation.name());
         return Err(Fault::new(FaultKind::OperationNotAllowed, message));
     }
     let mut reach = reach(&live.snapshot.data_classes, binding, &call.headers)?;
     record.target(|target| target.data_class = Some(reach.class().name.clone()));
-    let route = find(live, &caller, call.shape.model.as_str())?;
-    record.target(|target| {
-        target.model = Some(route.model.clone());
-        target.pattern.clone_from(&route.pattern);
-    });
+    let route = route?;
     keep_unscannable(binding, &call, &mut reach)?;
     let received = put_in(binding, &route, &mut call, record)?;
     Ok(Bound { call, route, reach, received })
+}
+
+/// The name of a model that is none, as records may have it: callers can have pasted anything there.
+fn unknown<'m>(live: &Live, binding: &Binding, model: &'m str) -> Cow<'m, str> {
+    let class = live.snapshot.data_classes.of(binding.data_class.as_ref()).1;
+    let policy = live.policies.find(binding.dlp_policy.as_ref().unwrap_or(&class.dlp_policy).as_str());
+    policy.map_or(Cow::Borrowed(model), |policy| label(model, &policy.scan(Direction::Prompt, model)))
 }
 
 /// Looks for what cannot be searched for sensitive data, where that makes a difference.

@@ -75,6 +75,16 @@ fn places(text: &str) -> Vec<(&'static str, Value)> {
 }
 
 #[tokio::test]
+async fn what_stands_where_a_model_is_named_is_in_no_record() {
+    let (_engine, gateway) = single_under(json!({"base": "on_prem"})).await;
+    let answer = gateway.client().chat(&format!("m {}", token())).await;
+    assert_eq!(code(&answer), (404, "model_not_found".to_owned()));
+    let line = gateway.logs().accesses_reach(1).await.remove(0);
+    assert!(line["model"].as_str().is_some_and(|model| model.starts_with("m [REDACTED:")), "{line}");
+    assert!(!gateway.logs().lines().join("\n").contains(&token()));
+}
+
+#[tokio::test]
 async fn a_text_is_found_wherever_it_stands_in_a_chat() {
     let (engine, gateway) = single().await;
     for (place, body) in places(&format!("my card is {}", card())) {
