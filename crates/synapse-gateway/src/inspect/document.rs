@@ -362,7 +362,7 @@ impl Piece {
 }
 
 /// The place of the string or number that begins at this byte of a body.
-fn path_at(body: &str, at: usize) -> String {
+pub(super) fn path_at(body: &str, at: usize) -> String {
     let mut found = String::new();
     // The body was walked over before.
     let _walked = walk::walk(body, |path, item| {
@@ -375,7 +375,7 @@ fn path_at(body: &str, at: usize) -> String {
 }
 
 /// A path as it may be told of: a key that no protocol has may be what was found.
-pub(super) fn place(path: Path<'_, '_>) -> String {
+fn place(path: Path<'_, '_>) -> String {
     let mut frames = path.0.to_vec();
     for frame in &mut frames {
         if matches!(frame, Frame::Key(key) if !is_protocol_key(key) && !is_protocol_text(key)) {

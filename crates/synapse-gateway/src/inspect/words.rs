@@ -9,13 +9,13 @@ use synapse_core::{binding::SystemPrompt, error::Fault};
 use synapse_dialect::{
     json::Edits,
     sse,
-    walk::{self, Item},
+    walk::{self, Frame, Item},
 };
 use synapse_dlp::{Action, Direction, label};
 
 use super::{Inspection, reply};
 
-/// So much of the operator's prompt in a row is no chance, in bytes.
+/// So much of the operator's prompt in a row is no chance, in bytes; twice as much is always noticed.
 const TELLING: usize = 24;
 const WITHHELD: &str = "The engine refused the request. What it says of it is withheld.";
 
@@ -77,7 +77,7 @@ impl Words {
         }
         let mut out = BytesMut::with_capacity(run.len());
         for event in sse::events(&run) {
-            out.extend_from_slice(&reply::with_data(&Bytes::copy_from_slice(event), instructions));
+            out.extend_from_slice(&reply::with_data(&run.slice_ref(event), instructions));
         }
         out.freeze()
     }
@@ -94,12 +94,13 @@ fn repeats(said: &str, prompt: &str) -> bool {
     whole || prompt.chunks_exact(TELLING).any(|part| memmem::find(said, part).is_some())
 }
 
-/// Puts null in the place of every `instructions`; `None` where that is no JSON.
+/// Puts null in the place of a response's `instructions`; `None` where that is no JSON.
 fn instructions(json: &str) -> Option<Edits> {
     let mut edits = Edits::default();
     walk::walk(json, |path, item| {
         if let Item::Text(raw) = item
-            && path.key() == Some("instructions")
+            && let [Frame::Key("instructions"), ..] | [Frame::Key("response"), Frame::Key("instructions"), ..] =
+                path.0
         {
             edits.replace(raw, "null");
         }
@@ -121,11 +122,12 @@ mod tests {
     }
 
     #[test]
-    fn instructions_are_taken_out_wherever_they_stand() {
+    fn a_responses_instructions_are_taken_out_and_nothing_else_of_that_name() {
         let prompt = Some(Arc::new(SystemPrompt::new(1, "secret")));
         let words = Words { inspection: None, prompt };
-        let body = Bytes::from_static(br#"{"id":"r","instructions":"secret","output":[]}"#);
-        assert_eq!(words.without_instructions(body), &br#"{"id":"r","instructions":null,"output":[]}"#[..]);
+        let body = Bytes::from_static(br#"{"instructions":"secret","metadata":{"instructions":"mine"}}"#);
+        let want = &br#"{"instructions":null,"metadata":{"instructions":"mine"}}"#[..];
+        assert_eq!(words.without_instructions(body), want);
         let run = Bytes::from_static(
             b"event: a\ndata: {\"response\":{\"instructions\":\"secret\"}}\n\ndata: {\"x\":1}\n\n",
         );

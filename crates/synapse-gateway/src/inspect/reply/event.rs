@@ -10,7 +10,7 @@ use synapse_dialect::{
 };
 
 use super::lane::LaneKey;
-use crate::inspect::document::{is_protocol_text, place};
+use crate::inspect::document::{self, is_protocol_text};
 
 /// What was read of one event. Kept from one to the next, so that its lists need not grow anew.
 #[derive(Default)]
@@ -251,18 +251,9 @@ fn joined(event: &[u8]) -> Result<Payload, ()> {
 
 /// The path of the string that begins at `at` of a run, within its event's data.
 pub(super) fn path_at(run: &Bytes, event: Range<usize>, at: usize) -> String {
-    let mut found = String::new();
-    if let Ok(Some(Payload::Line(line))) = payload(run, event)
-        && let Ok(data) = std::str::from_utf8(&run[line.clone()])
-    {
-        // It was walked over before.
-        let _walked = walk::walk(data, |path, item| {
-            if matches!(&item, Item::Text(raw) if line.start + raw.start == at) {
-                found = place(path);
-            }
-        });
-    }
-    found
+    let Ok(Some(Payload::Line(line))) = payload(run, event) else { return String::new() };
+    let data = std::str::from_utf8(&run[line.clone()]).unwrap_or_default();
+    at.checked_sub(line.start).map_or_else(String::new, |at| document::path_at(data, at))
 }
 
 /// The event without probabilities, which repeat its text.
