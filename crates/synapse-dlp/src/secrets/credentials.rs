@@ -118,6 +118,8 @@ pub(super) fn at_nuget(text: &str, _start: usize, end: usize, latest: &mut Lates
 
 /// How far around `kind: Secret` its data is looked for.
 const MANIFEST: usize = 1024;
+/// How long a line of it may be beyond that: a key in Base64 is one line.
+const LONG_LINE: usize = 8192;
 
 /// The values of a Kubernetes manifest of kind `Secret`.
 pub(super) fn at_kubernetes(text: &str, start: usize, end: usize, latest: &mut Latest<'_>) {
@@ -130,13 +132,19 @@ pub(super) fn at_kubernetes(text: &str, start: usize, end: usize, latest: &mut L
     let from = start.saturating_sub(MANIFEST);
     let around = &bytes[from..bytes.len().min(end + MANIFEST)];
     let Some(data) = memmem::find(around, b"data:") else { return };
-    let mut at = from + data + 5;
-    for line in bytes[at..bytes.len().min(at + MANIFEST)].split_inclusive(|byte| *byte == b'\n') {
+    let data = from + data + 5;
+    let last = bytes.len().min(data.max(end) + MANIFEST);
+    let line_end = memchr::memchr(b'\n', &bytes[last..bytes.len().min(last + LONG_LINE)])
+        .map_or(last, |end| last + end + 1);
+    // Manifests that follow each other closely have each line read once.
+    let mut at = latest.manifest.max(data);
+    for line in bytes.get(at..line_end).unwrap_or_default().split_inclusive(|byte| *byte == b'\n') {
         if let Some(range) = manifest_value(text, at..at + line.len()) {
             latest.report("kubernetes-secret-yaml", range, Certainty::Sure);
         }
         at += line.len();
     }
+    latest.manifest = at;
 }
 
 /// The value of a line such as `  password: cGFzc3dvcmQ=`.

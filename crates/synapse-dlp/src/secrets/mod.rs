@@ -46,7 +46,7 @@ pub(crate) fn categories() -> impl Iterator<Item = CategoryInfo> {
 
 /// Reports what stands in `text`, which is normalised.
 pub(crate) fn find(text: &str, sink: &mut dyn FnMut(Hit)) {
-    let mut latest = Latest { sink, category: "", end: 0 };
+    let mut latest = Latest { sink, category: "", end: 0, manifest: 0 };
     keywords::find(text, &mut latest);
     jwt::find(text, &mut latest);
     credentials::find_urls(text, &mut latest);
@@ -60,6 +60,8 @@ pub(crate) struct Latest<'s> {
     sink: &'s mut dyn FnMut(Hit),
     category: &'static str,
     end: usize,
+    /// Up to where the lines of manifests have been read.
+    manifest: usize,
 }
 
 impl Latest<'_> {

@@ -125,6 +125,17 @@ fn first_and_last_lines_are_each_looked_for_once() {
 }
 
 #[test]
+fn each_value_of_manifests_that_follow_each_other_is_found() {
+    let values = ["c2VjcmV0c2VjcmV0", "bXkgb3duIHNlY3JldA=="];
+    let manifest = format!("kind: Secret\ndata:\n  one: {}\n  other: {}\n---\n", values[0], values[1]);
+    let text = manifest.repeat(100);
+    let of_manifests = |hit: &&Hit| hit.category == "kubernetes-secret-yaml";
+    let found: Vec<_> =
+        hits(&text).iter().filter(of_manifests).map(|hit| text[hit.range.clone()].to_owned()).collect();
+    assert_eq!(found, values.repeat(100));
+}
+
+#[test]
 fn own_keys_are_told_by_their_checksums() {
     let known = ["syn_AbCd1234", "0123456789abcdefghijABCDEFGHIJ2MJR04"].join("_");
     let found = hits(&format!("my key is {known}, thanks"));
