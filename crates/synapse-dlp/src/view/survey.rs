@@ -27,37 +27,33 @@ pub(crate) struct Survey {
     pub(crate) values: bool,
 }
 
-/// Classes of bytes.
-const DIGIT: u8 = 1;
-const TOKEN: u8 = 2;
-const CAPITAL: u8 = 4;
-const AT: u8 = 8;
-const BRACKET: u8 = 16;
-const ESCAPE: u8 = 32;
-const UNDERSCORE: u8 = 64;
-const COLON: u8 = 128;
-
-static CLASSES: [u8; 256] = classes();
-
-const fn classes() -> [u8; 256] {
-    let mut classes = [0; 256];
+/// Which bytes may be part of a token, a key or an address.
+static TOKEN: [bool; 256] = {
+    let mut token = [false; 256];
     let mut byte = 0;
     while byte < 256 {
-        classes[byte] = match byte as u8 {
-            b'0'..=b'9' => DIGIT | TOKEN,
-            b'A'..=b'Z' => CAPITAL | TOKEN,
-            b'a'..=b'z' | b'-' | b'+' | b'/' | b'.' | b'~' | b'|' | b'#' | b';' => TOKEN,
-            b'_' => UNDERSCORE | TOKEN,
-            b':' => COLON | TOKEN,
-            b'=' | b'%' | b'\\' | b'&' => ESCAPE | TOKEN,
-            b'@' => AT | TOKEN,
-            b'[' | b'<' | b'(' => BRACKET,
-            _ => 0,
-        };
+        token[byte] = matches!(byte as u8, b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'+' | b'/' | b'.' | b'~')
+            || matches!(byte as u8, b'|' | b'#' | b';' | b'_' | b':' | b'=' | b'%' | b'\\' | b'&' | b'@');
         byte += 1;
     }
-    classes
+    token
+};
+
+fn is_token(byte: u8) -> bool {
+    TOKEN[usize::from(byte)]
 }
+
+/// What a text may have somewhere.
+const DIGIT: u8 = 1;
+const AT: u8 = 2;
+const BRACKET: u8 = 4;
+const ESCAPE: u8 = 8;
+const UNDERSCORE: u8 = 16;
+const COLON: u8 = 32;
+
+/// What a byte may have in common with its neighbours. Visible is more than part of a token, but quick to tell.
+const VISIBLE: u8 = 1;
+const CAPITAL: u8 = 2;
 
 /// A run of token characters is worth a look from this length on, if it has a digit.
 const WITH_DIGIT: usize = 12;
@@ -72,21 +68,16 @@ const ENCODED: usize = 16;
 
 /// How much of a text is looked at before it is decided whether its runs have to be.
 const PIECE: usize = 1024;
-/// How much is classified at once.
+/// How much is marked at once.
 const BLOCK: usize = 256;
-/// Where blocks are not worth their while.
-const SHORT: usize = 96;
 
-fn class(byte: u8) -> u8 {
-    CLASSES[usize::from(byte)]
-}
-
-/// What a piece of text has, at a glance: without a branch, so that it costs the same whatever stands there.
-#[derive(Default)]
+/// What a piece of text has, at a glance: without a branch and without a table, so that it costs the same
+/// whatever stands there, and processors do many bytes at once.
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Glance {
-    /// The classes of all bytes.
+    /// What some byte is.
     seen: u8,
-    /// The classes that all of four bytes in a row have, and so on.
+    /// What four bytes in a row are, and so on.
     four: u8,
     eight: u8,
     twelve: u8,
@@ -95,60 +86,48 @@ struct Glance {
 
 impl Glance {
     fn at(piece: &[u8]) -> Self {
-        if piece.len() < SHORT { Self::one_by_one(piece) } else { Self::block_by_block(piece) }
-    }
-
-    fn one_by_one(piece: &[u8]) -> Self {
-        let (mut seen, mut run, mut longest, mut capitals, mut most_capitals) = (0, 0, 0, 0, 0);
-        for byte in piece {
-            let class = class(*byte);
-            seen |= class;
-            run = if class & TOKEN == 0 { 0 } else { run + 1 };
-            capitals = if class & CAPITAL == 0 { 0 } else { capitals + 1 };
-            longest = longest.max(run);
-            most_capitals = most_capitals.max(capitals);
-        }
-        let reaches = |length| if longest >= length { TOKEN } else { 0 };
-        let capitals = |length| if most_capitals >= length { CAPITAL } else { 0 };
-        let (four, eight) = (reaches(4) | capitals(4), reaches(8) | capitals(8));
-        Self { seen, four, eight, twelve: reaches(12), sixteen: reaches(16) }
-    }
-
-    fn block_by_block(piece: &[u8]) -> Self {
-        let mut glance = Self::default();
-        let (mut classes, mut pairs, mut fours, mut eights) =
+        let mut glance = Self { seen: seen(piece), ..Self::default() };
+        let (mut ones, mut pairs, mut fours, mut eights) =
             ([0; BLOCK + 16], [0; BLOCK + 14], [0; BLOCK + 12], [0; BLOCK + 8]);
-        for start in (0..piece.len()).step_by(BLOCK) {
-            let window = &piece[start..piece.len().min(start + BLOCK + 16)];
-            classify(window, &mut classes);
-            in_a_row(&classes, 1, &mut pairs);
-            in_a_row(&pairs, 2, &mut fours);
-            in_a_row(&fours, 4, &mut eights);
-            glance.seen |= union(&classes);
-            glance.four |= union(&fours);
-            glance.eight |= union(&eights);
-            let (mut twelves, mut sixteens) = ([0; BLOCK], [0; BLOCK]);
-            for (twelve, (eight, four)) in twelves.iter_mut().zip(eights.iter().zip(&fours[8..])) {
-                *twelve = eight & four;
-            }
-            in_a_row(&eights, 8, &mut sixteens);
-            glance.twelve |= union(&twelves);
-            glance.sixteen |= union(&sixteens);
+        let mut rest = piece;
+        while !rest.is_empty() {
+            let window = &rest[..rest.len().min(BLOCK + 16)];
+            // Of a short text, no more is looked at than there is.
+            let room = window.len().next_multiple_of(32).min(BLOCK);
+            mark(window, &mut ones[..room + 16]);
+            in_a_row(&ones[..room + 16], 1, &mut pairs[..room + 14]);
+            in_a_row(&pairs[..room + 14], 2, &mut fours[..room + 12]);
+            in_a_row(&fours[..room + 12], 4, &mut eights[..room + 8]);
+            glance.four |= union(&fours[..room]);
+            glance.eight |= union(&eights[..room]);
+            let (eights, fours) = (&eights[..room + 8], &fours[..room + 8]);
+            glance.twelve |= eights.iter().zip(&fours[8..]).fold(0, |all, (eight, four)| all | eight & four);
+            glance.sixteen |= eights.iter().zip(&eights[8..]).fold(0, |all, (one, other)| all | one & other);
+            rest = &rest[rest.len().min(BLOCK)..];
         }
         glance
     }
 }
 
-/// The classes of a window's bytes, and none behind it. By eights, which the compiler writes out.
-fn classify(window: &[u8], classes: &mut [u8]) {
-    let (eights, rest) = window.as_chunks::<8>();
-    let (of_window, behind) = classes.split_at_mut(window.len());
-    let (classes_of_eights, classes_of_rest) = of_window.as_chunks_mut::<8>();
-    for (classes, bytes) in classes_of_eights.iter_mut().zip(eights) {
-        *classes = bytes.map(class);
-    }
-    for (of_byte, byte) in classes_of_rest.iter_mut().zip(rest) {
-        *of_byte = class(*byte);
+/// Which of the characters that say something by themselves a text has.
+fn seen(text: &[u8]) -> u8 {
+    let of = |is: bool, mark: u8| if is { mark } else { 0 };
+    text.iter().fold(0, |seen, byte| {
+        seen | of(byte.is_ascii_digit(), DIGIT)
+            | of(*byte == b'@', AT)
+            | of((*byte == b'[') | (*byte == b'<') | (*byte == b'('), BRACKET)
+            | of((*byte == b'=') | (*byte == b'\\') | (*byte == b'%') | (*byte == b'&'), ESCAPE)
+            | of(*byte == b'_', UNDERSCORE)
+            | of(*byte == b':', COLON)
+    })
+}
+
+/// Marks a window's bytes, and none behind it.
+fn mark(window: &[u8], marks: &mut [u8]) {
+    let (of_window, behind) = marks.split_at_mut(window.len());
+    for (mark, byte) in of_window.iter_mut().zip(window) {
+        let visible = if byte.cast_signed() > b' '.cast_signed() { VISIBLE } else { 0 };
+        *mark = visible | if byte.is_ascii_uppercase() { CAPITAL } else { 0 };
     }
     behind.fill(0);
 }
@@ -171,15 +150,15 @@ impl Survey {
         let (mut seen, mut four) = (0, 0);
         let mut rest = text.as_bytes();
         while !rest.is_empty() {
-            let goes_on = rest.iter().skip(PIECE).take_while(|byte| class(**byte) & TOKEN != 0).count();
+            let goes_on = rest.iter().skip(PIECE).take_while(|byte| is_token(**byte)).count();
             let piece;
             (piece, rest) = rest.split_at(rest.len().min(PIECE + goes_on));
             let glance = Glance::at(piece);
             seen |= glance.seen;
             four |= glance.four;
-            survey.values |= glance.eight & TOKEN != 0;
+            survey.values |= glance.eight & VISIBLE != 0;
             survey.capitals |= glance.eight & CAPITAL != 0;
-            if (glance.sixteen | if glance.seen & DIGIT != 0 { glance.twelve } else { 0 }) & TOKEN != 0 {
+            if (glance.sixteen | if glance.seen & DIGIT != 0 { glance.twelve } else { 0 }) & VISIBLE != 0 {
                 survey.look_at_runs(piece);
             }
         }
@@ -195,7 +174,10 @@ impl Survey {
 
     /// Notes how long the runs of a piece are, none of which goes on beyond it.
     fn look_at_runs(&mut self, piece: &[u8]) {
-        for run in piece.split(|byte| class(*byte) & TOKEN == 0) {
+        for run in piece.split(|byte| !is_token(*byte)) {
+            if self.encoded && self.long && self.tokens {
+                return;
+            }
             self.encoded |= run.len() >= ENCODED;
             self.long |= run.len() >= ADDRESS;
             self.tokens |= run.len() >= WITHOUT_DIGIT
@@ -222,17 +204,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_text_has_the_same_at_a_glance_and_byte_by_byte(text in "([a-z]{1,20}|[A-Z]{6,9}|[0-9]{1,18}|[ _:@=<,é]){0,300}") {
-            let (whole, each) = (Glance::block_by_block(text.as_bytes()), Glance::one_by_one(text.as_bytes()));
-            prop_assert_eq!((whole.seen, whole.eight & (TOKEN | CAPITAL)), (each.seen, each.eight));
-            prop_assert_eq!(whole.four & (TOKEN | CAPITAL), each.four);
-            prop_assert_eq!((whole.twelve & TOKEN, whole.sixteen & TOKEN), (each.twelve, each.sixteen));
+        fn a_glance_sees_the_runs_that_a_closer_look_does(text in "([a-z]{1,20}|[A-Z]{3,9}|[0-9]{1,18}|[ _:@=<,é\\n]){0,300}") {
+            let glance = Glance::at(text.as_bytes());
+            let longest = |is: fn(u8) -> bool| text.as_bytes().split(|byte| !is(*byte)).map(<[u8]>::len).max();
+            let visible = longest(|byte| byte.is_ascii_graphic());
+            let capitals = longest(|byte| byte.is_ascii_uppercase());
+            for (length, of) in [(4, glance.four), (8, glance.eight), (12, glance.twelve), (16, glance.sixteen)] {
+                prop_assert_eq!(of & VISIBLE != 0, visible >= Some(length), "{} visible", length);
+                prop_assert_eq!(of & CAPITAL != 0, capitals >= Some(length), "{} capitals", length);
+            }
         }
 
         #[test]
         fn a_survey_knows_the_longest_runs(text in "([a-z]{1,22}|[A-Z]{6,9}|[a-z0-9]{1,25}|[ _:@=<,é]{1,3}){0,300}") {
             let survey = Survey::of(&text);
-            let runs = || text.as_bytes().split(|byte| class(*byte) & TOKEN == 0);
+            let runs = || text.as_bytes().split(|byte| !is_token(*byte));
             let longest = runs().map(<[u8]>::len).max().unwrap_or(0);
             prop_assert_eq!(survey.long, longest >= ADDRESS);
             let has_digit = |run: &[u8]| run.iter().any(u8::is_ascii_digit);
