@@ -3,7 +3,7 @@
 
 use std::{borrow::Cow, fmt, ops::Range};
 
-use memchr::memchr2;
+use memchr::{memchr, memchr2};
 
 /// The deepest nesting.
 const MAX_DEPTH: usize = 128;
@@ -74,10 +74,46 @@ pub fn walk<'a>(json: &'a str, mut visit: impl FnMut(Path<'_, 'a>, Item)) -> Res
 /// What a string says; `quoted` has its quotes.
 pub fn unquote(quoted: &str) -> Option<Cow<'_, str>> {
     let inner = quoted.get(1..quoted.len().checked_sub(1)?)?;
-    if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
-        return Some(Cow::Borrowed(inner));
+    let Some(first) = memchr(b'\\', inner.as_bytes()) else { return Some(Cow::Borrowed(inner)) };
+    let mut text = String::with_capacity(inner.len());
+    let (mut rest, mut next) = (inner, Some(first));
+    while let Some(at) = next {
+        text.push_str(&rest[..at]);
+        let (character, length) = escaped(&rest[at..])?;
+        text.push(character);
+        rest = &rest[at + length..];
+        next = memchr(b'\\', rest.as_bytes());
     }
-    serde_json::from_str::<String>(quoted).ok().map(Cow::Owned)
+    text.push_str(rest);
+    Some(Cow::Owned(text))
+}
+
+/// The character that `text` begins with, which is written as an escape, and how long that is.
+fn escaped(text: &str) -> Option<(char, usize)> {
+    let simple = |character| Some((character, 2));
+    match text.as_bytes().get(1)? {
+        letter @ (b'"' | b'\\' | b'/') => simple(char::from(*letter)),
+        b'b' => simple('\u{8}'),
+        b'f' => simple('\u{c}'),
+        b'n' => simple('\n'),
+        b'r' => simple('\r'),
+        b't' => simple('\t'),
+        b'u' => {
+            let unit = |at: usize| {
+                let digits =
+                    text.get(at..at + 4).filter(|four| four.bytes().all(|b| b.is_ascii_hexdigit()))?;
+                u16::from_str_radix(digits, 16).ok()
+            };
+            let first = unit(2)?;
+            let second = text.get(6..8).filter(|next| *next == "\\u").and_then(|_| unit(8));
+            // Half of a pair alone stands for nothing, and must not hide what is around it.
+            match char::decode_utf16([first].into_iter().chain(second)).next()? {
+                Ok(character) => Some((character, 6 * character.len_utf16())),
+                Err(_) => Some((char::REPLACEMENT_CHARACTER, 6)),
+            }
+        }
+        _ => None,
+    }
 }
 
 struct Walker<'a> {
@@ -233,6 +269,34 @@ mod tests {
         };
         walk(json, visit).expect("JSON");
         all
+    }
+
+    #[test]
+    fn escapes_say_what_they_stand_for() {
+        let cases = [
+            (r#""a\"b\\c\/d\b\f\n\r\te""#, Some("a\"b\\c/d\u{8}\u{c}\n\r\te")),
+            (r#""\u0041\u00e9\u20AC\ud83d\ude00""#, Some("Aé€😀")),
+            // Half of a pair, and what follows it.
+            (r#""\ud83d\u0041 \ude00 \ud83d""#, Some("\u{fffd}A \u{fffd} \u{fffd}")),
+            (r#""\u+123""#, None),
+            (r#""\u12""#, None),
+            (r#""\x""#, None),
+            (r#""\""#, None),
+        ];
+        for (quoted, text) in cases {
+            assert_eq!(unquote(quoted).as_deref(), text, "{quoted}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_string_says_what_was_written(text in "(.|[\"\\\\\n\u{1}\u{1f600}]){0,60}") {
+            let quoted = serde_json::Value::from(text.as_str()).to_string();
+            prop_assert_eq!(unquote(&quoted), Some(Cow::Borrowed(text.as_str())));
+            let units: String = text.encode_utf16().map(|unit| format!("\\u{unit:04X}")).collect();
+            let quoted = format!("\"{units}\"");
+            prop_assert_eq!(unquote(&quoted), Some(Cow::Borrowed(text.as_str())));
+        }
     }
 
     #[test]
