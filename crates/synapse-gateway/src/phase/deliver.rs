@@ -33,6 +33,9 @@ const BACKEND: HeaderName = HeaderName::from_static("x-synapse-backend");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-synapse-attempts");
 const NO_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
+/// As many headers as a reply has at most, those of limits included, so that there is room for them at once.
+const MANY_HEADERS: usize = 12;
+
 /// Runs the attempts and turns their outcome into a reply.
 ///
 /// # Errors
@@ -82,6 +85,7 @@ fn finish(outcome: Outcome, reveal: bool, record: &mut Record) -> Result<Respons
     let mut response = Response::new(ReplyBody::new(stream));
     *response.status_mut() = head.status;
     let headers = response.headers_mut();
+    headers.reserve(MANY_HEADERS);
     // What else an engine sends (cookies, hop-by-hop, its own limits) is not the caller's business.
     for name in [CONTENT_TYPE, CONTENT_DISPOSITION] {
         if let Some(value) = head.headers.get(&name) {
