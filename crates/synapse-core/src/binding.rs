@@ -59,6 +59,9 @@ pub struct SystemPrompt {
     /// Made once: every record names it.
     #[serde(skip)]
     digest: Arc<str>,
+    /// And every request has it.
+    #[serde(skip)]
+    quoted: Arc<str>,
 }
 
 /// A system prompt as it is stored.
@@ -81,7 +84,13 @@ impl SystemPrompt {
         let text = text.into();
         let digest: String =
             Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { version, text, digest: digest.into() }
+        let quoted = serde_json::Value::from(text.as_str()).to_string();
+        Self { version, text, digest: digest.into(), quoted: quoted.into() }
+    }
+
+    /// The text as a JSON string.
+    pub fn quoted(&self) -> &str {
+        &self.quoted
     }
 
     /// SHA-256 of the text, in hexadecimal: tells in records which prompt was in force.

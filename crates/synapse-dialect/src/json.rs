@@ -101,6 +101,11 @@ impl<'a> Object<'a> {
     /// When it is no object.
     pub fn of_checked(body: &'a [u8]) -> Result<Self, ObjectError> {
         let text = std::str::from_utf8(body).map_err(|e| ObjectError::Encoding(e.valid_up_to()))?;
+        Ok(Self::of_text(text)?)
+    }
+
+    /// The same for a part of a text.
+    pub(crate) fn of_text(text: &'a str) -> Result<Self, NotChecked> {
         let mut fields = Vec::with_capacity(8);
         skim::fields(text, |key, value| fields.push((key, value)))?;
         Ok(Self { text, fields })

@@ -2,7 +2,7 @@
 //! and a system prompt in place of everything by which a caller could set one. Pure; `prompt` has the latter.
 
 use synapse_core::{
-    binding::ParameterCaps,
+    binding::{ParameterCaps, SystemPrompt},
     error::{Fault, FaultKind},
     operation::Operation,
 };
@@ -17,7 +17,7 @@ use crate::json::{Edits, Object};
 #[derive(Clone, Copy, Debug)]
 pub struct Rules<'r> {
     /// The system prompt, if one is bound.
-    pub prompt: Option<&'r str>,
+    pub prompt: Option<&'r SystemPrompt>,
     /// Bounds of parameters.
     pub caps: &'r ParameterCaps,
     /// Values, in JSON, for parameters that are left open.
@@ -69,7 +69,7 @@ pub fn bind(operation: Operation, body: &[u8], rules: Rules<'_>) -> Result<Chang
         refuse_tools(&object)?;
     }
     let mut removed = match rules.prompt {
-        Some(text) => prompt::bind(operation, &object, text, &mut edits)?,
+        Some(prompt) => prompt::bind(operation, &object, prompt, &mut edits)?,
         None => Vec::new(),
     };
     let mut max_output = max_output(&object);
@@ -240,8 +240,9 @@ mod tests {
             json!({"messages": message, "max_tokens": 0, "model": "m", "top_p": 0.5, "system": "evil"}),
             json!({"messages": message, "max_tokens": 42.5, "model": "m"}),
         ] {
+            let bound = SystemPrompt::new(1, "bound");
             for (prompt, defaults) in
-                [(None, &defaults[..]), (Some("bound"), &[]), (Some("bound"), &defaults[..])]
+                [(None, &defaults[..]), (Some(&bound), &[]), (Some(&bound), &defaults[..])]
             {
                 let rules = Rules { prompt, caps: &caps, defaults, engines_only: true };
                 let body = Bytes::from(fields.to_string());
@@ -249,10 +250,7 @@ mod tests {
                 let Changes { edits, max_output } = bind(Operation::Chat, &body, rules).expect("bound");
                 let told = before.after(&edits, edits.length_after(body.len()), max_output);
                 let read = request::read(Operation::Chat, &edits.apply(&body)).expect("a request");
-                assert!(
-                    told.is_none() || told.as_ref() == Some(&read),
-                    "{fields} {prompt:?}: {told:?} {read:?}"
-                );
+                assert!(told.is_none() || told.as_ref() == Some(&read), "{fields}: {told:?} {read:?}");
                 assert!(told.is_some() || fields.get("models").is_some(), "{fields}");
             }
         }

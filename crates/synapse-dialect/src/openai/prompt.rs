@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 
 use synapse_core::{
+    binding::SystemPrompt,
     error::{Fault, FaultKind},
     operation::Operation,
 };
@@ -87,31 +88,19 @@ const ROLES: [&str; 4] = ["user", "assistant", "tool", "function"];
 /// What would bring along messages that the gateway has not seen.
 const STORED: [&str; 3] = ["previous_response_id", "conversation", "prompt"];
 
-/// Puts `text` in place of what the caller says to the model as its operator; returns the fields that must go.
+/// Puts `prompt` in place of what the caller says to the model as its operator; returns the fields that must go.
 ///
 /// # Errors
 /// `invalid_field` for a role that cannot be told, `unsupported_field` for messages that are stored elsewhere.
 pub(super) fn bind<'o>(
     operation: Operation,
     object: &'o Object<'_>,
-    text: &str,
+    prompt: &SystemPrompt,
     edits: &mut Edits,
 ) -> Result<Vec<&'o str>, Fault> {
     let known: &[&str] = match operation {
         Operation::Chat => {
-            let own = own_messages(object.get("messages").unwrap_or("[]"), "messages")?;
-            let mut bound = format!("{{\"role\":\"system\",\"content\":{}}}", quote(text));
-            match object.value_range("messages") {
-                // The caller's messages stay where they are.
-                Some(list) if own.is_all && !own.messages.is_empty() => {
-                    bound.push(',');
-                    edits.replace(list.start + 1..list.start + 1, bound);
-                }
-                _ => {
-                    let all: Vec<&str> = std::iter::once(bound.as_str()).chain(own.messages).collect();
-                    edits.set(object, "messages", &format!("[{}]", all.join(",")));
-                }
-            }
+            bind_messages(object, prompt, edits)?;
             &OF_CHAT
         }
         Operation::Responses => {
@@ -128,15 +117,15 @@ pub(super) fn bind<'o>(
                 }
                 _ => {}
             }
-            edits.set(object, "instructions", &quote(text));
+            edits.set(object, "instructions", prompt.quoted());
             &OF_RESPONSES
         }
         Operation::Completion => {
-            edits.set(object, "prompt", &with_prefix(object.get("prompt").unwrap_or("\"\""), text)?);
+            edits.set(object, "prompt", &with_prefix(object.get("prompt").unwrap_or("\"\""), &prompt.text)?);
             &OF_COMPLETIONS
         }
         Operation::Speech => {
-            edits.set(object, "instructions", &quote(text));
+            edits.set(object, "instructions", prompt.quoted());
             return Ok(Vec::new());
         }
         // They have no system prompt.
@@ -145,6 +134,32 @@ pub(super) fn bind<'o>(
     let passes =
         |key: &str| HARMLESS.contains(&key) || known.contains(&key) || preferences::FIELDS.contains(&key);
     Ok(object.keys().filter(|key| !passes(key)).collect())
+}
+
+/// Puts a chat's prompt before the messages that are the caller's to send.
+fn bind_messages(object: &Object<'_>, prompt: &SystemPrompt, edits: &mut Edits) -> Result<(), Fault> {
+    let list = object.get("messages").unwrap_or("[]");
+    let own = own_messages(list, "messages")?;
+    let bound = [r#"{"role":"system","content":"#, prompt.quoted(), "}"];
+    match object.value_range("messages") {
+        // The caller's messages stay where they are.
+        Some(place) if own.is_all && !own.messages.is_empty() => {
+            let [begin, quoted, end] = bound;
+            edits.replace(place.start + 1..place.start + 1, [begin, quoted, end, ","].concat());
+        }
+        place => {
+            let mut all = String::with_capacity(list.len() + prompt.quoted().len() + 40);
+            all.push('[');
+            all.extend(bound);
+            own.messages.iter().for_each(|message| all.extend([",", message]));
+            all.push(']');
+            match place {
+                Some(place) => edits.replace(place, all),
+                None => edits.set(object, "messages", &all),
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Messages that are the caller's to send.
@@ -171,7 +186,7 @@ fn own_messages<'m>(list: &'m str, at: &str) -> Result<Own<'m>, Fault> {
 
 /// Whether a message is the caller's to send; one of the operator is left out. `at` tells its place.
 fn is_own(message: &str, at: &dyn Fn() -> String) -> Result<bool, Fault> {
-    let object = Object::of_checked(message.as_bytes()).map_err(|_| invalid(&at(), "must be an object"))?;
+    let object = Object::of_text(message).map_err(|_| invalid(&at(), "must be an object"))?;
     let within = |key: &str| format!("{}.{key}", at());
     // Some engines read keys without regard to case, and take the last of several.
     if let Some(key) = object.keys().find(|key| is_like(key, &["role", "type"])) {
@@ -274,7 +289,8 @@ mod tests {
 
     fn sent(operation: Operation, body: Value) -> Result<Value, String> {
         let caps = ParameterCaps::default();
-        let rules = Rules { prompt: Some(BOUND), caps: &caps, defaults: &[], engines_only: false };
+        let prompt = SystemPrompt::new(1, BOUND);
+        let rules = Rules { prompt: Some(&prompt), caps: &caps, defaults: &[], engines_only: false };
         let body = Bytes::from(body.to_string());
         let edits = bind(operation, &body, rules)
             .map_err(|fault| fault.param.unwrap_or_default().into_owned())?

@@ -187,7 +187,7 @@ fn put_in(
 ) -> Result<Option<Bytes>, Fault> {
     let prompt = binding.system_prompt.as_deref();
     let rules = Rules {
-        prompt: prompt.map(|prompt| prompt.text.as_str()),
+        prompt,
         caps: &binding.parameters,
         defaults: &route.defaults,
         engines_only: route.candidates.iter().all(|c| c.endpoint.backend.spec.kind != EngineKind::OpenAi),
