@@ -44,7 +44,10 @@ impl Framer {
         } else {
             self.pending.extend_from_slice(&chunk);
             let end = last_event_end(&self.pending, self.searched);
-            self.pending.split_to(end).freeze()
+            let whole = self.pending.split_to(end).freeze();
+            // The beginning of one event must not keep the room of all before it.
+            self.pending = BytesMut::from(&self.pending[..]);
+            whole
         };
         // A blank line may straddle the border: two line ends are up to four bytes.
         self.searched = self.pending.len().saturating_sub(4);
