@@ -29,6 +29,9 @@ use lane::{Lane, LaneKey};
 const MAX_LANES: usize = 1024;
 /// What may wait of one reply, in bytes.
 const MAX_HELD: usize = 4 * 1024 * 1024;
+/// Runs of more than this are not kept for one event in them, in bytes.
+const LONG_RUN: usize = 2048;
+
 /// Whether replies of an operation hold texts that a model or an engine made.
 pub(crate) const fn has_text(operation: Operation) -> bool {
     !matches!(operation, Operation::Embeddings | Operation::Moderation | Operation::Image | Operation::Speech)
@@ -186,6 +189,16 @@ struct Waiting {
     has_logprobs: bool,
 }
 
+impl Waiting {
+    /// Keeps no more of a long run in memory than the event itself: its caller may never read.
+    fn let_go(&mut self) {
+        if self.run.len() > LONG_RUN && self.run.len() > 2 * self.event.len() {
+            self.run = Bytes::copy_from_slice(&self.run[self.event.clone()]);
+            self.event = 0..self.run.len();
+        }
+    }
+}
+
 /// A part of a lane's text, and where it stands in its event.
 struct Span {
     lane: usize,
@@ -229,27 +242,34 @@ impl Guard {
         let end = || {
             self.finish_lanes(|_| true);
             inspection.check_reply()?;
-            Ok(self.release())
+            let mut out = Outgoing::default();
+            self.release(&mut out);
+            Ok(out.take())
         };
         inspection.guarded(Direction::Reply, Bytes::new(), end)
     }
 
     fn take(&mut self, run: Bytes) -> Result<Bytes, Fault> {
-        let mut at = 0;
+        let (mut at, mut out) = (0, Outgoing::default());
         for event in sse::events(&run) {
             let range = at..at + event.len();
             at = range.end;
             self.take_event(&run, range)?;
+            if self.rewrites {
+                self.release(&mut out);
+            } else {
+                self.waiting.clear();
+            }
         }
         self.inspection.check_reply()?;
         if !self.rewrites {
-            self.waiting.clear();
             return Ok(run);
         }
         if self.held > MAX_HELD {
             return Err(Fault::new(FaultKind::DlpFailed, "The reply is too long to be held back."));
         }
-        Ok(self.release())
+        self.waiting.iter_mut().for_each(Waiting::let_go);
+        Ok(out.take())
     }
 
     fn take_event(&mut self, run: &Bytes, range: Range<usize>) -> Result<(), Fault> {
@@ -337,8 +357,7 @@ impl Guard {
     }
 
     /// Events at the front whose texts are settled.
-    fn release(&mut self) -> Bytes {
-        let mut out = Outgoing::default();
+    fn release(&mut self, out: &mut Outgoing) {
         while let Some(first) = self.waiting.front() {
             let settled = |span: &Span| self.lanes[span.lane].settled() >= span.text.end;
             if !first.spans.iter().all(settled) {
@@ -351,7 +370,6 @@ impl Guard {
                 Some(patched) => out.add(patched),
             }
         }
-        out.take()
     }
 
     /// The event with its texts changed, if they are.
