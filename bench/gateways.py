@@ -94,17 +94,19 @@ def bare_command(stand, layout, address):
     return [*program, "--listen", address, "--upstream", stand.upstream]
 
 
+UNSEARCHED = "Synapse, no search"
+GOVERNED = "Synapse, all bound"
 WORKER = "Synapse, by a worker"
 
 
 # What a key decides, with bounds that no run reaches.
-GOVERNED = [
+BOUNDS = [
     "--system-prompt",
     "Answer briefly and politely, in the language of the question.",
     "--max-tokens",
     "4096",
 ]
-GOVERNED += ["--requests", "100000000/60s", "--tokens-per-minute", "100000000000", "--concurrent", "10000"]
+BOUNDS += ["--requests", "100000000/60s", "--tokens-per-minute", "100000000000", "--concurrent", "10000"]
 
 
 def synapse(stand, name="Synapse", binary=SYNAPSE, prefix=(), worker=False, governed=False, **sections):
@@ -123,7 +125,7 @@ def synapse(stand, name="Synapse", binary=SYNAPSE, prefix=(), worker=False, gove
         return subprocess.check_output([binary, *words, "--json"], cwd=folder, env=env)
 
     manage("team", "create", "bench")
-    bounds = GOVERNED if governed else []
+    bounds = BOUNDS if governed else []
     key = json.loads(manage("key", "create", "--team", "bench", "--model", "*", *bounds))["key"]
     address, metrics = free_address(), free_address()
     settings = {

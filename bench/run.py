@@ -38,8 +38,8 @@ def start_all(stand, args):
     gateways.bare(stand)
     gateways.synapse(stand)
     gateways.synapse(stand, "Synapse, no access log", logs={"access": False})
-    gateways.synapse(stand, "Synapse, no search", dlp={"enabled": False})
-    gateways.synapse(stand, "Synapse, all bound", governed=True)
+    gateways.synapse(stand, gateways.UNSEARCHED, dlp={"enabled": False})
+    gateways.synapse(stand, gateways.GOVERNED, governed=True)
     gateways.synapse(stand, gateways.WORKER, worker=True)
     for name, binary in args.build:
         gateways.synapse(stand, name, binary)
