@@ -1,5 +1,7 @@
-//! The closing record of a request. It opens before anything can fail and closes exactly once;
-//! where it goes (access log now, journal later) is the business of the gateway.
+//! The closing record of a request. It opens before anything can fail and closes exactly once; what of it is
+//! kept for good is an entry of the audit log.
+
+pub mod entry;
 
 use std::time::Duration;
 

@@ -122,14 +122,15 @@ fn one_place_turns_faults_into_statuses() {
 /// What each crate may depend on: of ours, and never of others.
 const MAP: &[(&str, &[&str], &[&str])] = &[
     ("synapse-dlp", &[], &["tokio", "hyper", "axum", "sqlx"]),
+    ("synapse-audit", &["core"], &["hyper", "axum", "sqlx"]),
     ("synapse-core", &[], &["tokio", "hyper", "axum", "sqlx"]),
     ("synapse-dialect", &["core"], &["tokio", "hyper", "axum", "sqlx"]),
     ("synapse-tunnel", &["core"], &["axum", "sqlx"]),
     ("synapse-store", &["core"], &["hyper", "axum", "clap"]),
-    ("synapse-gateway", &["core", "dlp", "dialect", "tunnel"], &["axum", "sqlx", "redis", "clap"]),
+    ("synapse-gateway", &["audit", "core", "dlp", "dialect", "tunnel"], &["axum", "sqlx", "redis", "clap"]),
     ("synapse-simulator", &["dialect"], &["axum", "sqlx", "clap"]),
     ("synapse-testkit", &["core", "simulator", "tunnel"], &["sqlx", "clap"]),
-    ("synapse", &["core", "dlp", "dialect", "tunnel", "store", "gateway", "simulator"], &["sqlx"]),
+    ("synapse", &["audit", "core", "dlp", "dialect", "tunnel", "store", "gateway", "simulator"], &["sqlx"]),
 ];
 
 /// The names under `[dependencies]`, those of tests aside.

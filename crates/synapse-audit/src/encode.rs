@@ -1,0 +1,119 @@
+//! The canonical bytes of an entry in its place: what is hashed, kept in the journal and handed out as evidence.
+//!
+//! One byte of version, the chain, the place, then the value of every column in order: a tag, and what the tag
+//! calls for. Empty columns at the end are left out, so that columns can be added without changing what older
+//! entries hash to. Of every entry there is one such form, and nothing else is read.
+
+use synapse_core::audit::entry::{Entry, Misfit, Owned, Value};
+use uuid::Uuid;
+
+/// The version of the form, in front of everything.
+pub(crate) const VERSION: u8 = 1;
+
+/// Version, chain and place.
+const HEAD: usize = 1 + 16 + 8;
+
+const NULL: u8 = 0;
+const INTEGER: u8 = 1;
+const TEXT: u8 = 2;
+const BYTES: u8 = 3;
+
+/// Bytes are not those of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// They are of a version that this build does not know.
+    #[error("it is written in a form that this version of Synapse does not know")]
+    Version,
+    /// They end too early, go on after the end, or are not in the one form that an entry has.
+    #[error("it is not in the one form that an entry has")]
+    Form,
+    /// It has columns that this build does not know.
+    #[error("it has columns that this version of Synapse does not know")]
+    Columns,
+    /// A column holds what it cannot.
+    #[error(transparent)]
+    Column(#[from] Misfit),
+}
+
+/// Appends the canonical bytes of an entry at place `seq` of a chain.
+pub fn encode(chain: Uuid, seq: u64, entry: &Entry, into: &mut Vec<u8>) {
+    into.push(VERSION);
+    into.extend_from_slice(chain.as_bytes());
+    into.extend_from_slice(&seq.to_be_bytes());
+    let values = entry.values();
+    let filled = values.iter().rposition(|value| *value != Value::Null).map_or(0, |last| last + 1);
+    for value in &values[..filled] {
+        match value {
+            Value::Null => into.push(NULL),
+            Value::Integer(number) => {
+                into.push(INTEGER);
+                into.extend_from_slice(&number.to_be_bytes());
+            }
+            Value::Text(text) => sized(TEXT, text.as_bytes(), into),
+            Value::Bytes(bytes) => sized(BYTES, bytes, into),
+        }
+    }
+}
+
+/// A value behind its tag and length. No column comes near 4 GiB; one that did would be cut, which keeps the form
+/// readable.
+fn sized(tag: u8, bytes: &[u8], into: &mut Vec<u8>) {
+    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    into.push(tag);
+    into.extend_from_slice(&length.to_be_bytes());
+    into.extend_from_slice(&bytes[..length as usize]);
+}
+
+/// Reads canonical bytes: the chain, the place, the entry.
+///
+/// # Errors
+/// [`Malformed`], when they are not what [`encode`] makes of an entry.
+pub fn decode(bytes: &[u8]) -> Result<(Uuid, u64, Entry), Malformed> {
+    if bytes.first().is_some_and(|version| *version != VERSION) {
+        return Err(Malformed::Version);
+    }
+    let mut rest = bytes.get(1..).ok_or(Malformed::Form)?;
+    let chain = Uuid::from_bytes(fixed(&mut rest)?);
+    let seq = u64::from_be_bytes(fixed(&mut rest)?);
+    let mut values = Vec::with_capacity(Entry::COLUMNS.len());
+    while !rest.is_empty() {
+        if values.len() == Entry::COLUMNS.len() {
+            return Err(Malformed::Columns);
+        }
+        values.push(value(&mut rest)?);
+    }
+    if values.last() == Some(&Owned::Null) {
+        return Err(Malformed::Form);
+    }
+    Ok((chain, seq, Entry::from_values(values)?))
+}
+
+/// The chain and the place alone.
+pub(crate) fn place(bytes: &[u8]) -> Option<(Uuid, u64)> {
+    let mut rest = bytes.get(1..HEAD)?;
+    Some((Uuid::from_bytes(fixed(&mut rest).ok()?), u64::from_be_bytes(fixed(&mut rest).ok()?)))
+}
+
+fn value(rest: &mut &[u8]) -> Result<Owned, Malformed> {
+    let [tag] = fixed(rest)?;
+    Ok(match tag {
+        NULL => Owned::Null,
+        INTEGER => Owned::Integer(i64::from_be_bytes(fixed(rest)?)),
+        TEXT => Owned::Text(String::from_utf8(variable(rest)?.to_vec()).map_err(|_| Malformed::Form)?),
+        BYTES => Owned::Bytes(variable(rest)?.to_vec()),
+        _ => return Err(Malformed::Form),
+    })
+}
+
+fn fixed<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Malformed> {
+    let (bytes, after) = rest.split_first_chunk().ok_or(Malformed::Form)?;
+    *rest = after;
+    Ok(*bytes)
+}
+
+fn variable<'b>(rest: &mut &'b [u8]) -> Result<&'b [u8], Malformed> {
+    let length = u32::from_be_bytes(fixed(rest)?) as usize;
+    let (bytes, after) = rest.split_at_checked(length).ok_or(Malformed::Form)?;
+    *rest = after;
+    Ok(bytes)
+}

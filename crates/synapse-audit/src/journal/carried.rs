@@ -1,0 +1,93 @@
+//! What must outlive the segments that it stood in: how far the journal is shipped, and the accepting entries of
+//! requests that are still open.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Write},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
+
+use super::segment::{self, Piece};
+use crate::{encode, files};
+
+const SHIPPED: &str = "shipped";
+const OPEN: &str = "open";
+
+/// Both, as they stand on disk.
+#[derive(Debug)]
+pub(super) struct Carried {
+    /// Entries before this place are in the store.
+    pub(super) shipped: u64,
+    position: File,
+    /// Where the open ones are kept.
+    open_path: PathBuf,
+    /// The records of open requests whose segments are gone, by place.
+    open: BTreeMap<u64, Vec<u8>>,
+}
+
+impl Carried {
+    pub(super) fn read(folder: &Path) -> io::Result<Self> {
+        let path = folder.join(SHIPPED);
+        let shipped = match fs::read_to_string(&path) {
+            Ok(text) => text.trim().parse().unwrap_or(0),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                files::create_new(&path)?;
+                0
+            }
+            Err(error) => return Err(error),
+        };
+        let position = File::options().write(true).open(&path)?;
+        let open_path = folder.join(OPEN);
+        let bytes = match fs::read(&open_path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        let mut open = BTreeMap::new();
+        keep_records(&bytes, |_| true, &mut open);
+        Ok(Self { shipped, position, open_path, open })
+    }
+
+    /// The canonical bytes of the entries that accepted open requests.
+    pub(super) fn records(&self) -> impl Iterator<Item = &[u8]> {
+        self.open.values().filter_map(|bytes| match segment::record(bytes) {
+            Piece::Record(record) => Some(record.canonical),
+            Piece::Short | Piece::Bad => None,
+        })
+    }
+
+    /// Remembers that entries before this place are in the store. It is on disk with the next [`Carried::settle`];
+    /// until then, some would be shipped twice.
+    pub(super) fn advance(&mut self, shipped: u64) -> io::Result<()> {
+        self.position.write_all_at(format!("{shipped:020}\n").as_bytes(), 0)?;
+        self.shipped = shipped;
+        Ok(())
+    }
+
+    /// Puts all on disk before segments go: the position, and of these files what accepted requests that are open.
+    pub(super) fn settle(&mut self, going: &[&Path], is_open: impl Fn(u64) -> bool) -> io::Result<()> {
+        for path in going {
+            let bytes = fs::read(path)?;
+            let records = bytes.get(segment::HEADER as usize..).unwrap_or_default();
+            keep_records(records, &is_open, &mut self.open);
+        }
+        self.open.retain(|seq, _| is_open(*seq));
+        files::replace(&self.open_path, |file| {
+            self.open.values().try_for_each(|record| file.write_all(record))
+        })?;
+        self.position.sync_data()
+    }
+}
+
+/// Copies those of the records that are wanted by their place.
+fn keep_records(mut bytes: &[u8], is_wanted: impl Fn(u64) -> bool, into: &mut BTreeMap<u64, Vec<u8>>) {
+    while let Piece::Record(record) = segment::record(bytes) {
+        let (whole, rest) = bytes.split_at(record.size);
+        if let Some((_, seq)) = encode::place(record.canonical).filter(|(_, seq)| is_wanted(*seq)) {
+            into.insert(seq, whole.to_vec());
+        }
+        bytes = rest;
+    }
+}

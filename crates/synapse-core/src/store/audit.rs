@@ -1,0 +1,91 @@
+//! The audit log in a database: appended to, searched, checked; never changed.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::StoreError;
+use crate::{
+    audit::entry::{Digest, EntryKind, Sealed},
+    id::{KeyId, TeamName},
+};
+
+/// How far a chain has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The last entry's place.
+    pub seq: u64,
+    /// Its hash.
+    pub hash: Digest,
+}
+
+/// A signed statement of what a chain had up to one of its entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredCheckpoint {
+    /// The chain.
+    pub chain: Uuid,
+    /// The last entry that it covers.
+    pub seq: u64,
+    /// When it was made.
+    pub at: Timestamp,
+    /// The signed note, as it was given to every sink.
+    pub note: String,
+}
+
+/// Which entries are asked for; what is absent does not matter.
+#[derive(Clone, Debug, Default)]
+pub struct AuditFilter {
+    /// At this time or later.
+    pub since: Option<Timestamp>,
+    /// Before this time.
+    pub until: Option<Timestamp>,
+    /// Of these kinds; of all, where none is named.
+    pub kinds: Vec<EntryKind>,
+    /// Of this request.
+    pub request: Option<String>,
+    /// Of this team.
+    pub team: Option<TeamName>,
+    /// Of this key.
+    pub key: Option<KeyId>,
+    /// By this person or token.
+    pub actor: Option<String>,
+    /// With this outcome.
+    pub outcome: Option<String>,
+    /// Of requests for this model.
+    pub model: Option<String>,
+    /// With this incident.
+    pub incident: Option<String>,
+    /// With this digest, of a request or a reply.
+    pub digest: Option<Digest>,
+    /// Older than this entry: the last one of the page before, by its time and identifier.
+    pub before: Option<(Timestamp, Uuid)>,
+}
+
+/// An audit log that lasts.
+#[async_trait]
+pub trait AuditStore: Send + Sync {
+    /// Appends entries, all or none. One whose chain has its place taken already is passed over, so that what is
+    /// sent twice stands there once; whether it is the same is a matter of verification.
+    async fn append_entries(&self, entries: &[Sealed]) -> Result<(), StoreError>;
+    /// Every chain that there is, with its last entry.
+    async fn audit_heads(&self) -> Result<Vec<(Uuid, Head)>, StoreError>;
+    /// Entries of a chain from place `from` on, in order, `limit` at most. What cannot be read as an entry fails
+    /// alone: its place is told, so that verification can name it.
+    async fn read_chain(
+        &self,
+        chain: Uuid,
+        from: u64,
+        limit: u32,
+    ) -> Result<Vec<(u64, Option<Sealed>)>, StoreError>;
+    /// Entries that fit, newest first, `limit` at most.
+    async fn list_entries(&self, filter: &AuditFilter, limit: u32) -> Result<Vec<Sealed>, StoreError>;
+    /// Keeps a checkpoint; one of that chain and place that is there already stays as it is.
+    async fn add_checkpoint(&self, checkpoint: &StoredCheckpoint) -> Result<(), StoreError>;
+    /// The checkpoints of a chain that cover more than the entries before `from`, in order, `limit` at most.
+    async fn list_checkpoints(
+        &self,
+        chain: Uuid,
+        from: u64,
+        limit: u32,
+    ) -> Result<Vec<StoredCheckpoint>, StoreError>;
+}
