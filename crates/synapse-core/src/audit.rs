@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::{
+    config::snapshot::Locality,
     id::{BackendId, ClassName, KeyId, ModelName, RequestId, TeamName},
     incident::Incident,
     limits::Money,
@@ -59,13 +60,17 @@ pub struct Actor {
 pub struct Target {
     /// The operation, once the route is known.
     pub operation: Option<Operation>,
-    /// The public model name.
+    /// The public model name: of what served, where that is known.
     pub model: Option<ModelName>,
+    /// The one that was asked for, where another one served.
+    pub asked: Option<ModelName>,
     /// The pattern that led to the model, where a caller chose the rest of its name. Metrics carry it
     /// instead of the name, which is not bounded.
     pub pattern: Option<ModelName>,
     /// The backend that served, or that failed last.
     pub backend: Option<BackendId>,
+    /// Where that is.
+    pub zone: Option<Locality>,
     /// How many backends were tried.
     pub attempts: u32,
     /// Whether the caller asked for a stream.

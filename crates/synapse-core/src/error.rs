@@ -153,6 +153,8 @@ fault_kinds! {
     CircuitOpen = "circuit_open", "unavailable_error", Upstream, SameOk;
     /// Too much work already.
     Overloaded = "overloaded", "unavailable_error", Gateway, SameOk;
+    /// The request cannot be recorded.
+    AuditUnavailable = "audit_unavailable", "unavailable_error", Gateway, SameOk;
     /// The gateway has no binary to install workers from.
     NoClientBinary = "no_client_binary", "unavailable_error", Gateway, Never;
     /// The gateway is going down.

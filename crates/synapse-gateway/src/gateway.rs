@@ -22,7 +22,7 @@ use synapse_tunnel::gateway::{Credential, Hub, HubOptions, Notices};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::{
-    audit::{Journal, RecordSink},
+    audit::{AuditLog, Journal, Record, RecordSink},
     backend::http::{HttpBackend, TlsSetup},
     discover,
     drain::Drain,
@@ -88,7 +88,7 @@ pub struct Gateway {
 impl Gateway {
     /// A gateway with this configuration; must be called within the runtime that is to watch the
     /// backends. `instance` marks requests that have passed this gateway; `sink` takes the records of
-    /// closed requests.
+    /// closed requests, `log` keeps them.
     ///
     /// # Errors
     /// When a backend's credential or CA file cannot be used.
@@ -96,6 +96,7 @@ impl Gateway {
         snapshot: Arc<Snapshot>,
         instance: &str,
         sink: Arc<dyn RecordSink>,
+        log: Option<Arc<AuditLog>>,
     ) -> Result<Arc<Self>, SetupFault> {
         let metrics = Arc::new(Metrics::new());
         let empty = Live {
@@ -125,7 +126,7 @@ impl Gateway {
             waiting: Arc::default(),
             searches: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))),
             limits: Limiter::new(instance, Arc::clone(&metrics)),
-            journal: Journal::new(Arc::clone(&metrics), sink),
+            journal: Journal::new(Arc::clone(&metrics), sink, log),
             metrics,
             drain: Arc::default(),
         });
@@ -203,6 +204,12 @@ impl Gateway {
     /// Marks requests that have passed this gateway.
     pub fn instance(&self) -> &str {
         &self.instance
+    }
+
+    /// What a caller is told of the entry that accepted its request, where replies tell of such things.
+    pub(crate) fn receipt(&self, record: &Record) -> Option<HeaderValue> {
+        let log = self.journal.log().filter(|_| self.live.load().snapshot.server.reveal_backend)?;
+        HeaderValue::try_from(record.receipt(log)?).ok()
     }
 
     /// Replaces the keys.

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use hyper::{Request, Response, body::Incoming};
+use hyper::{Request, Response, body::Incoming, header::HeaderName};
 use synapse_core::{
     audit::Actor,
     error::{Fault, FaultKind},
@@ -14,6 +14,8 @@ use crate::{
     audit::Record, backend::http::HOP_HEADER, gateway::Gateway, phase, respond, stream::body::ReplyBody,
 };
 
+/// Names the entry of the audit log that accepted the request: its chain, its place and its hash.
+const RECEIPT: HeaderName = HeaderName::from_static("x-synapse-receipt");
 /// The longest chain of gateways that makes sense.
 const MAX_HOPS: usize = 8;
 
@@ -42,6 +44,9 @@ pub async fn handle(gateway: &Arc<Gateway>, inbound: Inbound) -> Response<ReplyB
     if let Some(standing) = record.standing() {
         standing.tell(response.headers_mut());
     }
+    if let Some(receipt) = gateway.receipt(&record) {
+        response.headers_mut().insert(RECEIPT, receipt);
+    }
     let status = response.status().as_u16();
     record.end(|end| end.status = status);
     response.map(|body| body.attach(record, Some(open)))
@@ -63,13 +68,17 @@ async fn run(
     let bound = phase::bind::bind(&live, call, record)?;
     let admitted = phase::admit::admit(gateway, &live, bound, record).await?;
     let cleared = phase::inspect::inspect(gateway, &live, admitted, record).await?;
-    phase::deliver::deliver(gateway, live, cleared, &id, record).await
+    let accepted = phase::journal::journal(cleared, record).await?;
+    phase::deliver::deliver(gateway, live, accepted, &id, record).await
 }
 
 /// Is the gateway taking work, and has this piece of work not been here before?
 fn check_open(gateway: &Gateway, headers: &hyper::HeaderMap) -> Result<(), Fault> {
     if gateway.drain.is_draining() {
         return Err(Fault::new(FaultKind::ShuttingDown, "The gateway is going down. Try again."));
+    }
+    if let Some(log) = gateway.journal.log() {
+        log.check()?;
     }
     let hops = || headers.get_all(HOP_HEADER).iter();
     if hops().count() > MAX_HOPS || hops().any(|hop| hop.as_bytes() == gateway.instance().as_bytes()) {

@@ -64,6 +64,7 @@ pub const fn status(kind: FaultKind) -> StatusCode {
         | K::NoClientBinary
         | K::DlpFailed
         | K::LimitsUnavailable
+        | K::AuditUnavailable
         | K::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
         K::UpstreamTimeout | K::FirstTokenTimeout => StatusCode::GATEWAY_TIMEOUT,
         K::LoopDetected => StatusCode::LOOP_DETECTED,

@@ -25,6 +25,14 @@ pub fn detach(name: &'static str, work: impl Future<Output = ()> + Send + 'stati
     let _handle = start(name, work);
 }
 
+/// Does `work` that may make its thread wait, on a thread for such work.
+pub async fn block<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+    }
+}
+
 #[expect(clippy::disallowed_methods, reason = "this is the place that the rule points to")]
 fn start(name: &'static str, work: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
     tokio::spawn(async move {

@@ -75,7 +75,7 @@ async fn run(
     let instance = folder.instance_id().simple().to_string();
     let (incidents, found) = IncidentSink::new();
     let sinks = Sinks(vec![Arc::clone(&telemetry.access_log) as _, Arc::clone(&incidents) as _]);
-    let gateway = Gateway::new(Arc::new(snapshot), &instance, Arc::new(sinks))?;
+    let gateway = Gateway::new(Arc::new(snapshot), &instance, Arc::new(sinks), None)?;
     incidents.count_dropped(gateway.metrics.incidents_dropped.clone());
     let (counters, counting) = count(&gateway, &folder).await?;
     let keys = Arc::new(KeyKeeper::new(Arc::clone(&store), Arc::clone(&gateway), demo)?);

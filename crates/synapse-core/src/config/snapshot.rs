@@ -1,5 +1,6 @@
 //! The validated, immutable configuration. The request path reads nothing else.
 
+mod audit;
 mod dlp;
 
 use std::{
@@ -12,6 +13,7 @@ use std::{
 
 use secrecy::SecretString;
 
+pub use audit::{Audit, Durability};
 pub use dlp::{Dlp, DlpAction, DlpMatcher, DlpPolicy, DlpRule, DlpSeverity};
 
 use super::ExternalUrl;
@@ -51,6 +53,8 @@ pub struct Snapshot {
     pub routing: Routing,
     /// The search for sensitive data.
     pub dlp: Dlp,
+    /// What is kept of requests.
+    pub audit: Audit,
     /// How engines are watched.
     pub discovery: Discovery,
     /// What is logged.
@@ -247,6 +251,16 @@ pub enum Locality {
     OnPrem,
     /// Somebody else's.
     Cloud,
+}
+
+impl Locality {
+    /// The name in configuration and records.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OnPrem => "on_prem",
+            Self::Cloud => "cloud",
+        }
+    }
 }
 
 /// One engine or provider.

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Instant};
 
-use synapse_core::{error::FaultKind, limits::Money, operation::Operation, price::Price, usage::Usage};
+use synapse_core::{
+    config::snapshot::Locality, error::FaultKind, limits::Money, operation::Operation, price::Price,
+    usage::Usage,
+};
 use synapse_dialect::openai::estimate;
 
 use super::End;
@@ -12,8 +15,8 @@ use super::End;
 pub struct Work {
     /// What it costs, where that is known.
     pub price: Option<Arc<Price>>,
-    /// Whether somebody else does it, who will ask for money.
-    pub is_cloud: bool,
+    /// Where it is done. Somebody else asks for money.
+    pub zone: Locality,
     /// Since when.
     pub since: Instant,
 }
@@ -66,7 +69,7 @@ impl Facts<'_> {
             usage,
             is_estimate: self.end.usage.is_none() && usage.is_some(),
             cost: price.map(|price| price.cost(&usage.unwrap_or_default(), work.since.elapsed())),
-            unpriced: price.is_none() && work.is_cloud,
+            unpriced: price.is_none() && work.zone == Locality::Cloud,
         }
     }
 }
@@ -77,7 +80,7 @@ mod tests {
 
     fn bill(end: &End, cancelled: bool) -> (Option<u64>, bool, Option<u64>) {
         let price = Price { output: Money::from_nanos(1_000_000), ..Price::default() };
-        let work = Work { price: Some(price.into()), is_cloud: true, since: Instant::now() };
+        let work = Work { price: Some(price.into()), zone: Locality::Cloud, since: Instant::now() };
         let operation = Some(Operation::Chat);
         let bill = Facts { operation, work: Some(&work), end, cancelled, prompt: 10, sent: 400 }.bill();
         let tokens = bill.usage.map(|usage| usage.total());

@@ -2,6 +2,9 @@
 //! body, on error, or when the caller leaves. Closing never waits and never fails.
 
 mod bill;
+mod entries;
+mod log;
+mod refusals;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -11,7 +14,7 @@ use std::{
 use jiff::Timestamp;
 use synapse_core::{
     audit::{Actor, Outcome, RequestRecord, Target},
-    error::{Blame, FaultKind},
+    error::{Blame, Fault, FaultKind},
     id::{BackendId, ModelName, RequestId},
     usage::Usage,
 };
@@ -23,6 +26,8 @@ use crate::{
 };
 use bill::Facts;
 pub use bill::Work;
+use log::Evidence;
+pub use log::{AuditLog, Settling};
 
 /// Takes closed records. It must neither wait nor fail: the caller's last bytes wait for it.
 pub trait RecordSink: Send + Sync {
@@ -34,12 +39,18 @@ pub trait RecordSink: Send + Sync {
 pub struct Journal {
     metrics: Arc<Metrics>,
     sink: Arc<dyn RecordSink>,
+    log: Option<Arc<AuditLog>>,
 }
 
 impl Journal {
-    /// A journal that counts, and hands records on.
-    pub fn new(metrics: Arc<Metrics>, sink: Arc<dyn RecordSink>) -> Arc<Self> {
-        Arc::new(Self { metrics, sink })
+    /// A journal that counts, hands records on, and writes them to the audit log, if there is one.
+    pub fn new(metrics: Arc<Metrics>, sink: Arc<dyn RecordSink>, log: Option<Arc<AuditLog>>) -> Arc<Self> {
+        Arc::new(Self { metrics, sink, log })
+    }
+
+    /// The audit log.
+    pub fn log(&self) -> Option<&Arc<AuditLog>> {
+        self.log.as_ref()
     }
 
     /// Opens the record of a request.
@@ -61,13 +72,16 @@ impl Journal {
             ticket: None,
             trail: Arc::default(),
             inspection: None,
+            evidence: Evidence::default(),
         };
         Record { journal: Arc::clone(self), started, draft: Some(Box::new(draft)) }
     }
 
-    fn close(&self, record: &RequestRecord) {
+    fn close(&self, record: &RequestRecord, evidence: Evidence) -> Option<Settling> {
+        let settling = self.log.as_ref().and_then(|log| log::close(log, evidence, record));
         self.metrics.count(record);
         self.sink.accept(record);
+        settling
     }
 }
 
@@ -106,6 +120,7 @@ struct Draft {
     ticket: Option<Ticket>,
     trail: Arc<Trail>,
     inspection: Option<Arc<Inspection>>,
+    evidence: Evidence,
 }
 
 /// Whom an incident is about.
@@ -177,12 +192,32 @@ impl Record {
         }
     }
 
-    /// The request's body has arrived.
-    pub fn received(&mut self, bytes: u64) {
+    /// The request's body has arrived: this many bytes, and what of them is in memory.
+    pub fn received(&mut self, bytes: u64, body: Option<&[u8]>) {
+        let log = self.journal.log.clone();
         if let Some(draft) = self.draft() {
             draft.received = Instant::now();
             draft.bytes.0 = bytes;
+            if let Some(log) = log {
+                draft.evidence.take_request(&log, draft.actor.team.as_ref(), body);
+            }
         }
+    }
+
+    /// Writes the entry that accepts the request, where there is an audit log.
+    ///
+    /// # Errors
+    /// `audit_unavailable`.
+    pub(crate) async fn accept(&mut self) -> Result<(), Fault> {
+        match (&self.journal.log, self.draft.as_deref_mut()) {
+            (Some(log), Some(draft)) => log::accept(log, draft).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// What the caller can keep as proof that the request was recorded.
+    pub(crate) fn receipt(&self, log: &AuditLog) -> Option<String> {
+        self.draft.as_deref()?.evidence.receipt(log)
     }
 
     /// How many tokens the prompt may have.
@@ -239,9 +274,10 @@ impl Record {
     }
 
     /// Bytes of the reply go out.
-    pub fn sent(&mut self, bytes: u64) {
+    pub fn sent(&mut self, bytes: &[u8]) {
         if let Some(draft) = self.draft() {
-            draft.bytes.1 += bytes;
+            draft.bytes.1 += bytes.len() as u64;
+            draft.evidence.take_reply(bytes);
         }
     }
 
@@ -252,20 +288,23 @@ impl Record {
         }
     }
 
-    /// Closes the record by what is known: with a fault as rejected or failed, else as completed.
-    pub fn close(mut self) {
-        self.write(false);
+    /// Closes the record by what is known: with a fault as rejected or failed, else as completed. Gives what
+    /// the caller's last byte must wait for.
+    pub fn close(mut self) -> Option<Settling> {
+        self.write(false)
     }
 
-    fn write(&mut self, cancelled: bool) {
-        let Some(mut draft) = self.draft.take() else { return };
+    fn write(&mut self, cancelled: bool) -> Option<Settling> {
+        let mut draft = self.draft.take()?;
         let mut work = None;
         if let Some(last) = draft.trail.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
             draft.target.backend = Some(last.backend);
             draft.target.attempts = last.attempt;
+            draft.target.zone = Some(last.work.zone);
             work = Some(last.work);
             if let Some((model, pattern)) = last.fallback {
-                (draft.target.model, draft.target.pattern) = (Some(model), pattern);
+                draft.target.asked = draft.target.model.replace(model);
+                draft.target.pattern = pattern;
             }
         }
         let cancelled = cancelled || draft.end.fault == Some(FaultKind::ClientClosedRequest);
@@ -324,7 +363,7 @@ impl Record {
             bytes: draft.bytes,
             incident,
         };
-        self.journal.close(&record);
+        self.journal.close(&record, draft.evidence)
     }
 }
 
@@ -334,6 +373,6 @@ impl Drop for Record {
         if panicked {
             self.end(|end| (end.status, end.fault) = (500, Some(FaultKind::Internal)));
         }
-        self.write(!panicked);
+        let _settling = self.write(!panicked);
     }
 }

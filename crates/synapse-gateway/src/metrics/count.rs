@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn an_engine_that_claims_any_number_does_not_turn_a_counter_over() {
         let metrics = Arc::new(Metrics::new());
-        let journal = Journal::new(Arc::clone(&metrics), Arc::new(Nowhere));
+        let journal = Journal::new(Arc::clone(&metrics), Arc::new(Nowhere), None);
         for input_tokens in [7, u64::MAX, u64::MAX] {
             let mut record = journal.open(RequestId::from("r"), "/v1/chat/completions", Actor::default());
             record.target(|target| {

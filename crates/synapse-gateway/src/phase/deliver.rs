@@ -14,7 +14,7 @@ use synapse_core::{
 
 use super::{
     attempt::{Attempts, Outcome},
-    inspect::Cleared,
+    journal::Accepted,
 };
 use crate::{
     audit::Record,
@@ -43,10 +43,11 @@ const MANY_HEADERS: usize = 12;
 pub async fn deliver(
     gateway: &Arc<Gateway>,
     live: Arc<Live>,
-    cleared: Cleared,
+    accepted: Accepted,
     id: &RequestId,
     record: &mut Record,
 ) -> Result<Response<ReplyBody>, Fault> {
+    let Accepted { cleared } = accepted;
     let reveal = live.snapshot.server.reveal_backend;
     let call = &cleared.bound.call;
     let (streamed, operation) = (call.shape.stream, call.operation);

@@ -121,7 +121,7 @@ pub async fn receive(
         let size = bytes.len() as u64;
         (shape, CallBody::Json(bytes), size)
     };
-    record.received(size);
+    record.received(size, body.json().map(|body| &body[..]));
     record.target(|target| {
         target.model = Some(shape.model.as_str().into());
         target.stream = shape.stream;

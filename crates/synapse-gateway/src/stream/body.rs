@@ -12,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::{EventFlow, PendingFlow, RawFlow, raw::Broken};
 use crate::{
-    audit::{End, Record},
+    audit::{End, Record, Settling},
     drain::OpenRequest,
 };
 
@@ -32,13 +32,15 @@ type Passing = Pin<Box<dyn Body<Data = Bytes, Error = io::Error> + Send>>;
 pub struct ReplyBody {
     source: Bytestream,
     record: Option<Record>,
+    /// What the end waits for, and what goes out then.
+    last: Option<(Settling, Option<Bytes>)>,
     _open: Option<OpenRequest>,
 }
 
 impl ReplyBody {
     /// A body in memory.
     pub fn whole(bytes: Bytes) -> Self {
-        Self { source: Bytestream::Whole(Some(bytes)), record: None, _open: None }
+        Self::new(Bytestream::Whole(Some(bytes)))
     }
 
     /// A body that passes through as it comes.
@@ -47,7 +49,7 @@ impl ReplyBody {
     }
 
     pub(crate) fn new(source: Bytestream) -> Self {
-        Self { source, record: None, _open: None }
+        Self { source, record: None, last: None, _open: None }
     }
 
     /// Ties the request's record and its count as open work to the body's end.
@@ -109,11 +111,21 @@ impl ReplyBody {
         }
     }
 
-    fn close(&mut self) {
+    fn close(&mut self) -> Option<Settling> {
         self.note_end();
-        if let Some(record) = self.record.take() {
-            record.close();
+        self.record.take()?.close()
+    }
+
+    /// What comes last, once the record's end has survived what it must. If it cannot, nothing ends well.
+    fn poll_last(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let Some((settling, _)) = &mut self.last else { return Poll::Ready(None) };
+        let has_settled = ready!(settling.as_mut().poll(cx));
+        let last = self.last.take().and_then(|(_, last)| last);
+        if !has_settled {
+            self.source = Bytestream::Whole(None);
+            return Poll::Ready(Some(Err(Broken)));
         }
+        Poll::Ready(last.map(|bytes| Ok(Frame::data(bytes))))
     }
 
     fn note_end(&mut self) {
@@ -135,27 +147,36 @@ impl Body for ReplyBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let next = ready!(self.poll_source(cx));
-        match &next {
-            Some(Ok(bytes)) => {
+        if self.last.is_none() {
+            let next = match ready!(self.poll_source(cx)) {
+                Some(Err(broken)) => {
+                    // It has no good end that would have to wait.
+                    let _settling = self.close();
+                    return Poll::Ready(Some(Err(broken)));
+                }
+                Some(Ok(bytes)) => Some(bytes),
+                None => None,
+            };
+            if let Some(bytes) = &next {
                 let content = self.has_content();
                 if let Some(record) = &mut self.record {
                     if content {
                         record.first_content();
                     }
-                    record.sent(bytes.len() as u64);
-                }
-                if self.is_over() {
-                    self.close();
+                    record.sent(bytes);
                 }
             }
-            Some(Err(_)) | None => self.close(),
+            let is_last = next.is_none() || self.is_over();
+            match if is_last { self.close() } else { None } {
+                Some(settling) => self.last = Some((settling, next)),
+                None => return Poll::Ready(next.map(|bytes| Ok(Frame::data(bytes)))),
+            }
         }
-        Poll::Ready(next.map(|result| result.map(Frame::data)))
+        self.poll_last(cx)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.is_done()
+        self.last.is_none() && self.is_done()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -172,7 +193,7 @@ impl Drop for ReplyBody {
     fn drop(&mut self) {
         // An empty body is never polled; anything else that was not closed was not wanted any more.
         if self.is_done() {
-            self.close();
+            let _settling = self.close();
         }
         // Who leaves a stream still pays for what has flowed of it.
         self.note_end();

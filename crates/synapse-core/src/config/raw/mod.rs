@@ -2,6 +2,7 @@
 //! types, so every comment here is user documentation. Fields that a file must have are `Option`
 //! all the same: a broken one is reported and left out, and the checks go on.
 
+mod audit;
 mod binding;
 mod dlp;
 mod limits;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::GroupName;
 
+pub(super) use audit::{Audit, Digests, Durability};
 pub(super) use binding::{Binding, DataClass, Defaults, KeyLimits, Unscannable};
 pub(super) use dlp::{Dlp, DlpAction, DlpBase, DlpPlaceholder, DlpRule, DlpSeverity};
 pub(super) use limits::{Limits, OnRedisFailure};
@@ -25,7 +27,7 @@ pub(super) use routing::{Affinity, Routing, Strategy};
 #[serde(deny_unknown_fields, default)]
 #[schemars(
     title = "Synapse configuration",
-    extend("x-planned" = ["audit", "anomaly", "speech", "telemetry"])
+    extend("x-planned" = ["anomaly", "speech", "telemetry"])
 )]
 pub(super) struct Config {
     /// The listener and its limits.
@@ -58,6 +60,8 @@ pub(super) struct Config {
     pub(super) groups: Vec<Group>,
     /// The search for sensitive data in prompts and replies.
     pub(super) dlp: Dlp,
+    /// What is kept of every request, provably.
+    pub(super) audit: Audit,
     /// How engines are found and watched.
     pub(super) discovery: Discovery,
     /// What is logged, and how.

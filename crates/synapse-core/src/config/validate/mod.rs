@@ -2,6 +2,7 @@
 //! Each section is checked in a file of its own; one section's mistakes never stop another's checks.
 
 mod access;
+mod audit;
 mod backends;
 mod binding;
 mod dlp;
@@ -48,6 +49,7 @@ pub(super) fn snapshot(root: &Node, world: &dyn Surroundings, problems: &mut Vec
     let auth = access::check(config.auth, config.groups, &known, &mut check);
     let (backends, names) = backends::check(config.backends, &groups, &mut check);
     let models = models::check(config.models, &names, &backends, &mut check);
+    let audit = audit::check(config.audit, &mut check);
     let logs = logs(config.logs, &mut check);
     let warnings = check.warnings;
     Snapshot {
@@ -63,6 +65,7 @@ pub(super) fn snapshot(root: &Node, world: &dyn Surroundings, problems: &mut Vec
         models,
         routing: routing::check(&config.routing),
         dlp,
+        audit,
         discovery,
         logs,
         warnings,

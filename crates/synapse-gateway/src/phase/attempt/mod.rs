@@ -11,7 +11,6 @@ use hyper::{
     header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT},
 };
 use synapse_core::{
-    config::snapshot::Locality,
     error::{Fault, FaultKind, Retry},
     id::{BackendId, ModelName},
 };
@@ -231,7 +230,7 @@ impl Attempts {
         let fallback = fallback.map(|route| (route.model.clone(), route.pattern.clone()));
         let work = Work {
             price: choice.candidate.price.clone(),
-            is_cloud: choice.candidate.endpoint.backend.spec.locality == Locality::Cloud,
+            zone: choice.candidate.endpoint.locality(),
             since: std::time::Instant::now(),
         };
         self.trail.mark(backend.clone(), self.tried, fallback, work);

@@ -1,0 +1,31 @@
+//! The audit log as it is configured.
+
+use std::{path::PathBuf, time::Duration};
+
+/// The audit log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audit {
+    /// Whether there is one.
+    pub enabled: bool,
+    /// What a record must have survived before its request goes on.
+    pub durability: Durability,
+    /// Whether digests are plain, so that everybody can repeat them.
+    pub plain_digests: bool,
+    /// The most that the journal takes, in bytes.
+    pub journal_bytes: u64,
+    /// The longest that records may wait for the database.
+    pub max_wait: Duration,
+    /// Where signed checkpoints are appended.
+    pub checkpoint_file: Option<PathBuf>,
+}
+
+/// What a record must have survived before its request goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// The end of the process.
+    Journal,
+    /// The end of the machine.
+    Fsync,
+    /// The loss of the machine.
+    Database,
+}

@@ -1,0 +1,26 @@
+//! What is kept of requests.
+
+use super::{Check, raw, seconds};
+use crate::config::snapshot::{Audit, Durability};
+
+pub(super) fn check(raw: raw::Audit, check: &mut Check<'_>) -> Audit {
+    let plain_digests = matches!(raw.digests, raw::Digests::Sha256);
+    if raw.enabled && plain_digests {
+        check.warn(
+            "/audit/digests",
+            "whoever can read the audit log can guess short prompts from their SHA-256; `hmac` prevents that",
+        );
+    }
+    Audit {
+        enabled: raw.enabled,
+        durability: match raw.durability {
+            raw::Durability::Journal => Durability::Journal,
+            raw::Durability::Fsync => Durability::Fsync,
+            raw::Durability::Database => Durability::Database,
+        },
+        plain_digests,
+        journal_bytes: raw.journal_mb << 20,
+        max_wait: seconds(raw.max_wait_s),
+        checkpoint_file: raw.checkpoint_file.map(Into::into),
+    }
+}

@@ -1,0 +1,240 @@
+//! The audit log's end in the request path: what of a request goes into it, and when. An entry accepts a request
+//! before any engine is asked; another one closes it before its caller has the last byte.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use jiff::Timestamp;
+use prometheus_client::metrics::counter::Counter;
+use synapse_audit::{
+    digest::{Content, DigestKey, Digester, Epoch, KeyRing},
+    journal::{Journal, Receipt, Reservation, Unavailable},
+};
+use synapse_core::{
+    audit::{
+        RequestRecord,
+        entry::{Digest, Entry},
+    },
+    config::snapshot::Durability,
+    error::{Fault, FaultKind},
+    id::TeamName,
+};
+use uuid::Uuid;
+
+use super::{Draft, entries, refusals::Refusals};
+use crate::tasks;
+
+/// Whose key digests are made with for callers without a team.
+const NO_TEAM: &str = "default";
+
+/// The audit log of a gateway.
+pub struct AuditLog {
+    journal: Arc<Journal>,
+    chain: Uuid,
+    /// The keys of digests; none where digests are plain.
+    keys: Option<Arc<KeyRing>>,
+    durability: Durability,
+    refusals: Refusals,
+    /// Counts entries that could not be written.
+    lost: Counter,
+    is_losing: AtomicBool,
+    has_no_keys: AtomicBool,
+}
+
+impl AuditLog {
+    /// One that writes to this journal, which goes on with that chain. Without `keys`, digests are plain.
+    pub fn new(
+        (journal, chain): (Arc<Journal>, Uuid),
+        keys: Option<Arc<KeyRing>>,
+        durability: Durability,
+    ) -> Self {
+        Self {
+            journal,
+            chain,
+            keys,
+            durability,
+            refusals: Refusals::default(),
+            lost: Counter::default(),
+            is_losing: AtomicBool::new(false),
+            has_no_keys: AtomicBool::new(false),
+        }
+    }
+
+    /// How many entries could not be written.
+    pub fn lost(&self) -> &Counter {
+        &self.lost
+    }
+
+    /// What the log is written to.
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
+    }
+
+    /// Whether requests can be recorded now.
+    ///
+    /// # Errors
+    /// `audit_unavailable`.
+    pub fn check(&self) -> Result<(), Fault> {
+        self.journal.check().map_err(unavailable)
+    }
+
+    /// The key of a team's digests.
+    fn key(&self, team: Option<&TeamName>) -> Option<DigestKey> {
+        let Some(keys) = &self.keys else { return Some(DigestKey::plain()) };
+        let team = team.cloned().unwrap_or_else(|| NO_TEAM.into());
+        // The first request of a month writes a file; all others find the key in memory.
+        let key = keys.get_or_make(&team, Epoch::at(Timestamp::now()));
+        let has_none = key.is_err();
+        if let Err(error) = &key
+            && !self.has_no_keys.swap(true, Ordering::Relaxed)
+        {
+            tracing::error!(%error, "there is no key for digests; the audit log goes on without them");
+        }
+        if !has_none {
+            self.has_no_keys.store(false, Ordering::Relaxed);
+        }
+        key.ok()
+    }
+
+    /// Writes an entry about a request that was never accepted.
+    fn refuse(&self, record: &RequestRecord, entry: &Entry) {
+        let written = if record.actor.key.is_some() {
+            self.journal.append(entry)
+        } else {
+            // Who has no key may neither fill the log nor silence others in it.
+            let source = entry.source.clone().unwrap_or_else(|| "unknown".into());
+            if !self.refusals.may_be_told(&source, record.at) {
+                return;
+            }
+            self.journal.append_minor(entry)
+        };
+        self.note(written.map(drop));
+    }
+
+    /// Writes the counts of refusals that were not told one by one; to be called now and then.
+    pub fn count_refusals(&self) {
+        for entry in self.refusals.counted(Timestamp::now()) {
+            self.note(self.journal.append_minor(&entry).map(drop));
+        }
+    }
+
+    /// Notes whether an entry could be written. One that could not is told of as loudly as can be.
+    fn note(&self, written: Result<(), Unavailable>) {
+        match written {
+            Ok(()) => self.is_losing.store(false, Ordering::Relaxed),
+            Err(error) => {
+                self.lost.inc();
+                if !self.is_losing.swap(true, Ordering::Relaxed) {
+                    tracing::error!(%error, "the audit log cannot be written");
+                }
+            }
+        }
+    }
+
+    /// Waits until the entry at this place has survived what it must.
+    async fn settled(&self, seq: u64) -> Result<(), Unavailable> {
+        match self.durability {
+            Durability::Journal => Ok(()),
+            Durability::Fsync => self.journal.on_disk(seq).await,
+            Durability::Database => self.journal.shipped(seq).await,
+        }
+    }
+}
+
+fn unavailable(error: Unavailable) -> Fault {
+    let message =
+        "The request cannot be recorded in the audit log now, so it is not served. Try again later.";
+    Fault::new(FaultKind::AuditUnavailable, message).source(error)
+}
+
+/// What the audit log wants to know of a request besides its record.
+#[derive(Default)]
+pub(super) struct Evidence {
+    key: Option<DigestKey>,
+    request: Option<Digest>,
+    reply: Option<Digester>,
+    reservation: Option<Reservation>,
+    receipt: Option<Receipt>,
+}
+
+impl Evidence {
+    /// The body of the request has come.
+    pub(super) fn take_request(&mut self, log: &AuditLog, team: Option<&TeamName>, body: Option<&[u8]>) {
+        self.key = log.key(team);
+        self.request = self.key.as_ref().zip(body).map(|(key, body)| key.digest(Content::Request, body));
+    }
+
+    /// A piece of the reply goes out.
+    pub(super) fn take_reply(&mut self, piece: &[u8]) {
+        if let (None, Some(key)) = (&self.reply, &self.key) {
+            self.reply = Some(key.begin(Content::Reply));
+        }
+        if let Some(reply) = &mut self.reply {
+            reply.update(piece);
+        }
+    }
+
+    /// What a caller can keep as proof: the chain, the place in it and the entry's hash.
+    pub(super) fn receipt(&self, log: &AuditLog) -> Option<String> {
+        let receipt = self.receipt?;
+        let mut text = format!("{}.{}.", log.chain.simple(), receipt.seq);
+        for byte in receipt.hash {
+            // Writing into a string does not fail.
+            let _ = std::fmt::Write::write_fmt(&mut text, format_args!("{byte:02x}"));
+        }
+        Some(text)
+    }
+
+    fn fill(&mut self, entry: &mut Entry) {
+        entry.digest_key = self.key.as_ref().map(|key| Arc::clone(key.name()));
+        entry.request_digest = self.request;
+        entry.reply_digest = self.reply.take().map(Digester::finish);
+    }
+}
+
+/// Writes the entry that accepts a request, and waits until it has survived what it must.
+///
+/// # Errors
+/// `audit_unavailable`: then no engine may be asked.
+pub(super) async fn accept(log: &Arc<AuditLog>, draft: &mut Draft) -> Result<(), Fault> {
+    let mut entry = entries::accepted(draft);
+    draft.evidence.fill(&mut entry);
+    let written = if log.journal.is_slow() {
+        // A disk that makes writers wait must not make everybody else wait with them.
+        let journal = Arc::clone(&log.journal);
+        tasks::block(move || journal.accept(&entry)).await
+    } else {
+        log.journal.accept(&entry)
+    };
+    let (receipt, reservation) = written.map_err(unavailable)?;
+    draft.evidence.receipt = Some(receipt);
+    draft.evidence.reservation = Some(reservation);
+    log.settled(receipt.seq).await.map_err(unavailable)
+}
+
+/// Waits until the end of a request has survived what it must; tells whether it has.
+pub type Settling = std::pin::Pin<Box<dyn Future<Output = bool> + Send>>;
+
+/// Writes the entry that closes a request; gives what its caller's last byte must wait for.
+pub(super) fn close(log: &Arc<AuditLog>, mut evidence: Evidence, record: &RequestRecord) -> Option<Settling> {
+    let mut entry = entries::closed(record);
+    evidence.fill(&mut entry);
+    let Some(reservation) = evidence.reservation.take() else {
+        log.refuse(record, &entry);
+        return None;
+    };
+    let written = log.journal.close(reservation, &entry);
+    let seq = written.as_ref().ok().map(|receipt| receipt.seq);
+    log.note(written.map(drop));
+    match (seq, log.durability) {
+        (Some(_), Durability::Journal) => None,
+        (Some(seq), _) => {
+            let log = Arc::clone(log);
+            Some(Box::pin(async move { log.settled(seq).await.is_ok() }))
+        }
+        // What has no end in the log must not seem whole.
+        (None, _) => Some(Box::pin(std::future::ready(false))),
+    }
+}
