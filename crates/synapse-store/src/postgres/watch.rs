@@ -65,7 +65,8 @@ impl Watch {
         }
     }
 
-    async fn hear(&self) -> sqlx::Result<()> {
+    /// Returns when a change is told, or when some may not have been.
+    pub(super) async fn hear(&self) -> sqlx::Result<()> {
         let mut listening = self.listening.lock().await;
         let Some(listener) = listening.as_mut() else {
             let mut listener = PgListener::connect_with(&self.pool).await?;

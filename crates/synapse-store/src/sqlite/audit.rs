@@ -279,3 +279,116 @@ impl AuditStore for SqliteStore {
         Ok(found)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::SqliteConnection;
+    use synapse_core::audit::entry::ColumnKind;
+
+    use super::*;
+    use crate::contract::{full, sealed};
+
+    /// A folder with a store, one entry of a month gone by, and its file.
+    async fn month() -> (tempfile::TempDir, SqliteStore, Sealed, SqlitePool) {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let store = SqliteStore::open(temp.path().join("synapse.db")).await.expect("a store");
+        let entry = sealed(Uuid::now_v7(), 0, full("2026-02-28T23:59:59Z".parse().expect("a time")));
+        store.append_entries(std::slice::from_ref(&entry)).await.expect("appended");
+        let pool = store.months.open(&Month("2026-02".to_owned())).await.expect("a file").writer;
+        (temp, store, entry, pool)
+    }
+
+    async fn run(pool: &SqlitePool, statement: &'static str) -> Result<(), String> {
+        sqlx::query(statement).execute(pool).await.map(drop).map_err(|error| error.to_string())
+    }
+
+    #[tokio::test]
+    async fn a_month_has_a_file_of_its_own_that_only_the_owner_reads() {
+        let (temp, _store, ..) = month().await;
+        let file = temp.path().join("audit-2026-02.db");
+        assert!(file.is_file());
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            assert_eq!(file.metadata().expect("metadata").permissions().mode() & 0o777, 0o600);
+        }
+    }
+
+    #[test]
+    fn only_files_of_months_are_taken_for_such() {
+        assert_eq!(Month::of_file("audit-2026-02.db"), Some(Month("2026-02".to_owned())));
+        for other in ["audit-2026-02.db-wal", "audit-.db", "audit-copy.db", "audit-2026-2.db", "synapse.db"] {
+            assert_eq!(Month::of_file(other), None, "{other}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_stands_in_the_log_is_neither_changed_nor_deleted_nor_replaced() {
+        let (_temp, store, entry, pool) = month().await;
+        for change in ["UPDATE entries SET seq = 7", "DELETE FROM entries"] {
+            let refusal = run(&pool, change).await.expect_err("a refusal");
+            assert!(refusal.contains("the audit log is never changed"), "{change}: {refusal}");
+        }
+        let replace = "INSERT OR REPLACE INTO entries (chain, seq, prev, hash, id, at, kind)
+                       SELECT chain, seq, prev, hash, id, at, 'other' FROM entries";
+        run(&pool, replace).await.expect("passed over");
+        let read = store.read_chain(entry.chain, 0, 10).await.expect("entries");
+        assert_eq!(read, [(0, Some(entry))]);
+    }
+
+    #[tokio::test]
+    async fn an_entry_that_was_tampered_with_is_told_by_its_place() {
+        let (_temp, store, entry, pool) = month().await;
+        run(&pool, "DROP TRIGGER entries_are_not_changed").await.expect("done");
+        run(&pool, "UPDATE entries SET hash = x'00'").await.expect("done");
+        assert_eq!(store.read_chain(entry.chain, 0, 10).await.expect("entries"), [(0, None)]);
+        let refusal = store.list_entries(&AuditFilter::default(), 10).await.expect_err("a refusal");
+        assert!(format!("{refusal:?}").contains("synapse audit verify"), "{refusal:?}");
+    }
+
+    #[tokio::test]
+    async fn the_columns_of_the_table_are_those_of_an_entry() {
+        let (.., pool) = month().await;
+        let rows = sqlx::query("SELECT name, type FROM pragma_table_info('entries')")
+            .fetch_all(&pool)
+            .await
+            .expect("columns");
+        let found: Vec<(String, String)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        let kind = |kind| match kind {
+            ColumnKind::Integer => "INTEGER",
+            ColumnKind::Text => "TEXT",
+            ColumnKind::Bytes => "BLOB",
+        };
+        let ours: Vec<_> =
+            audit::columns().map(|column| (column.name.to_owned(), kind(column.kind).to_owned())).collect();
+        assert_eq!(found, ours);
+    }
+
+    #[tokio::test]
+    async fn every_listing_is_read_in_order_from_the_index_that_serves_it() {
+        let (.., pool) = month().await;
+        let mut connection = pool.acquire().await.expect("a connection");
+        let connection: &mut SqliteConnection = &mut connection;
+        let any = AuditFilter::default;
+        let text = || Some("lab".to_owned());
+        let before = Some((Timestamp::UNIX_EPOCH, Uuid::nil()));
+        for (filter, index) in [
+            (any(), "SCAN entries USING INDEX entries_by_time"),
+            (AuditFilter { before, ..any() }, "INDEX entries_by_time ((at,id)<(?,?))"),
+            (
+                AuditFilter { team: Some("lab".into()), before, ..any() },
+                "INDEX entries_by_team (team=? AND (at,id)<(?,?))",
+            ),
+            (AuditFilter { key: Some("lab".into()), ..any() }, "INDEX entries_by_key (key=?)"),
+            (AuditFilter { actor: text(), ..any() }, "INDEX entries_by_actor (actor=?)"),
+            (AuditFilter { outcome: text(), ..any() }, "INDEX entries_by_outcome (outcome=?)"),
+            (AuditFilter { model: text(), ..any() }, "INDEX entries_by_model (model_asked=?)"),
+        ] {
+            let explain = format!("EXPLAIN QUERY PLAN SELECT {} FROM entries", audit::names());
+            let mut query = listing::entries::<sqlx::Sqlite>(explain, &filter, 50, str::to_owned);
+            let rows = query.build().fetch_all(&mut *connection).await.expect("a plan");
+            let plan: String = rows.iter().map(|row| row.get::<String, _>("detail") + "\n").collect();
+            assert!(plan.contains(index) && !plan.contains("TEMP B-TREE"), "{filter:?}: {plan}");
+        }
+    }
+}
