@@ -1,5 +1,5 @@
 //! Callers' and workers' keys in memory, kept in step with the store: requests never wait for a database,
-//! and a change there, by this process or another, is in force within half a second.
+//! and a change there, by this process or another, is in force as soon as the store tells of it, or is looked at.
 
 use std::sync::Arc;
 
