@@ -1,15 +1,19 @@
 #!/usr/bin/env bash
-# debian.sh PROGRAM FOLDER: prints the path of a server program. One that is not installed is unpacked
-# into the folder, with the libraries that it lacks; nothing is installed or started, since a
-# package would bring a service that listens on ports of its own.
+# debian.sh PROGRAM FOLDER [PACKAGE]: prints the path of a server program. One that is not installed is unpacked
+# into the folder from the package, which has the program's name unless another is given, with the libraries that
+# it lacks; nothing is installed or started, since a package would bring a service that listens on ports of its own.
 set -euo pipefail
-program=$1 folder=$2
+program=$1 folder=$2 package=${3:-$1}
 
 if path=$(PATH=$PATH:/usr/sbin command -v "$program"); then
   echo "$path"
   exit
 fi
-unpacked() { PATH=$folder/usr/sbin:$folder/usr/bin command -v "$program"; }
+unpacked() {
+  local places=$folder/usr/sbin:$folder/usr/bin place
+  for place in "$folder"/usr/lib/postgresql/*/bin; do places=$places:$place; done
+  PATH=$places command -v "$program"
+}
 if ! unpacked >/dev/null; then
   if ! command -v apt-get >/dev/null; then
     echo "$program is needed and cannot be had from here: please install it." >&2
@@ -18,7 +22,7 @@ if ! unpacked >/dev/null; then
   mkdir -p "$folder/archives/partial"
   fetch() {
     apt-get -qq -y -o Debug::NoLocking=1 -o Dir::Cache::archives="$folder/archives" \
-      --download-only --no-install-recommends install "$program" >&2
+      --download-only --no-install-recommends install "$package" >&2
   }
   if ! fetch; then
     if [ "$(id -u)" != 0 ]; then

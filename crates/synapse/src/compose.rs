@@ -1,9 +1,8 @@
 //! The composition root: builds the gateway from its parts, runs it, and takes it down in order.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use secrecy::ExposeSecret;
 use synapse_core::{
     config::snapshot::{AuthMode, BackendSpec, BaseUrl, EngineKind, Locality, Snapshot, Timeouts},
     id::GroupName,
@@ -15,8 +14,9 @@ use synapse_gateway::{
 use synapse_simulator::{Options, Simulator};
 use synapse_store::{
     lock::DataDir,
+    place::{Place, Stores},
     redis::RedisLedger,
-    sqlite::{self, COUNTERS_FILE, SqliteCounters, SqliteStore},
+    sqlite::{COUNTERS_FILE, SqliteCounters},
 };
 use tokio::net::TcpListener;
 
@@ -62,7 +62,7 @@ async fn run(
         tracing::warn!("{warning}");
     }
     let folder = DataDir::claim(&snapshot.data_dir)?;
-    let store = Arc::new(SqliteStore::open(database_file(&snapshot)?).await?);
+    let store: Arc<dyn Stores> = Arc::from(database(&snapshot)?.open().await?);
     let (demo_engine, extend) = if demo { start_demo().await? } else { (None, no_extension()) };
     extend(&mut snapshot);
 
@@ -152,11 +152,11 @@ fn tell_of_newer_versions(gateway: &Gateway, install: &Arc<Install>) {
     }));
 }
 
-/// The database's place.
-pub(crate) fn database_file(snapshot: &Snapshot) -> anyhow::Result<PathBuf> {
+/// Where the database is.
+pub(crate) fn database(snapshot: &Snapshot) -> anyhow::Result<Place> {
     match &snapshot.database_url {
-        Some(url) => Ok(sqlite::path_from_url(url.expose_secret())?),
-        None => Ok(snapshot.data_dir.join(sqlite::FILE_NAME)),
+        Some(url) => Ok(Place::from_url(url)?),
+        None => Ok(Place::in_folder(&snapshot.data_dir)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Callers' and workers' keys in memory, kept in step with the store: requests never wait for a database,
-//! and a change there, by this process or another, is in force within half a second.
+//! and a change there, by this process or another, is in force as soon as the store tells of it, or is looked at.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use anyhow::Context;
 use secrecy::ExposeSecret;
@@ -14,24 +14,16 @@ use synapse_core::{
     key::{AdminToken, ApiKey, SecretHash},
     limits::Limits,
     principal::{DEFAULT_TEAM, KeyTable, Principal},
-    store::{
-        admin_tokens::AdminTokenStore,
-        keys::{KeyStore, NewKey},
-        teams::TeamStore,
-        worker_keys::WorkerKeyStore,
-    },
+    store::keys::NewKey,
     worker::WorkerKey,
 };
 use synapse_gateway::{gateway::Gateway, inspect::policies::Policies};
-use synapse_store::sqlite::SqliteStore;
+use synapse_store::place::Stores;
 use tokio::sync::Mutex;
-
-/// Between two looks at the store.
-pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Keeps the gateway's keys.
 pub(crate) struct KeyKeeper {
-    store: Arc<SqliteStore>,
+    store: Arc<dyn Stores>,
     gateway: Arc<Gateway>,
     /// A key that lives as long as this process.
     passing: Option<ApiKey>,
@@ -42,7 +34,7 @@ pub(crate) struct KeyKeeper {
 
 impl KeyKeeper {
     /// A keeper; `demo` adds a key that ends with this process.
-    pub(crate) fn new(store: Arc<SqliteStore>, gateway: Arc<Gateway>, demo: bool) -> anyhow::Result<Self> {
+    pub(crate) fn new(store: Arc<dyn Stores>, gateway: Arc<Gateway>, demo: bool) -> anyhow::Result<Self> {
         let passing = demo.then(ApiKey::generate).transpose().context("no randomness for a key")?;
         Ok(Self { store, gateway, passing, loaded: Mutex::default() })
     }
@@ -132,7 +124,7 @@ impl KeyKeeper {
     pub(crate) async fn watch(self: Arc<Self>) {
         let mut failing = false;
         loop {
-            tokio::time::sleep(LOOK_EVERY).await;
+            self.store.next_look().await;
             let looked = self.look().await;
             self.gateway.set_stores_reachable(looked.is_ok());
             match looked {

@@ -183,7 +183,7 @@ fn each_mistake_is_named_for_what_it_is() {
         ("server: {client_binaries: ''}", "1:27: server.client_binaries: must not be empty"),
         ("server: {tls: {key: /none}}", "1:15: server.tls.cert: is required, but missing"),
         ("data_dir: ''", "1:11: data_dir: must not be empty"),
-        ("database: {url: 'mysql://x'}", "1:17: database.url: must begin with `sqlite://`"),
+        ("database: {url: 'mysql://x'}", "1:17: database.url: must begin with `sqlite://` or `postgres://`"),
         ("prices: {file: /nowhere}", "1:16: prices.file: the file cannot be read: entity not found"),
         ("redis: {url: 'http://x'}", "1:14: redis.url: must begin with `redis://` or `rediss://`"),
         (

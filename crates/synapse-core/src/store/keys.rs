@@ -188,4 +188,6 @@ pub trait KeyStore: Send + Sync {
     /// A number that grows or changes whenever the stored keys or teams may have changed, cheap
     /// enough to ask for four times a second.
     async fn change_mark(&self) -> Result<i64, StoreError>;
+    /// Returns when it is time to ask for the mark: at once when a change is told, and otherwise within a second.
+    async fn next_look(&self);
 }

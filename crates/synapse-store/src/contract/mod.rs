@@ -1,6 +1,7 @@
 //! What every implementation of the stores promises, as one suite of tests that runs against each of them.
 
 mod admin_tokens;
+mod audit;
 mod bindings;
 mod incidents;
 mod worker_keys;
@@ -18,6 +19,7 @@ use synapse_core::{
     store::{
         StoreError,
         admin_tokens::AdminTokenStore,
+        audit::AuditStore,
         incidents::IncidentStore,
         keys::{KeyChange, KeyInfo, KeyStore, NewKey},
         teams::{TeamChange, TeamStore},
@@ -26,13 +28,14 @@ use synapse_core::{
 };
 
 pub(crate) use admin_tokens::*;
+pub(crate) use audit::*;
 pub(crate) use bindings::*;
 pub(crate) use incidents::*;
 pub(crate) use worker_keys::*;
 
 /// An empty database that can be opened more than once, as a gateway and a command line do.
 pub(crate) trait Database: Sized {
-    type Store: TeamStore + KeyStore + WorkerKeyStore + AdminTokenStore + IncidentStore;
+    type Store: TeamStore + KeyStore + WorkerKeyStore + AdminTokenStore + IncidentStore + AuditStore;
     async fn create() -> Self;
     async fn open(&self) -> Self::Store;
 }
@@ -83,6 +86,15 @@ macro_rules! store_contract {
             incidents_are_found_by_what_they_are_about,
             old_incidents_are_forgotten,
             an_incident_leaves_the_mark_of_keys_alone,
+            an_entry_reads_back_as_it_was_appended,
+            a_place_is_taken_by_the_first_that_claims_it,
+            many_that_append_the_same_leave_it_there_once,
+            a_chain_is_read_in_order_across_months_and_clocks_that_go_back,
+            the_heads_are_the_last_entries_of_every_chain,
+            entries_are_listed_newest_first_page_by_page,
+            entries_are_found_by_what_they_are_about,
+            a_checkpoint_is_kept_once_and_listed_in_order,
+            the_audit_log_leaves_the_mark_of_keys_alone,
         );
     };
     ($database:ty: $($promise:ident,)*) => {

@@ -1,7 +1,6 @@
 //! Administrators' tokens in SQLite.
 
 use async_trait::async_trait;
-use sqlx::{Row, sqlite::SqliteRow};
 use synapse_core::{
     id::KeyId,
     key::AdminToken,
@@ -11,7 +10,11 @@ use synapse_core::{
     },
 };
 
-use super::{Issued, SqliteStore, backend, hash, moment, now, taken, timestamp};
+use super::{Issued, SqliteStore};
+use crate::{
+    records,
+    rows::{backend, now, taken},
+};
 
 const TOKENS: Issued = Issued { table: "admin_tokens", kind: "administrator's token" };
 
@@ -32,7 +35,7 @@ impl AdminTokenStore for SqliteStore {
             .execute(&mut *tx)
             .await
             .map_err(|error| taken(error, TOKENS.kind, token.id()))?;
-        let info = from_row(&TOKENS.read(&mut *tx, token.id()).await?)?;
+        let info = records::admin_token(&TOKENS.read(&mut *tx, token.id()).await?)?;
         tx.commit().await.map_err(backend)?;
         Ok(info)
     }
@@ -43,29 +46,14 @@ impl AdminTokenStore for SqliteStore {
             .fetch_all(&self.readers)
             .await
             .map_err(backend)?;
-        rows.iter().map(from_row).collect()
+        rows.iter().map(records::admin_token).collect()
     }
 
     async fn revoke_admin_token(&self, id: &KeyId) -> Result<AdminTokenInfo, StoreError> {
-        from_row(&TOKENS.revoke(self, id).await?)
+        records::admin_token(&TOKENS.revoke(self, id).await?)
     }
 
     async fn load_admin_tokens(&self) -> Result<AdminTokenTable, StoreError> {
-        let mut table = AdminTokenTable::default();
-        for row in &TOKENS.good(self).await? {
-            if let Some(hash) = hash(row, "hash")? {
-                table.insert(hash, from_row(row)?.id);
-            }
-        }
-        Ok(table)
+        records::admin_token_table(&TOKENS.good(self).await?)
     }
-}
-
-fn from_row(row: &SqliteRow) -> Result<AdminTokenInfo, StoreError> {
-    Ok(AdminTokenInfo {
-        id: row.try_get::<&str, _>("id").map_err(backend)?.into(),
-        description: row.try_get("description").map_err(backend)?,
-        created_at: timestamp(row.try_get("created_at").map_err(backend)?)?,
-        revoked_at: moment(row, "revoked_at")?,
-    })
 }

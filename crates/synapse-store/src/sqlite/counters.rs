@@ -17,11 +17,8 @@ use synapse_core::{
     },
 };
 
-use super::{
-    backend,
-    open::{create_file, reader, step, writer},
-};
-use crate::private;
+use super::open::{create_file, reader, step, writer};
+use crate::{private, rows::backend};
 
 /// The counters' name within a data folder.
 pub const COUNTERS_FILE: &str = "counters.db";

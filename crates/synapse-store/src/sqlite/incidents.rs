@@ -2,9 +2,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::{QueryBuilder, Row, Sqlite, sqlite::SqliteRow};
 use synapse_core::{
-    id::{KeyId, TeamName},
     incident::Incident,
     store::{
         StoreError,
@@ -12,7 +10,14 @@ use synapse_core::{
     },
 };
 
-use super::{SqliteStore, backend, not_found, timestamp};
+use super::SqliteStore;
+use crate::{
+    listing::{self, Words},
+    records,
+    rows::{backend, not_found, to_json},
+};
+
+const WORDS: Words = Words { findings: "json_each(i.findings) AS f", pack: str::to_owned };
 
 #[async_trait]
 impl IncidentStore for SqliteStore {
@@ -35,7 +40,7 @@ impl IncidentStore for SqliteStore {
             .bind(&incident.policy_version)
             .bind(&incident.action)
             .bind(&incident.severity)
-            .bind(serde_json::to_string(&incident.findings).map_err(backend)?)
+            .bind(to_json(&incident.findings)?)
             .execute(&mut *tx)
             .await
             .map_err(backend)?;
@@ -44,9 +49,9 @@ impl IncidentStore for SqliteStore {
     }
 
     async fn list_incidents(&self, filter: &IncidentFilter, limit: u32) -> Result<Vec<Incident>, StoreError> {
-        let mut query = listing(filter, limit);
+        let mut query = listing::incidents(filter, limit, &WORDS);
         let rows = query.build().fetch_all(&self.readers).await.map_err(backend)?;
-        rows.iter().map(incident_from_row).collect()
+        rows.iter().map(records::incident).collect()
     }
 
     async fn get_incident(&self, id: &str) -> Result<Incident, StoreError> {
@@ -55,7 +60,7 @@ impl IncidentStore for SqliteStore {
             .fetch_optional(&self.readers)
             .await
             .map_err(backend)?;
-        incident_from_row(&row.ok_or_else(|| not_found("incident", &id))?)
+        records::incident(&row.ok_or_else(|| not_found("incident", &id))?)
     }
 
     async fn forget_incidents(&self, end: Timestamp) -> Result<u64, StoreError> {
@@ -70,65 +75,15 @@ impl IncidentStore for SqliteStore {
     }
 }
 
-/// Only what is asked for stands in the statement: an index serves no condition that might not be one.
-fn listing(filter: &IncidentFilter, limit: u32) -> QueryBuilder<Sqlite> {
-    let mut query = QueryBuilder::new("SELECT i.* FROM incidents AS i WHERE TRUE");
-    let times = [(" AND i.at >= ", filter.since), (" AND i.at < ", filter.until)];
-    for (condition, time) in times {
-        if let Some(time) = time {
-            query.push(condition).push_bind(time.as_microsecond());
-        }
-    }
-    let texts = [
-        (" AND i.team = ", filter.team.as_ref().map(TeamName::as_str)),
-        (" AND i.key = ", filter.key.as_ref().map(KeyId::as_str)),
-        (" AND i.action = ", filter.action.as_deref()),
-        (" AND i.severity = ", filter.severity.as_deref()),
-    ];
-    for (condition, text) in texts {
-        if let Some(text) = text {
-            query.push(condition).push_bind(text.to_owned());
-        }
-    }
-    if let Some(category) = &filter.category {
-        query.push(" AND EXISTS (SELECT 1 FROM json_each(i.findings) AS f WHERE f.value ->> 'category' = ");
-        query.push_bind(category.clone()).push(")");
-    }
-    if let Some(before) = &filter.before {
-        query.push(" AND (i.at, i.id) < (SELECT b.at, b.id FROM incidents AS b WHERE b.id = ");
-        query.push_bind(before.clone()).push(")");
-    }
-    query.push(" ORDER BY i.at DESC, i.id DESC LIMIT ").push_bind(limit);
-    query
-}
-
-fn incident_from_row(row: &SqliteRow) -> Result<Incident, StoreError> {
-    let text = |column: &str| row.try_get::<String, _>(column).map_err(backend);
-    let optional = |column: &str| row.try_get::<Option<String>, _>(column).map_err(backend);
-    Ok(Incident {
-        id: text("id")?,
-        at: timestamp(row.try_get("at").map_err(backend)?)?,
-        request: text("request")?.into(),
-        key: optional("key")?.map(Into::into),
-        team: optional("team")?.map(Into::into),
-        model: optional("model")?.map(Into::into),
-        policy: text("policy")?.into(),
-        policy_version: text("policy_version")?,
-        action: text("action")?,
-        severity: text("severity")?,
-        findings: serde_json::from_str(&text("findings")?).map_err(backend)?,
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use sqlx::{AssertSqlSafe, Execute};
+    use sqlx::{AssertSqlSafe, Execute, Row, Sqlite};
 
     use super::*;
 
     /// How SQLite goes about a listing, step by step.
     async fn plan(store: &SqliteStore, filter: IncidentFilter) -> String {
-        let mut query = listing(&filter, 50);
+        let mut query = listing::incidents::<Sqlite>(&filter, 50, &WORDS);
         let query = query.build();
         let explained = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", query.sql().as_str()));
         let rows = sqlx::query(explained).fetch_all(&store.readers).await.expect("a plan");

@@ -1,15 +1,14 @@
 //! Keys in SQLite.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::SqliteConnection;
 use synapse_core::{
     binding::SystemPrompt,
     id::{KeyId, TeamName},
     key::ApiKey,
-    limits::Limits,
     principal::KeyTable,
     store::{
         StoreError,
@@ -17,8 +16,10 @@ use synapse_core::{
     },
 };
 
-use super::{
-    Issued, SqliteStore, backend, from_json, hash, moment, not_found, now, taken, timestamp, to_json,
+use super::{Issued, LOOK_EVERY, SqliteStore};
+use crate::{
+    records,
+    rows::{backend, not_found, now, taken, to_json},
 };
 
 const KEYS: Issued = Issued { table: "keys", kind: "key" };
@@ -52,7 +53,7 @@ impl KeyStore for SqliteStore {
             _ => taken(error, KEYS.kind, key.id()),
         })?;
         keep_prompt(&mut tx, key.id(), binding.system_prompt.as_deref()).await?;
-        let info = key_from_row(&KEYS.read(&mut *tx, key.id()).await?)?;
+        let info = records::key(&KEYS.read(&mut *tx, key.id()).await?)?;
         tx.commit().await.map_err(backend)?;
         Ok(info)
     }
@@ -66,16 +67,16 @@ impl KeyStore for SqliteStore {
         .fetch_all(&self.readers)
         .await
         .map_err(backend)?;
-        rows.iter().map(key_from_row).collect()
+        rows.iter().map(records::key).collect()
     }
 
     async fn get_key(&self, id: &KeyId) -> Result<KeyInfo, StoreError> {
-        key_from_row(&KEYS.read(&self.readers, id).await?)
+        records::key(&KEYS.read(&self.readers, id).await?)
     }
 
     async fn update_key(&self, id: &KeyId, change: &KeyChange) -> Result<KeyInfo, StoreError> {
         let mut tx = self.write().await?;
-        let before = key_from_row(&KEYS.read(&mut *tx, id).await?)?;
+        let before = records::key(&KEYS.read(&mut *tx, id).await?)?;
         let info = change.apply(before, latest_prompt(&mut tx, id).await?)?;
         sqlx::query(
             "UPDATE keys SET name = ?2, models = ?3, expires_at = ?4, disabled = ?5, binding = ?6 WHERE id = ?1",
@@ -90,7 +91,7 @@ impl KeyStore for SqliteStore {
         .await
         .map_err(backend)?;
         keep_prompt(&mut tx, id, info.binding.system_prompt.as_deref()).await?;
-        let info = key_from_row(&KEYS.read(&mut *tx, id).await?)?;
+        let info = records::key(&KEYS.read(&mut *tx, id).await?)?;
         tx.commit().await.map_err(backend)?;
         Ok(info)
     }
@@ -100,7 +101,7 @@ impl KeyStore for SqliteStore {
             .checked_add(overlap)
             .map_err(|_| StoreError::Invalid("the overlap of a rotation is too long".into()))?;
         let mut tx = self.write().await?;
-        key_from_row(&KEYS.read(&mut *tx, key.id()).await?)?.check_not_revoked()?;
+        records::key(&KEYS.read(&mut *tx, key.id()).await?)?.check_not_revoked()?;
         sqlx::query(
             "UPDATE keys
              SET previous_hash = iif(?3 IS NULL, NULL, hash), previous_until = ?3, hash = ?2
@@ -112,7 +113,7 @@ impl KeyStore for SqliteStore {
         .execute(&mut *tx)
         .await
         .map_err(backend)?;
-        let info = key_from_row(&KEYS.read(&mut *tx, key.id()).await?)?;
+        let info = records::key(&KEYS.read(&mut *tx, key.id()).await?)?;
         tx.commit().await.map_err(backend)?;
         Ok(info)
     }
@@ -124,17 +125,11 @@ impl KeyStore for SqliteStore {
             .fetch_all(&self.readers)
             .await
             .map_err(backend)?;
-        let prompt = |row: &SqliteRow| {
-            let version = row.try_get("version").map_err(backend)?;
-            let text: String = row.try_get("text").map_err(backend)?;
-            let created_at = timestamp(row.try_get("created_at").map_err(backend)?)?;
-            Ok(PromptVersion { prompt: SystemPrompt::new(version, text), created_at })
-        };
-        rows.iter().map(prompt).collect()
+        rows.iter().map(records::prompt).collect()
     }
 
     async fn revoke_key(&self, id: &KeyId) -> Result<KeyInfo, StoreError> {
-        key_from_row(&KEYS.revoke(self, id).await?)
+        records::key(&KEYS.revoke(self, id).await?)
     }
 
     async fn load_key_table(&self) -> Result<KeyTable, StoreError> {
@@ -145,31 +140,17 @@ impl KeyStore for SqliteStore {
         .fetch_all(&self.readers)
         .await
         .map_err(backend)?;
-        let mut limits_of = HashMap::<TeamName, Arc<Limits>>::new();
-        let mut table = KeyTable::default();
-        for row in &rows {
-            let info = key_from_row(row)?;
-            let mut secrets = Vec::with_capacity(2);
-            secrets.extend(hash(row, "hash")?.map(|hash| (hash, None)));
-            secrets.extend(hash(row, "previous_hash")?.map(|hash| (hash, info.previous_secret_until)));
-            let limits = match limits_of.get(&info.team) {
-                Some(known) => Arc::clone(known),
-                None => {
-                    let limits = Arc::new(from_json(row, "team_limits")?);
-                    limits_of.insert(info.team.clone(), Arc::clone(&limits));
-                    limits
-                }
-            };
-            let team_disabled = row.try_get("team_disabled").map_err(backend)?;
-            table.insert_issued(info.principal(team_disabled, limits), secrets);
-        }
-        Ok(table)
+        records::key_table(&rows)
     }
 
     async fn change_mark(&self) -> Result<i64, StoreError> {
         let mut watcher = self.watcher.lock().await;
         let watcher: &mut SqliteConnection = &mut watcher;
         sqlx::query_scalar("SELECT mark FROM changes").fetch_one(watcher).await.map_err(backend)
+    }
+
+    async fn next_look(&self) {
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
@@ -201,20 +182,4 @@ async fn keep_prompt(
     .await
     .map_err(backend)?;
     Ok(())
-}
-
-fn key_from_row(row: &SqliteRow) -> Result<KeyInfo, StoreError> {
-    Ok(KeyInfo {
-        id: row.try_get::<&str, _>("id").map_err(backend)?.into(),
-        team: row.try_get::<&str, _>("team").map_err(backend)?.into(),
-        group: row.try_get::<&str, _>("group_name").map_err(backend)?.into(),
-        name: row.try_get("name").map_err(backend)?,
-        models: from_json(row, "models")?,
-        created_at: timestamp(row.try_get("created_at").map_err(backend)?)?,
-        expires_at: moment(row, "expires_at")?,
-        revoked_at: moment(row, "revoked_at")?,
-        disabled: row.try_get("disabled").map_err(backend)?,
-        previous_secret_until: moment(row, "previous_until")?,
-        binding: from_json(row, "binding")?,
-    })
 }

@@ -2,6 +2,7 @@
 //! running gateway.
 
 mod admin_tokens;
+mod audit;
 mod counters;
 mod incidents;
 mod keys;
@@ -12,17 +13,18 @@ mod tests;
 mod worker_keys;
 
 use std::{
-    error::Error,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use jiff::Timestamp;
-use serde::{Serialize, de::DeserializeOwned};
-use sqlx::{
-    AssertSqlSafe, Executor, Row, Sqlite, SqliteConnection, SqlitePool, Transaction, sqlite::SqliteRow,
-};
-use synapse_core::{id::KeyId, key::SecretHash, store::StoreError};
+use sqlx::{AssertSqlSafe, Executor, Sqlite, SqliteConnection, SqlitePool, Transaction, sqlite::SqliteRow};
+use synapse_core::{id::KeyId, store::StoreError};
 use tokio::sync::Mutex;
+
+use crate::rows::{backend, not_found, now};
+
+/// Between two looks for changes: SQLite tells nobody of them.
+pub const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 pub use counters::{COUNTERS_FILE, SqliteCounters};
 pub use open::path_from_url;
@@ -38,6 +40,7 @@ pub struct SqliteStore {
     readers: SqlitePool,
     /// Asked several times a second, and never busy with anything else.
     watcher: Mutex<SqliteConnection>,
+    months: audit::Months,
 }
 
 impl SqliteStore {
@@ -68,61 +71,13 @@ impl SqliteStore {
         self.readers.close().await;
         drop(self.watcher);
         self.writer.close().await;
+        self.months.close().await;
     }
 
     /// A transaction that is a writer from its start: one that began as a reader could not wait for
     /// its turn, only fail.
     async fn write(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
         self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(backend)
-    }
-}
-
-/// The present in the store's resolution, so that what a call returns is what the next one reads.
-fn now() -> Timestamp {
-    let now = Timestamp::now();
-    Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
-}
-
-fn timestamp(micros: i64) -> Result<Timestamp, StoreError> {
-    Timestamp::from_microsecond(micros).map_err(backend)
-}
-
-fn moment(row: &SqliteRow, column: &str) -> Result<Option<Timestamp>, StoreError> {
-    row.try_get::<Option<i64>, _>(column).map_err(backend)?.map(timestamp).transpose()
-}
-
-fn hash(row: &SqliteRow, column: &str) -> Result<Option<SecretHash>, StoreError> {
-    let bytes: Option<Vec<u8>> = row.try_get(column).map_err(backend)?;
-    bytes
-        .map(|bytes| <[u8; 32]>::try_from(bytes).map(SecretHash::from_bytes))
-        .transpose()
-        .map_err(|_| backend("a stored hash does not have 32 bytes"))
-}
-
-/// A column that holds a JSON document.
-fn from_json<T: DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<T, StoreError> {
-    serde_json::from_str(row.try_get(column).map_err(backend)?).map_err(backend)
-}
-
-fn to_json(value: &impl Serialize) -> Result<String, StoreError> {
-    serde_json::to_string(value).map_err(backend)
-}
-
-fn backend(error: impl Into<Box<dyn Error + Send + Sync>>) -> StoreError {
-    StoreError::Backend(error.into())
-}
-
-fn not_found(kind: &'static str, name: &impl ToString) -> StoreError {
-    StoreError::NotFound { kind, name: name.to_string() }
-}
-
-/// What a failed insertion of `name` means.
-fn taken(error: sqlx::Error, kind: &'static str, name: &impl ToString) -> StoreError {
-    match error.as_database_error() {
-        Some(cause) if cause.is_unique_violation() => {
-            StoreError::AlreadyExists { kind, name: name.to_string() }
-        }
-        _ => backend(error),
     }
 }
 

@@ -16,7 +16,7 @@ use sqlx::{
 use synapse_core::store::StoreError;
 use tokio::sync::Mutex;
 
-use super::SqliteStore;
+use super::{SqliteStore, audit::Months};
 use crate::private::{self, unusable};
 
 /// How long a statement waits for another process's write.
@@ -58,7 +58,9 @@ pub fn path_from_url(url: &str) -> Result<PathBuf, StoreError> {
         source: None,
     };
     let Some(path) = url.strip_prefix("sqlite:") else {
-        return Err(unusable("only SQLite is supported: write sqlite://data/synapse.db"));
+        return Err(unusable(
+            "write sqlite://data/synapse.db, or postgres://user:password@host:5432/database",
+        ));
     };
     if path.contains('?') || path.contains(":memory:") {
         return Err(unusable("it names a file and takes no parameters: write sqlite://data/synapse.db"));
@@ -96,7 +98,8 @@ pub(super) async fn connect(path: &Path) -> Result<SqliteStore, StoreError> {
     let reading = options(path)?.pragma("query_only", "ON");
     let watcher = reading.connect().await.map_err(|error| explain(path, error))?;
     let readers = pool(READERS).connect_lazy_with(reading);
-    Ok(SqliteStore { writer, readers, watcher: Mutex::new(watcher) })
+    let folder = path.parent().map(Path::to_owned).unwrap_or_default();
+    Ok(SqliteStore { writer, readers, watcher: Mutex::new(watcher), months: Months::new(folder) })
 }
 
 fn options(path: &Path) -> Result<SqliteConnectOptions, StoreError> {

@@ -1,7 +1,7 @@
 //! Teams in SQLite.
 
 use async_trait::async_trait;
-use sqlx::{Executor, Row, Sqlite, sqlite::SqliteRow};
+use sqlx::{Executor, Sqlite};
 use synapse_core::{
     id::TeamName,
     limits::Limits,
@@ -11,7 +11,11 @@ use synapse_core::{
     },
 };
 
-use super::{SqliteStore, backend, from_json, not_found, now, taken, timestamp, to_json};
+use super::SqliteStore;
+use crate::{
+    records,
+    rows::{backend, not_found, now, taken, to_json},
+};
 
 const KIND: &str = "team";
 
@@ -38,7 +42,7 @@ impl TeamStore for SqliteStore {
             .fetch_all(&self.readers)
             .await
             .map_err(backend)?;
-        rows.iter().map(team_from_row).collect()
+        rows.iter().map(records::team).collect()
     }
 
     async fn get_team(&self, name: &TeamName) -> Result<Team, StoreError> {
@@ -69,14 +73,5 @@ async fn read_team<'c>(
         .fetch_optional(from)
         .await
         .map_err(backend)?;
-    team_from_row(&row.ok_or_else(|| not_found(KIND, name))?)
-}
-
-fn team_from_row(row: &SqliteRow) -> Result<Team, StoreError> {
-    Ok(Team {
-        name: row.try_get::<&str, _>("name").map_err(backend)?.into(),
-        created_at: timestamp(row.try_get("created_at").map_err(backend)?)?,
-        disabled: row.try_get("disabled").map_err(backend)?,
-        limits: from_json(row, "limits")?,
-    })
+    records::team(&row.ok_or_else(|| not_found(KIND, name))?)
 }

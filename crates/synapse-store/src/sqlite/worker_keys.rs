@@ -1,7 +1,6 @@
 //! Workers' keys in SQLite.
 
 use async_trait::async_trait;
-use sqlx::{Row, sqlite::SqliteRow};
 use synapse_core::{
     id::{GroupName, KeyId},
     key::WorkerSecret,
@@ -12,7 +11,11 @@ use synapse_core::{
     worker::WorkerKeyTable,
 };
 
-use super::{Issued, SqliteStore, backend, hash, moment, now, taken, timestamp};
+use super::{Issued, SqliteStore};
+use crate::{
+    records,
+    rows::{backend, now, taken},
+};
 
 const KEYS: Issued = Issued { table: "worker_keys", kind: "worker key" };
 
@@ -38,7 +41,7 @@ impl WorkerKeyStore for SqliteStore {
         .execute(&mut *tx)
         .await
         .map_err(|error| taken(error, KEYS.kind, key.id()))?;
-        let info = from_row(&KEYS.read(&mut *tx, key.id()).await?)?;
+        let info = records::worker_key(&KEYS.read(&mut *tx, key.id()).await?)?;
         tx.commit().await.map_err(backend)?;
         Ok(info)
     }
@@ -52,35 +55,18 @@ impl WorkerKeyStore for SqliteStore {
         .fetch_all(&self.readers)
         .await
         .map_err(backend)?;
-        rows.iter().map(from_row).collect()
+        rows.iter().map(records::worker_key).collect()
     }
 
     async fn get_worker_key(&self, id: &KeyId) -> Result<WorkerKeyInfo, StoreError> {
-        from_row(&KEYS.read(&self.readers, id).await?)
+        records::worker_key(&KEYS.read(&self.readers, id).await?)
     }
 
     async fn revoke_worker_key(&self, id: &KeyId) -> Result<WorkerKeyInfo, StoreError> {
-        from_row(&KEYS.revoke(self, id).await?)
+        records::worker_key(&KEYS.revoke(self, id).await?)
     }
 
     async fn load_worker_key_table(&self) -> Result<WorkerKeyTable, StoreError> {
-        let mut table = WorkerKeyTable::default();
-        for row in &KEYS.good(self).await? {
-            if let (Some(hash), Some(key)) = (hash(row, "hash")?, from_row(row)?.good()) {
-                table.insert(hash, key);
-            }
-        }
-        Ok(table)
+        records::worker_key_table(&KEYS.good(self).await?)
     }
-}
-
-fn from_row(row: &SqliteRow) -> Result<WorkerKeyInfo, StoreError> {
-    Ok(WorkerKeyInfo {
-        id: row.try_get::<&str, _>("id").map_err(backend)?.into(),
-        group: row.try_get::<&str, _>("group_name").map_err(backend)?.into(),
-        description: row.try_get("description").map_err(backend)?,
-        allows_cloud: row.try_get("allows_cloud").map_err(backend)?,
-        created_at: timestamp(row.try_get("created_at").map_err(backend)?)?,
-        revoked_at: moment(row, "revoked_at")?,
-    })
 }

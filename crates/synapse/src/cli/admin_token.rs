@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use synapse_core::{
     id::KeyId,
     key::{AdminToken, Administering},
-    store::admin_tokens::{AdminTokenInfo, AdminTokenStore},
+    store::admin_tokens::AdminTokenInfo,
 };
-use synapse_store::sqlite::SqliteStore;
+use synapse_store::place::Stores;
 
 use super::{
     issued,
@@ -57,12 +57,12 @@ pub(super) async fn run(args: AdminTokenArgs, output: Output) -> anyhow::Result<
         _ => location.open().await?,
     };
     let changes = args.verb.changes();
-    let done = act(&store, args.verb, output).await;
+    let done = act(&*store, args.verb, output).await;
     location.finish(store, changes && done.is_ok()).await;
     done
 }
 
-async fn act(store: &SqliteStore, verb: AdminTokenVerb, output: Output) -> anyhow::Result<()> {
+async fn act(store: &dyn Stores, verb: AdminTokenVerb, output: Output) -> anyhow::Result<()> {
     match verb {
         AdminTokenVerb::Create { description } => {
             let token = AdminToken::generate().context("the system has no randomness to give")?;

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use synapse_core::{
     id::{KeyId, TeamName},
     incident::Incident,
-    store::incidents::{IncidentFilter, IncidentStore},
+    store::incidents::IncidentFilter,
 };
-use synapse_store::sqlite::SqliteStore;
+use synapse_store::place::Stores;
 
 use super::{
     location::SharedArgs,
@@ -96,12 +96,12 @@ impl FilterArgs {
 
 pub(super) async fn run(args: IncidentArgs, output: Output) -> anyhow::Result<()> {
     let store = args.shared.location.open().await?;
-    let done = act(&store, args.verb, output).await;
+    let done = act(&*store, args.verb, output).await;
     store.close().await;
     done
 }
 
-async fn act(store: &SqliteStore, verb: IncidentVerb, output: Output) -> anyhow::Result<()> {
+async fn act(store: &dyn Stores, verb: IncidentVerb, output: Output) -> anyhow::Result<()> {
     match verb {
         IncidentVerb::List { filter, limit } => {
             list(&store.list_incidents(&filter.into_filter(), limit).await?, output)
@@ -171,7 +171,7 @@ fn describe(incident: &Incident) -> Vec<(&'static str, String)> {
     lines
 }
 
-async fn export(store: &SqliteStore, mut filter: IncidentFilter, format: Format) -> anyhow::Result<()> {
+async fn export(store: &dyn Stores, mut filter: IncidentFilter, format: Format) -> anyhow::Result<()> {
     if matches!(format, Format::Csv) {
         print(
             "id,at,request,team,key,model,policy,policy_version,direction,category,severity,action,count,paths\n",

@@ -11,12 +11,9 @@ use synapse_core::{
     id::{GroupName, KeyId, TeamName},
     key::{ApiKey, Calling},
     ledger::Scope,
-    store::{
-        keys::{KeyChange, KeyInfo, KeyStore, NewKey, PromptVersion},
-        teams::TeamStore,
-    },
+    store::keys::{KeyChange, KeyInfo, NewKey, PromptVersion},
 };
-use synapse_store::sqlite::SqliteStore;
+use synapse_store::place::Stores;
 
 use super::{
     bound::{self, BINDING, BindingArgs, Cleared, KeyField, LIMITS, LimitArgs},
@@ -168,13 +165,13 @@ pub(super) async fn run(args: KeyArgs, output: Output) -> anyhow::Result<()> {
     }
     let store = location.open().await?;
     let changes = args.verb.changes();
-    let done = act(&store, location, args.verb, output).await;
+    let done = act(&*store, location, args.verb, output).await;
     location.finish(store, changes && done.is_ok()).await;
     done
 }
 
 async fn act(
-    store: &SqliteStore,
+    store: &dyn Stores,
     location: &StoreLocation,
     verb: KeyVerb,
     output: Output,
@@ -222,7 +219,7 @@ fn reveal(key: &ApiKey, info: &KeyInfo, output: Output) -> anyhow::Result<()> {
     issued::reveal(key, info, describe, &remedy, output)
 }
 
-async fn prompts(store: &SqliteStore, id: &KeyId, output: Output) -> anyhow::Result<()> {
+async fn prompts(store: &dyn Stores, id: &KeyId, output: Output) -> anyhow::Result<()> {
     let prompts = store.list_prompts(id).await?;
     if prompts.is_empty() {
         output.note("The key has never had a system prompt.")?;
@@ -241,7 +238,7 @@ async fn prompts(store: &SqliteStore, id: &KeyId, output: Output) -> anyhow::Res
     })?)
 }
 
-async fn list(store: &SqliteStore, team: Option<&TeamName>, output: Output) -> anyhow::Result<()> {
+async fn list(store: &dyn Stores, team: Option<&TeamName>, output: Output) -> anyhow::Result<()> {
     if let Some(team) = team {
         store.get_team(team).await?;
     }

@@ -6,14 +6,15 @@ use std::{
 };
 
 use clap::Args;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use synapse_core::config::snapshot::Snapshot;
 use synapse_store::{
     lock::DataDir,
-    sqlite::{self, SqliteStore},
+    place::{Place, Stores},
+    sqlite::LOOK_EVERY,
 };
 
-use crate::{compose, keys::LOOK_EVERY, settings::Settings};
+use crate::{compose, settings::Settings};
 
 const DEFAULT_DATA_DIR: &str = "./data";
 /// Within this a gateway has seen a change of its store: it looks a little more often.
@@ -28,7 +29,8 @@ pub(super) struct StoreLocation {
     /// Folder for all that must last [default: ./data]
     #[arg(long, global = true, value_name = "DIR")]
     pub(super) data_dir: Option<PathBuf>,
-    /// Database, such as sqlite:///srv/synapse.db [default: synapse.db in the data folder]
+    /// Database: sqlite:///srv/synapse.db or postgres://user:password@host/database [default: synapse.db in the data
+    /// folder]
     #[arg(long, global = true, value_name = "URL")]
     pub(super) database_url: Option<SecretString>,
 }
@@ -45,18 +47,18 @@ pub(super) struct SharedArgs {
 
 impl StoreLocation {
     /// Opens the store, which must exist: a wrong folder should not pass for an empty store.
-    pub(super) async fn open(&self) -> anyhow::Result<SqliteStore> {
-        Ok(SqliteStore::open_existing(self.database_file()?).await?)
+    pub(super) async fn open(&self) -> anyhow::Result<Box<dyn Stores>> {
+        Ok(self.database()?.open_existing().await?)
     }
 
     /// Opens the store, or makes it.
-    pub(super) async fn open_or_create(&self) -> anyhow::Result<SqliteStore> {
-        Ok(SqliteStore::open(self.database_file()?).await?)
+    pub(super) async fn open_or_create(&self) -> anyhow::Result<Box<dyn Stores>> {
+        Ok(self.database()?.open().await?)
     }
 
     /// Ends the work on a store. Where something was changed, that takes until a gateway that runs on the data folder
     /// has had time to see it, so that the next command of a script may count on it.
-    pub(super) async fn finish(&self, store: SqliteStore, has_changed: bool) {
+    pub(super) async fn finish(&self, store: Box<dyn Stores>, has_changed: bool) {
         store.close().await;
         if has_changed {
             self.until_seen().await;
@@ -85,12 +87,12 @@ impl StoreLocation {
         }
     }
 
-    fn database_file(&self) -> anyhow::Result<PathBuf> {
+    fn database(&self) -> anyhow::Result<Place> {
         match (&self.database_url, &self.data_dir, &self.config) {
-            (Some(url), _, _) => Ok(sqlite::path_from_url(url.expose_secret())?),
-            (None, Some(folder), _) => Ok(folder.join(sqlite::FILE_NAME)),
-            (None, None, Some(_)) => compose::database_file(&self.snapshot()?),
-            (None, None, None) => Ok(Path::new(DEFAULT_DATA_DIR).join(sqlite::FILE_NAME)),
+            (Some(url), _, _) => Ok(Place::from_url(url)?),
+            (None, Some(folder), _) => Ok(Place::in_folder(folder)),
+            (None, None, Some(_)) => compose::database(&self.snapshot()?),
+            (None, None, None) => Ok(Place::in_folder(Path::new(DEFAULT_DATA_DIR))),
         }
     }
 }

@@ -6,9 +6,9 @@ use synapse_core::{
     id::TeamName,
     ledger::Scope,
     limits::Limits,
-    store::teams::{Team, TeamChange, TeamStore},
+    store::teams::{Team, TeamChange},
 };
-use synapse_store::sqlite::SqliteStore;
+use synapse_store::place::Stores;
 
 use super::{
     bound::{self, Cleared, LIMITS, LimitArgs, TeamField},
@@ -80,13 +80,13 @@ pub(super) async fn run(args: TeamArgs, output: Output) -> anyhow::Result<()> {
         _ => location.open().await?,
     };
     let changes = args.verb.changes();
-    let done = act(&store, location, args.verb, output).await;
+    let done = act(&*store, location, args.verb, output).await;
     location.finish(store, changes && done.is_ok()).await;
     done
 }
 
 async fn act(
-    store: &SqliteStore,
+    store: &dyn Stores,
     location: &StoreLocation,
     verb: TeamVerb,
     output: Output,
@@ -112,7 +112,7 @@ async fn act(
     Ok(output.result(&team, |team| fields(&describe(team)))?)
 }
 
-async fn switch(store: &SqliteStore, name: &TeamName, disabled: bool) -> anyhow::Result<Team> {
+async fn switch(store: &dyn Stores, name: &TeamName, disabled: bool) -> anyhow::Result<Team> {
     let change = TeamChange { disabled: Some(disabled), ..TeamChange::default() };
     Ok(store.update_team(name, &change).await?)
 }

@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use synapse_core::{
     id::{GroupName, KeyId},
     key::{Connecting, WorkerSecret},
-    store::worker_keys::{NewWorkerKey, WorkerKeyInfo, WorkerKeyStore},
+    store::worker_keys::{NewWorkerKey, WorkerKeyInfo},
 };
-use synapse_store::sqlite::SqliteStore;
+use synapse_store::place::Stores;
 
 use super::{
     issued,
@@ -75,12 +75,12 @@ pub(super) async fn run(args: WorkerKeyArgs, output: Output) -> anyhow::Result<(
         _ => location.open().await?,
     };
     let changes = args.verb.changes();
-    let done = act(&store, args.verb, output).await;
+    let done = act(&*store, args.verb, output).await;
     location.finish(store, changes && done.is_ok()).await;
     done
 }
 
-async fn act(store: &SqliteStore, verb: WorkerKeyVerb, output: Output) -> anyhow::Result<()> {
+async fn act(store: &dyn Stores, verb: WorkerKeyVerb, output: Output) -> anyhow::Result<()> {
     let info = match verb {
         WorkerKeyVerb::Create(CreateArgs { group, allow_cloud, description }) => {
             let key = WorkerSecret::generate().context("the system has no randomness to give")?;

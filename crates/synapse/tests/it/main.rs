@@ -27,6 +27,7 @@ mod limits;
 mod litellm;
 mod load;
 mod models;
+mod postgres;
 mod prove;
 mod records;
 mod redis;

@@ -201,7 +201,7 @@ impl Default for Metrics {
 #[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Database {
-    /// `sqlite://FILE`. Default: a SQLite file in `data_dir`.
+    /// `sqlite://FILE`, or `postgres://USER:PASSWORD@HOST:5432/DATABASE`. Default: a SQLite file in `data_dir`.
     #[serde(skip_serializing)]
     pub(super) url: Option<Secret>,
 }

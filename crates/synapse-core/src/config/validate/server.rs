@@ -43,10 +43,8 @@ pub(super) fn check(raw: raw::Server, check: &mut Check<'_>) -> Server {
 /// The database's URL, if one is given.
 pub(super) fn database(raw: raw::Database, check: &mut Check<'_>) -> Option<SecretString> {
     let url = raw.url?.0;
-    if has_scheme(&url, &["postgres", "postgresql"]) {
-        check.report("/database/url", "PostgreSQL is not available in this version; leave it out for SQLite");
-    } else if !has_scheme(&url, &["sqlite"]) {
-        check.report("/database/url", "must begin with `sqlite://`");
+    if !has_scheme(&url, &["sqlite", "postgres", "postgresql"]) {
+        check.report("/database/url", "must begin with `sqlite://` or `postgres://`");
     }
     Some(url)
 }

@@ -1,0 +1,205 @@
+//! The audit log in PostgreSQL: one table, partitioned by month.
+
+use std::{
+    borrow::Cow,
+    collections::HashSet,
+    sync::{LazyLock, atomic::Ordering},
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sqlx::{PgConnection, Row};
+use synapse_core::{
+    audit::entry::{ColumnKind, Sealed, Value},
+    store::{
+        StoreError,
+        audit::{AuditFilter, AuditStore, Head, StoredCheckpoint},
+    },
+};
+use uuid::Uuid;
+
+use super::{PostgresStore, text::packed};
+use crate::{
+    audit::{self, Claim},
+    listing,
+    rows::backend,
+};
+
+/// Between two looks whether there are partitions for the months to come, in microseconds.
+const LOOK_AHEAD_EVERY: i64 = 3_600_000_000;
+
+/// One array for each column, so that the statement is the same for any number of entries.
+static INSERT: LazyLock<String> = LazyLock::new(|| {
+    let array = |(place, column): (usize, &synapse_core::audit::entry::Column)| {
+        let kind = match column.kind {
+            ColumnKind::Integer => "bigint",
+            ColumnKind::Text => "text",
+            ColumnKind::Bytes => "bytea",
+        };
+        format!("${}::{kind}[]", place + 1)
+    };
+    let arrays = audit::columns().enumerate().map(array).collect::<Vec<_>>().join(", ");
+    format!(
+        "INSERT INTO audit_entries ({}) SELECT * FROM unnest({arrays}) ON CONFLICT DO NOTHING",
+        audit::names()
+    )
+});
+/// Two entries of one place are both told, so that none hides behind the other at the end of a page.
+static READ_CHAIN: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT {} FROM audit_entries WHERE chain = $1 AND seq >= $2
+         ORDER BY seq FETCH FIRST ($3) ROWS WITH TIES",
+        audit::names()
+    )
+});
+static HEADS: LazyLock<String> = LazyLock::new(|| audit::heads_statement("audit_entries"));
+
+#[async_trait]
+impl AuditStore for PostgresStore {
+    async fn append_entries(&self, entries: &[Sealed]) -> Result<(), StoreError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        self.look_ahead().await;
+        let mut tx = self.pool.begin().await.map_err(backend)?;
+        let mut taken = HashSet::new();
+        for claim in audit::claims(entries) {
+            find_taken(&mut tx, claim, &mut taken).await.map_err(backend)?;
+        }
+        let fresh = audit::first_claims(entries, &taken);
+        if !fresh.is_empty() {
+            insert(&mut tx, &fresh).await.map_err(backend)?;
+        }
+        tx.commit().await.map_err(backend)
+    }
+
+    async fn audit_heads(&self) -> Result<Vec<(Uuid, Head)>, StoreError> {
+        let rows = sqlx::query(HEADS.as_str()).fetch_all(&self.pool).await.map_err(backend)?;
+        let mut heads = rows.iter().map(audit::head).collect::<Result<Vec<_>, _>>()?;
+        heads.dedup_by_key(|(chain, _)| *chain);
+        Ok(heads)
+    }
+
+    async fn read_chain(
+        &self,
+        chain: Uuid,
+        from: u64,
+        limit: u32,
+    ) -> Result<Vec<(u64, Option<Sealed>)>, StoreError> {
+        let rows = sqlx::query(READ_CHAIN.as_str())
+            .bind(&chain.as_bytes()[..])
+            .bind(audit::place_of(from))
+            .bind(i64::from(limit))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(backend)?;
+        audit::places(&rows)
+    }
+
+    async fn list_entries(&self, filter: &AuditFilter, limit: u32) -> Result<Vec<Sealed>, StoreError> {
+        let select = format!("SELECT {} FROM audit_entries", audit::names());
+        let mut query = listing::entries(select, filter, limit, |text| packed(text).into_owned());
+        let rows = query.build().fetch_all(&self.pool).await.map_err(backend)?;
+        audit::entries(&rows)
+    }
+
+    async fn add_checkpoint(&self, checkpoint: &StoredCheckpoint) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO audit_checkpoints (chain, seq, at, note) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+        )
+        .bind(&checkpoint.chain.as_bytes()[..])
+        .bind(audit::place_of(checkpoint.seq))
+        .bind(checkpoint.at.as_microsecond())
+        .bind(packed(&checkpoint.note))
+        .execute(&self.pool)
+        .await
+        .map_err(backend)?;
+        Ok(())
+    }
+
+    async fn list_checkpoints(
+        &self,
+        chain: Uuid,
+        from: u64,
+        limit: u32,
+    ) -> Result<Vec<StoredCheckpoint>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT seq, at, note FROM audit_checkpoints WHERE chain = $1 AND seq >= $2 ORDER BY seq LIMIT $3",
+        )
+        .bind(&chain.as_bytes()[..])
+        .bind(audit::place_of(from))
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(backend)?;
+        rows.iter().map(|row| audit::checkpoint(chain, row)).collect()
+    }
+}
+
+impl PostgresStore {
+    /// Sees from time to time that there are partitions for the months to come. Where that fails, entries have the
+    /// default partition, so it is no reason not to append.
+    async fn look_ahead(&self) {
+        let now = Timestamp::now().as_microsecond();
+        if self.look_ahead_at.load(Ordering::Relaxed) > now {
+            return;
+        }
+        self.look_ahead_at.store(now + LOOK_AHEAD_EVERY, Ordering::Relaxed);
+        let _made = sqlx::query("SELECT make_audit_partitions()").execute(&self.pool).await;
+    }
+}
+
+/// Finds the places of a claim that are taken. Until the transaction ends, nobody else appends to the chain: an index
+/// over all months, which could see to that, is none that PostgreSQL has.
+async fn find_taken(
+    tx: &mut PgConnection,
+    claim: Claim,
+    taken: &mut HashSet<(Uuid, i64)>,
+) -> sqlx::Result<()> {
+    let (_, low) = claim.chain.as_u64_pair();
+    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(low.cast_signed()).execute(&mut *tx).await?;
+    let rows = sqlx::query("SELECT seq FROM audit_entries WHERE chain = $1 AND seq BETWEEN $2 AND $3")
+        .bind(&claim.chain.as_bytes()[..])
+        .bind(claim.first)
+        .bind(claim.last)
+        .fetch_all(tx)
+        .await?;
+    taken.extend(rows.iter().map(|row| (claim.chain, row.get(0))));
+    Ok(())
+}
+
+async fn insert(tx: &mut PgConnection, entries: &[&Sealed]) -> sqlx::Result<()> {
+    let rows: Vec<Vec<_>> = entries.iter().map(|sealed| audit::values(sealed).collect()).collect();
+    let mut query = sqlx::query(INSERT.as_str());
+    for (place, column) in audit::columns().enumerate() {
+        let cells = rows.iter().map(|row| row[place]);
+        query = match column.kind {
+            ColumnKind::Integer => query.bind(cells.map(number).collect::<Vec<_>>()),
+            ColumnKind::Text => query.bind(cells.map(text).collect::<Vec<_>>()),
+            ColumnKind::Bytes => query.bind(cells.map(bytes).collect::<Vec<_>>()),
+        };
+    }
+    query.execute(tx).await?;
+    Ok(())
+}
+
+fn number(value: Value<'_>) -> Option<i64> {
+    match value {
+        Value::Integer(number) => Some(number),
+        _ => None,
+    }
+}
+
+fn text(value: Value<'_>) -> Option<Cow<'_, str>> {
+    match value {
+        Value::Text(text) => Some(packed(text)),
+        _ => None,
+    }
+}
+
+fn bytes(value: Value<'_>) -> Option<&[u8]> {
+    match value {
+        Value::Bytes(bytes) => Some(bytes),
+        _ => None,
+    }
+}
