@@ -45,6 +45,14 @@ pub(crate) fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<(
     sync_parent(path)
 }
 
+/// Replaces a file by this text: whole, or as it was; for its owner alone, and on disk when this returns.
+///
+/// # Errors
+/// When the system refuses.
+pub fn replace_text(path: &Path, text: &str) -> io::Result<()> {
+    replace(path, |file| io::Write::write_all(file, text.as_bytes()))
+}
+
 /// Adds a file, on disk when this returns, as a whole or not at all; an error where there is one of that name.
 pub(crate) fn add(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();

@@ -10,7 +10,7 @@ pub mod chain;
 pub mod checkpoint;
 pub mod digest;
 pub mod encode;
-mod files;
+pub mod files;
 pub mod journal;
 pub mod merkle;
 pub mod note;

@@ -99,6 +99,9 @@ impl Gateway {
         log: Option<Arc<AuditLog>>,
     ) -> Result<Arc<Self>, SetupFault> {
         let metrics = Arc::new(Metrics::new());
+        if let Some(log) = &log {
+            log.count_lost(metrics.audit_lost.clone());
+        }
         let empty = Live {
             snapshot: Arc::clone(&snapshot),
             fleet: Arc::default(),

@@ -21,6 +21,7 @@ use synapse_store::{
 use tokio::net::TcpListener;
 
 use crate::{
+    audit::{self, Gauges, Shipper, Shipping},
     banner,
     incidents::{self, IncidentSink, Sinks},
     keys::KeyKeeper,
@@ -75,7 +76,9 @@ async fn run(
     let instance = folder.instance_id().simple().to_string();
     let (incidents, found) = IncidentSink::new();
     let sinks = Sinks(vec![Arc::clone(&telemetry.access_log) as _, Arc::clone(&incidents) as _]);
-    let gateway = Gateway::new(Arc::new(snapshot), &instance, Arc::new(sinks), None)?;
+    let (log, shipper) =
+        audit::open(&snapshot, Arc::clone(&store) as _)?.map(|audit| (audit.log, audit.shipper)).unzip();
+    let gateway = Gateway::new(Arc::new(snapshot), &instance, Arc::new(sinks), log)?;
     incidents.count_dropped(gateway.metrics.incidents_dropped.clone());
     let (counters, counting) = count(&gateway, &folder).await?;
     let keys = Arc::new(KeyKeeper::new(Arc::clone(&store), Arc::clone(&gateway), demo)?);
@@ -88,6 +91,7 @@ async fn run(
 
     let install = Install::new(&gateway, settings.client_binary.clone());
     tell_of_newer_versions(&gateway, &install);
+    let shipping = shipper.map(|shipper| ship(shipper, &gateway));
     let mut server = Server::start(&gateway, sockets, certificates.clone(), install)?;
     let mut tasks = vec![
         tasks::spawn("catalogue keeper", Arc::clone(&gateway).keep_catalog()),
@@ -122,9 +126,21 @@ async fn run(
     if tokio::time::timeout(LAST_WORDS, incidents.flush()).await.is_err() {
         tracing::error!("the last incidents could not be stored in time");
     }
+    if let Some(shipping) = shipping
+        && tokio::time::timeout(LAST_WORDS, shipping.finish()).await.is_err()
+    {
+        tracing::warn!("the last entries of the audit log wait in the journal for the next start");
+    }
     gateway.limits.save(&*counters).await;
     drop((tasks, folder));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Begins to bring the audit log into the database.
+fn ship(shipper: Shipper, gateway: &Gateway) -> Shipping {
+    let metrics = &gateway.metrics;
+    let gauges = Gauges { pending: metrics.audit_pending.clone(), commit: metrics.audit_commit.clone() };
+    shipper.start(gauges)
 }
 
 /// Takes up the counters of the present day and month, and joins those who count together.

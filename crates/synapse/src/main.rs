@@ -1,6 +1,7 @@
 //! The `synapse` binary: reads the command line, runs the command, reports how it went.
 
 mod access_log;
+mod audit;
 mod banner;
 mod binary;
 mod cli;

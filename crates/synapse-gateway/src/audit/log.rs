@@ -2,7 +2,7 @@
 //! before any engine is asked; another one closes it before its caller has the last byte.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -38,7 +38,7 @@ pub struct AuditLog {
     durability: Durability,
     refusals: Refusals,
     /// Counts entries that could not be written.
-    lost: Counter,
+    lost: OnceLock<Counter>,
     is_losing: AtomicBool,
     has_no_keys: AtomicBool,
 }
@@ -56,20 +56,20 @@ impl AuditLog {
             keys,
             durability,
             refusals: Refusals::default(),
-            lost: Counter::default(),
+            lost: OnceLock::new(),
             is_losing: AtomicBool::new(false),
             has_no_keys: AtomicBool::new(false),
         }
     }
 
-    /// How many entries could not be written.
-    pub fn lost(&self) -> &Counter {
-        &self.lost
+    /// Counts from now on, and for good, here what could not be written.
+    pub(crate) fn count_lost(&self, counter: Counter) {
+        let _only_once = self.lost.set(counter);
     }
 
-    /// What the log is written to.
-    pub fn journal(&self) -> &Arc<Journal> {
-        &self.journal
+    /// The chain that it goes on with.
+    pub const fn chain(&self) -> Uuid {
+        self.chain
     }
 
     /// Whether requests can be recorded now.
@@ -125,7 +125,7 @@ impl AuditLog {
         match written {
             Ok(()) => self.is_losing.store(false, Ordering::Relaxed),
             Err(error) => {
-                self.lost.inc();
+                self.lost.get().map(Counter::inc);
                 if !self.is_losing.swap(true, Ordering::Relaxed) {
                     tracing::error!(%error, "the audit log cannot be written");
                 }

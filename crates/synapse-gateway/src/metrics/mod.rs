@@ -136,6 +136,12 @@ pub struct Metrics {
     pub records: Family<StatusLabel, Counter>,
     /// `synapse_dlp_findings_total`
     pub findings: Family<FindingLabels, Counter>,
+    /// `synapse_audit_pending`
+    pub audit_pending: Gauge,
+    /// `synapse_audit_commit_seconds`
+    pub audit_commit: Histogram,
+    /// `synapse_audit_lost_total`
+    pub audit_lost: Counter,
     /// `synapse_incidents_dropped_total`
     pub incidents_dropped: Counter,
     /// `synapse_workers_connected`
@@ -223,6 +229,9 @@ impl Metrics {
             model_state: Family::default(),
             records: Family::default(),
             findings: Family::default(),
+            audit_pending: Gauge::default(),
+            audit_commit: seconds(),
+            audit_lost: Counter::default(),
             incidents_dropped: Counter::default(),
             workers_connected: Family::default(),
             tunnel_streams: Family::default(),
@@ -292,6 +301,22 @@ impl Metrics {
         r.register("breaker_state", "0 closed, 1 half-open, 2 open", self.breaker.clone());
         r.register("model_state", "1 for the state a model is in", self.model_state.clone());
         r.register("audit_records", "Records closed, by outcome", self.records.clone());
+        r.register(
+            "audit_pending",
+            "Entries of the audit log that the database does not have",
+            self.audit_pending.clone(),
+        );
+        r.register_with_unit(
+            "audit_commit",
+            "How long the database takes for a batch of entries",
+            Unit::Seconds,
+            self.audit_commit.clone(),
+        );
+        r.register(
+            "audit_lost",
+            "Entries that could not be written to the audit log",
+            self.audit_lost.clone(),
+        );
         r.register("dlp_findings", "Sensitive data found in prompts and replies", self.findings.clone());
         r.register(
             "incidents_dropped",

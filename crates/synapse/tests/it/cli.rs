@@ -420,7 +420,10 @@ fn an_unusable_store_is_explained_with_its_cause() {
 #[test]
 fn a_database_url_with_a_password_is_not_repeated() {
     let message = Cli::new().fail(1, &["team", "list", "--database-url", "mysql://me:hunter2@db/synapse"]);
-    assert!(message.contains("write sqlite://data/synapse.db, or postgres://") && !message.contains("hunter2"), "{message}");
+    assert!(
+        message.contains("write sqlite://data/synapse.db, or postgres://") && !message.contains("hunter2"),
+        "{message}"
+    );
 }
 
 /// Runs with a stdout that nobody reads any more.

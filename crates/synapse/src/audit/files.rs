@@ -1,0 +1,59 @@
+//! Where the audit log keeps its files.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use synapse_core::config::snapshot::Snapshot;
+
+/// The folder within the data folder.
+const FOLDER: &str = "audit";
+
+/// Where the audit log keeps its files.
+#[derive(Clone, Debug)]
+pub(crate) struct Files {
+    folder: PathBuf,
+    sink: Option<PathBuf>,
+}
+
+impl Files {
+    /// As the configuration says.
+    pub(crate) fn of(snapshot: &Snapshot) -> Self {
+        Self::within(&snapshot.data_dir, snapshot.audit.checkpoint_file.clone())
+    }
+
+    /// Those in this data folder, with checkpoints in this file, if not in the data folder too.
+    pub(crate) fn within(data_dir: &Path, sink: Option<PathBuf>) -> Self {
+        Self { folder: data_dir.join(FOLDER), sink }
+    }
+
+    /// Makes the folder.
+    pub(crate) fn create(&self) -> anyhow::Result<()> {
+        std::fs::create_dir_all(&self.folder)
+            .with_context(|| format!("{}: the folder cannot be made", self.folder.display()))
+    }
+
+    /// The folder of the journal.
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.folder.join("journal")
+    }
+
+    /// The folder of the keys of digests.
+    pub(crate) fn digest_keys(&self) -> PathBuf {
+        self.folder.join("digest-keys")
+    }
+
+    /// The file of the key that signs checkpoints.
+    pub(crate) fn signing_key(&self) -> PathBuf {
+        self.folder.join("checkpoint.key")
+    }
+
+    /// The file of the last checkpoint.
+    pub(crate) fn last_checkpoint(&self) -> PathBuf {
+        self.folder.join("last-checkpoint")
+    }
+
+    /// The file that checkpoints are appended to.
+    pub(crate) fn sink(&self) -> PathBuf {
+        self.sink.clone().unwrap_or_else(|| self.folder.join("checkpoints"))
+    }
+}

@@ -1,0 +1,76 @@
+//! The audit log of a running gateway: where its files are, what a crash left open in it, and the shipper that
+//! brings entries into the database.
+
+pub(crate) mod files;
+mod ship;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::json;
+use synapse_audit::{
+    digest::KeyRing,
+    journal::{Journal, OpenRequest, Options},
+};
+use synapse_core::{
+    audit::entry::{Entry, EntryKind},
+    config::snapshot::Snapshot,
+    store::audit::AuditStore,
+};
+use synapse_gateway::audit::AuditLog;
+
+use self::files::Files;
+pub(crate) use self::ship::{Gauges, Shipper, Shipping};
+
+/// What of the audit log is up.
+pub(crate) struct Audit {
+    /// Its end in the request path.
+    pub(crate) log: Arc<AuditLog>,
+    /// What brings its entries into the database.
+    pub(crate) shipper: Shipper,
+}
+
+/// Opens the audit log, where the configuration wants one, and closes what a crash left open.
+pub(crate) fn open(snapshot: &Snapshot, store: Arc<dyn AuditStore>) -> anyhow::Result<Option<Audit>> {
+    let settings = &snapshot.audit;
+    if !settings.enabled {
+        return Ok(None);
+    }
+    let files = Files::of(snapshot);
+    files.create()?;
+    let options = Options { max_bytes: settings.journal_bytes, max_age: settings.max_wait };
+    let (journal, found) = Journal::open(&files.journal(), options)?;
+    if found.cut_bytes > 0 {
+        tracing::warn!(bytes = found.cut_bytes, "the audit journal ended within an entry, which was cut off");
+    }
+    if found.is_new {
+        journal.append(&beginning())?;
+    }
+    if !found.open.is_empty() {
+        tracing::warn!(requests = found.open.len(), "requests were under way when the gateway ended last");
+    }
+    for request in found.open {
+        let OpenRequest { accepted, reservation } = request;
+        journal.close(reservation, &orphaned(accepted))?;
+    }
+    let journal = Arc::new(journal);
+    let keys =
+        if settings.plain_digests { None } else { Some(Arc::new(KeyRing::open(&files.digest_keys())?)) };
+    let log = AuditLog::new((Arc::clone(&journal), found.chain), keys, settings.durability);
+    let log = Arc::new(log);
+    let shipper = Shipper::new(store, Arc::clone(&log), journal, files, settings.durability)?;
+    Ok(Some(Audit { log, shipper }))
+}
+
+/// The entry that a chain begins with.
+fn beginning() -> Entry {
+    let mut entry = Entry::new(EntryKind::ChainBegun, Timestamp::now());
+    entry.detail = Some(json!({"version": env!("CARGO_PKG_VERSION")}).to_string().into());
+    entry
+}
+
+/// The entry that closes a request whose gateway ended before it did.
+fn orphaned(accepted: Entry) -> Entry {
+    let Entry { id, at, kind, .. } = Entry::new(EntryKind::RequestClosed, Timestamp::now());
+    Entry { id, at, kind, outcome: Some("orphaned".into()), ..accepted }
+}

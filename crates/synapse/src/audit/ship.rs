@@ -1,0 +1,334 @@
+//! The shipper: brings the journal's entries into the database, in order, each at least once, and vouches for them
+//! with checkpoints that the database and a file outside it are given.
+
+use std::{
+    fs, io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use jiff::Timestamp;
+use prometheus_client::metrics::{gauge::Gauge, histogram::Histogram};
+use synapse_audit::{
+    checkpoint::{Checkpoint, Checkpointer},
+    journal::Journal,
+    note::SigningKey,
+    sink::FileSink,
+};
+use synapse_core::{
+    audit::entry::Sealed,
+    config::snapshot::Durability,
+    store::{
+        StoreError,
+        audit::{AuditStore, StoredCheckpoint},
+    },
+};
+use synapse_gateway::{audit::AuditLog, tasks};
+use tokio::sync::watch;
+
+use super::files::Files;
+
+/// Entries of one transaction.
+const BATCH: usize = 500;
+/// How long entries gather, so that a transaction has many.
+const GATHER: Duration = Duration::from_millis(50);
+/// The same where requests wait for their entries.
+const GATHER_URGENT: Duration = Duration::from_millis(1);
+/// Between two attempts at a store or a file that fails.
+const PAUSE: Duration = Duration::from_secs(1);
+/// A checkpoint covers no more entries than this.
+const MANY: u64 = 1000;
+/// And none of them waits longer.
+const LONG: Duration = Duration::from_secs(60);
+/// Between two looks at what has to be done by the clock.
+const TICK: Duration = Duration::from_secs(1);
+/// What signed notes name as their signer.
+const SIGNER: &str = "synapse-audit";
+/// What stands behind the last checkpoint's note once everybody has it.
+const DELIVERED: &str = "delivered\n";
+
+/// What is counted of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Gauges {
+    /// Entries that the database does not have.
+    pub(crate) pending: Gauge,
+    /// How long a transaction took, in seconds.
+    pub(crate) commit: Histogram,
+}
+
+async fn asked_to(stop: &mut watch::Receiver<bool>) {
+    // Nobody who could ask is as good as being asked.
+    let _asked = stop.wait_for(|stop| *stop).await;
+}
+
+/// Waits for a store that fails; what is in the journal waits, too.
+#[derive(Default)]
+struct Patience {
+    has_told: bool,
+}
+
+impl Patience {
+    async fn bear(&mut self, error: &StoreError) {
+        if !std::mem::replace(&mut self.has_told, true) {
+            tracing::error!(%error, "the audit log cannot be stored; its entries wait in the journal");
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Brings entries into the database.
+pub(crate) struct Shipper {
+    store: Arc<dyn AuditStore>,
+    log: Arc<AuditLog>,
+    journal: Arc<Journal>,
+    files: Files,
+    key: SigningKey,
+    checkpoints: Checkpointer,
+    last_checkpoint: Instant,
+    last_count: Instant,
+    /// A checkpoint that somebody may not have yet.
+    undelivered: Option<StoredCheckpoint>,
+    sink: Option<FileSink>,
+    gather: Duration,
+    is_failing: bool,
+}
+
+/// A shipper at work.
+pub(crate) struct Shipping {
+    stop: watch::Sender<bool>,
+    done: watch::Receiver<bool>,
+    _task: tasks::TaskGuard,
+}
+
+impl Shipping {
+    /// Ships all there is, vouches for it and ends.
+    pub(crate) async fn finish(mut self) {
+        self.stop.send_replace(true);
+        // A shipper that is gone has nothing more to do.
+        let _gone = self.done.wait_for(|done| *done).await;
+    }
+}
+
+impl Shipper {
+    pub(super) fn new(
+        store: Arc<dyn AuditStore>,
+        log: Arc<AuditLog>,
+        journal: Arc<Journal>,
+        files: Files,
+        durability: Durability,
+    ) -> anyhow::Result<Self> {
+        let chain = log.chain();
+        let key = SigningKey::load_or_generate(&files.signing_key(), SIGNER)?;
+        let place = files.last_checkpoint();
+        let kept = match fs::read_to_string(&place) {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error).with_context(|| place.display().to_string()),
+        };
+        let note = kept.as_deref().map(|text| text.strip_suffix(DELIVERED).unwrap_or(text));
+        let last = note.map(|note| Checkpoint::open(note, std::slice::from_ref(key.public()))).transpose();
+        let last = last
+            .with_context(|| {
+                format!(
+                    "{}: the last checkpoint of the audit log cannot be trusted; move the file away if you know why",
+                    place.display()
+                )
+            })?
+            .filter(|last| last.chain == chain);
+        let is_delivered = kept.as_deref().is_none_or(|text| text.ends_with(DELIVERED));
+        let undelivered = last.as_ref().zip(note).filter(|_| !is_delivered).map(|(last, note)| {
+            StoredCheckpoint { chain, seq: last.last, at: last.at, note: note.to_owned() }
+        });
+        Ok(Self {
+            checkpoints: last.as_ref().map_or_else(|| Checkpointer::new(chain), Checkpointer::after),
+            store,
+            log,
+            journal,
+            files,
+            key,
+            last_checkpoint: Instant::now(),
+            last_count: Instant::now(),
+            undelivered,
+            sink: None,
+            gather: if durability == Durability::Database { GATHER_URGENT } else { GATHER },
+            is_failing: false,
+        })
+    }
+
+    /// Begins to ship.
+    pub(crate) fn start(self, gauges: Gauges) -> Shipping {
+        let (stop, stopping) = watch::channel(false);
+        let (has_done, done) = watch::channel(false);
+        let work = async move {
+            self.run(gauges, stopping).await;
+            has_done.send_replace(true);
+        };
+        Shipping { stop, done, _task: tasks::spawn("audit shipper", work) }
+    }
+
+    async fn run(mut self, gauges: Gauges, mut stopping: watch::Receiver<bool>) {
+        let mut next = self.journal.unshipped();
+        self.catch_up(next).await;
+        loop {
+            let is_last = *stopping.borrow();
+            if !is_last {
+                tokio::select! {
+                    readable = self.journal.readable(next) => if readable.is_ok() { tokio::time::sleep(self.gather).await },
+                    () = tokio::time::sleep(TICK) => {}
+                    () = asked_to(&mut stopping) => {}
+                }
+            }
+            let status = self.journal.status();
+            gauges.pending.set(i64::try_from(status.next - status.shipped).unwrap_or(i64::MAX));
+            if is_last && status.next > 0 {
+                // The last ones have to be on disk before they can be read.
+                let _closed = self.journal.on_disk(status.next - 1).await;
+            }
+            while let Some((shipped, took)) = self.ship(next).await {
+                gauges.commit.observe(took.as_secs_f64());
+                next = shipped;
+                self.vouch(false).await;
+            }
+            self.vouch(is_last).await;
+            if is_last || self.last_count.elapsed() >= LONG {
+                self.last_count = Instant::now();
+                self.log.count_refusals();
+            }
+            if is_last && self.journal.status().next == next {
+                return;
+            }
+        }
+    }
+
+    /// Takes up the entries that the database has and no checkpoint covers.
+    async fn catch_up(&mut self, end: u64) {
+        while self.checkpoints.next() < end {
+            let from = self.checkpoints.next();
+            let limit = u32::try_from(BATCH).unwrap_or(u32::MAX);
+            let mut patience = Patience::default();
+            let chain = loop {
+                match self.store.read_chain(self.log.chain(), from, limit).await {
+                    Ok(chain) => break chain,
+                    Err(error) => patience.bear(&error).await,
+                }
+            };
+            let before = self.checkpoints.next();
+            for (_, sealed) in &chain {
+                if let Some(sealed) = sealed {
+                    self.push(sealed);
+                }
+            }
+            if self.checkpoints.next() == before {
+                tracing::error!(
+                    seq = before,
+                    "the database lacks entries of the audit log; run `synapse audit verify`"
+                );
+                return;
+            }
+        }
+    }
+
+    fn push(&mut self, sealed: &Sealed) {
+        if self.checkpoints.push(sealed).is_err() {
+            tracing::error!(seq = sealed.seq, "an entry of the audit log does not follow the one before it");
+        }
+    }
+
+    /// Ships what is there from place `next` on; gives the place after it and how long the database took, or
+    /// nothing where there was nothing.
+    async fn ship(&mut self, next: u64) -> Option<(u64, Duration)> {
+        let journal = Arc::clone(&self.journal);
+        let entries = match tasks::block(move || journal.read_from(next, BATCH)).await {
+            Ok(entries) => Arc::<[Sealed]>::from(entries),
+            Err(error) => {
+                self.fail(&error);
+                tokio::time::sleep(PAUSE).await;
+                return None;
+            }
+        };
+        let last = entries.last()?.seq;
+        let began = Instant::now();
+        let mut patience = Patience::default();
+        while let Err(error) = self.store.append_entries(&entries).await {
+            patience.bear(&error).await;
+        }
+        let took = began.elapsed();
+        entries.iter().for_each(|sealed| self.push(sealed));
+        let journal = Arc::clone(&self.journal);
+        if let Err(error) = tasks::block(move || journal.acknowledge(last)).await {
+            // They are shipped again, and passed over.
+            self.fail(&error);
+        }
+        Some((last + 1, took))
+    }
+
+    fn fail(&mut self, error: &dyn std::fmt::Display) {
+        if !std::mem::replace(&mut self.is_failing, true) {
+            tracing::error!(%error, "the audit log cannot be shipped");
+        }
+    }
+
+    /// Makes a checkpoint where one is due, and gives it to all who are to have it.
+    async fn vouch(&mut self, is_last: bool) {
+        if self.undelivered.is_none() && self.is_due(is_last) {
+            let Some(made) = self.checkpoints.clone().checkpoint(Timestamp::now()) else { return };
+            let signed = made.sign(&self.key);
+            // Kept first: after a crash, the same one goes to those who lack it.
+            if !self.keep(signed.note.clone()).await {
+                return;
+            }
+            self.checkpoints = Checkpointer::after(&made);
+            self.last_checkpoint = Instant::now();
+            self.undelivered = Some(signed);
+        }
+        if let Some(signed) = self.undelivered.clone()
+            && self.deliver(&signed).await
+        {
+            self.undelivered = None;
+            self.keep(format!("{}{DELIVERED}", signed.note)).await;
+        }
+    }
+
+    fn is_due(&self, is_last: bool) -> bool {
+        let pending = self.checkpoints.pending();
+        pending >= MANY || pending > 0 && (is_last || self.last_checkpoint.elapsed() >= LONG)
+    }
+
+    async fn keep(&mut self, text: String) -> bool {
+        let place = self.files.last_checkpoint();
+        let kept = tasks::block(move || synapse_audit::files::replace_text(&place, &text)).await;
+        match kept {
+            Ok(()) => {
+                self.is_failing = false;
+                true
+            }
+            Err(error) => {
+                self.fail(&error);
+                false
+            }
+        }
+    }
+
+    async fn deliver(&mut self, signed: &StoredCheckpoint) -> bool {
+        if let Err(error) = self.store.add_checkpoint(signed).await {
+            self.fail(&error);
+            return false;
+        }
+        let (place, note, sink) = (self.files.sink(), signed.note.clone(), self.sink.take());
+        let appended = tasks::block(move || {
+            let mut sink = sink.map_or_else(|| FileSink::open(&place), Ok)?;
+            sink.append(&note).map(|()| sink)
+        });
+        match appended.await {
+            Ok(sink) => {
+                self.sink = Some(sink);
+                true
+            }
+            Err(error) => {
+                self.fail(&error);
+                false
+            }
+        }
+    }
+}
