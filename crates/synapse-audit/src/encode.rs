@@ -94,6 +94,13 @@ pub(crate) fn place(bytes: &[u8]) -> Option<(Uuid, u64)> {
     Some((Uuid::from_bytes(fixed(&mut rest).ok()?), u64::from_be_bytes(fixed(&mut rest).ok()?)))
 }
 
+/// Puts another place into canonical bytes.
+pub(crate) fn set_place(canonical: &mut [u8], seq: u64) {
+    if let Some(place) = canonical.get_mut(HEAD - 8..HEAD) {
+        place.copy_from_slice(&seq.to_be_bytes());
+    }
+}
+
 fn value(rest: &mut &[u8]) -> Result<Owned, Malformed> {
     let [tag] = fixed(rest)?;
     Ok(match tag {

@@ -14,4 +14,6 @@ pub mod files;
 pub mod journal;
 pub mod merkle;
 pub mod note;
+pub mod proof;
 pub mod sink;
+pub mod verify;

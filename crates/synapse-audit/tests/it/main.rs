@@ -6,3 +6,4 @@ mod chains;
 mod journal;
 mod sinks;
 mod texts;
+mod verification;

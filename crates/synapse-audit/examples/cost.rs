@@ -1,0 +1,134 @@
+//! What the audit log costs: CPU time of an entry in the journal, and how many go to the disk one by one.
+//!
+//! `cargo run --release -p synapse-audit --example cost [FOLDER]`
+
+#![expect(clippy::print_stdout, reason = "an example that reports")]
+
+use std::{
+    error::Error,
+    fs,
+    path::Path,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use synapse_audit::journal::{Journal, Options};
+use synapse_core::audit::entry::{Entry, EntryKind};
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+const ENTRIES: usize = 200_000;
+
+fn main() -> Outcome {
+    let folder = std::env::args().nth(1).unwrap_or_else(|| "target/audit-cost".to_owned());
+    let folder = Path::new(&folder);
+    let _ = fs::remove_dir_all(folder);
+    let options = Options { max_bytes: 1 << 30, max_age: Duration::from_secs(600) };
+    appending(&folder.join("append"), options)?;
+    for waiters in [1, 8, 64] {
+        committing(&folder.join(format!("commit-{waiters}")), options, waiters)?;
+    }
+    fs::remove_dir_all(folder)?;
+    Ok(())
+}
+
+/// An entry as a request leaves it.
+fn entry(kind: EntryKind) -> Entry {
+    let mut entry = Entry::new(kind, Timestamp::now());
+    entry.request = Some("req_019abc7d2e4f7a3b9c1d5e6f70819203".into());
+    entry.key = Some("key_5vkq2m7x".into());
+    entry.team = Some("research".into());
+    entry.source = Some("10.20.30.0/24".into());
+    entry.route = Some("/v1/chat/completions".into());
+    entry.operation = Some("chat".into());
+    entry.model_asked = Some("qwen3-32b".into());
+    entry.zone = Some("on_prem".into());
+    entry.digest_key = Some("2026-11.1f3a9c02".into());
+    entry.request_digest = Some([1; 32]);
+    if kind == EntryKind::RequestClosed {
+        entry.reply_digest = Some([2; 32]);
+        entry.tokens_in = Some(812);
+        entry.tokens_out = Some(344);
+        entry.outcome = Some("completed".into());
+        entry.status = Some(200);
+        entry.duration_us = Some(2_345_678);
+    }
+    entry
+}
+
+/// CPU time of this process, in nanoseconds.
+fn cpu() -> u64 {
+    let Ok(tasks) = fs::read_dir("/proc/self/task") else { return 0 };
+    let times = tasks.flatten().filter_map(|task| {
+        let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<u64>().ok()
+    });
+    times.sum()
+}
+
+fn appending(folder: &Path, options: Options) -> Outcome {
+    let (journal, _) = Journal::open(folder, options)?;
+    let (accepted, closed) = (entry(EntryKind::RequestAccepted), entry(EntryKind::RequestClosed));
+    let mut times = Vec::with_capacity(ENTRIES);
+    let (begun, cpu_before) = (Instant::now(), cpu());
+    // At a pace that a busy gateway has, so that the disk keeps up.
+    for _ in 0..ENTRIES / 2 / 100 {
+        for _ in 0..100 {
+            let at = Instant::now();
+            let (_, reservation) = journal.accept(&accepted)?;
+            times.push(at.elapsed());
+            let at = Instant::now();
+            journal.close(reservation, &closed)?;
+            times.push(at.elapsed());
+        }
+        while begun.elapsed().as_micros() < 50 * times.len() as u128 / 2 {
+            thread::park_timeout(Duration::from_millis(2));
+        }
+    }
+    let used = cpu() - cpu_before;
+    times.sort();
+    let bytes: u64 = journal.status().bytes;
+    println!(
+        "append: {:.2} µs CPU an entry with the syncing thread; {:?} p50, {:?} p99, {:?} p99.9; {} entries in {:.1} s, {} MB",
+        used as f64 / 1e3 / times.len() as f64,
+        times[times.len() / 2],
+        times[times.len() / 100 * 99],
+        times[times.len() / 1000 * 999],
+        times.len(),
+        begun.elapsed().as_secs_f64(),
+        bytes >> 20,
+    );
+    Ok(())
+}
+
+fn committing(folder: &Path, options: Options, waiters: usize) -> Outcome {
+    let (journal, _) = Journal::open(folder, options)?;
+    let journal = Arc::new(journal);
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let (begun, cpu_before) = (Instant::now(), cpu());
+    let length = Duration::from_secs(3);
+    let turns = runtime.block_on(async {
+        let each = (0..waiters).map(|_| {
+            let journal = Arc::clone(&journal);
+            async move {
+                let accepted = entry(EntryKind::RequestAccepted);
+                let mut turns = 0_u64;
+                while begun.elapsed() < length {
+                    let Ok(receipt) = journal.append(&accepted) else { break };
+                    let Ok(()) = journal.on_disk(receipt.seq).await else { break };
+                    turns += 1;
+                }
+                turns
+            }
+        });
+        futures_util::future::join_all(each).await.into_iter().sum::<u64>()
+    });
+    println!(
+        "on disk: {:.0} entries a second with {waiters} waiting; {:.2} µs CPU each",
+        turns as f64 / begun.elapsed().as_secs_f64(),
+        (cpu() - cpu_before) as f64 / 1e3 / turns as f64,
+    );
+    Ok(())
+}

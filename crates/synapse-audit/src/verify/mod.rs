@@ -1,0 +1,462 @@
+//! Verification: the entries of one chain, as a database has them, against their hashes and against what signed
+//! checkpoints say, in the database and outside it. In constant memory, as a stream.
+//!
+//! A finding names the first place that is wrong and the kind of damage. The kind is what explains the traces best:
+//! who rewrites enough leaves no trace but the one that the checkpoints show.
+
+mod source;
+
+use std::fmt;
+
+use synapse_core::audit::entry::{Digest, Sealed};
+use uuid::Uuid;
+
+use self::source::Source;
+use crate::{
+    chain::{self, BEFORE_FIRST},
+    checkpoint::Checkpoint,
+    encode,
+    note::PublicKey,
+};
+
+/// How many findings a report lists.
+const LISTED: usize = 100;
+/// How far from where it stands the place of an entry is always looked for.
+const NEAR: u64 = 64;
+/// How far it is looked for while there is patience left, and how many places are tried in all.
+const FAR: u64 = 1 << 20;
+const PATIENCE: u64 = 4 << 20;
+
+/// What was done to a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DamageKind {
+    /// An entry is not as it was sealed.
+    Modified,
+    /// Entries are missing before others.
+    Deleted,
+    /// Entries stand where none were.
+    Inserted,
+    /// An entry stands in another one's place.
+    Reordered,
+    /// Entries were sealed anew: they fit together, but they are not those that were vouched for.
+    Forked,
+    /// Entries are missing at the end.
+    Truncated,
+    /// A checkpoint is missing.
+    CheckpointMissing,
+    /// A checkpoint is not one that the gateway made, or does not go with those beside it.
+    CheckpointMismatch,
+}
+
+impl DamageKind {
+    /// Its name, for reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Modified => "modified",
+            Self::Deleted => "deleted",
+            Self::Inserted => "inserted",
+            Self::Reordered => "reordered",
+            Self::Forked => "forked",
+            Self::Truncated => "truncated",
+            Self::CheckpointMissing => "checkpoint missing",
+            Self::CheckpointMismatch => "checkpoint mismatch",
+        }
+    }
+}
+
+/// One finding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The first place that is wrong.
+    pub seq: u64,
+    /// The last one of a row of such places.
+    pub through: u64,
+    /// What was done.
+    pub kind: DamageKind,
+    /// Whose checkpoints show it, where the entries alone do not.
+    pub source: Option<String>,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.seq, self.through) {
+            (seq, through) if seq == through => write!(f, "entry {seq}: {}", self.kind.name())?,
+            (seq, through) => write!(f, "entries {seq} to {through}: {}", self.kind.name())?,
+        }
+        self.source.as_ref().map_or(Ok(()), |source| write!(f, " (by the checkpoints of {source})"))
+    }
+}
+
+/// What the checkpoints of one source vouch for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vouched {
+    /// The source.
+    pub source: String,
+    /// How many of its checkpoints hold.
+    pub checkpoints: u64,
+    /// The entries before this place were compared with them; those from there on none of them covers.
+    pub before: u64,
+}
+
+/// The outcome for one chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The chain.
+    pub chain: Uuid,
+    /// How many entries there were.
+    pub entries: u64,
+    /// The first findings, in the order in which they came to light.
+    pub damages: Vec<Damage>,
+    /// How many there are in all.
+    pub count: u64,
+    /// What each source vouches for.
+    pub vouched: Vec<Vouched>,
+}
+
+impl Report {
+    /// Whether all is as it should be.
+    pub fn is_sound(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The finding with the lowest place.
+    pub fn first(&self) -> Option<&Damage> {
+        self.damages.iter().min_by_key(|damage| damage.seq)
+    }
+}
+
+/// What the hashes of an entry say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// Its hash covers what it says.
+    Sound,
+    /// Only the hash of the one before is another one.
+    Relinked,
+    /// It was sealed at the place that is so far from here.
+    Moved(i64),
+    /// Its hash covers something else.
+    Broken,
+}
+
+/// An entry, or a row of broken ones, of which the next entry will tell more.
+#[derive(Clone, Copy, Debug)]
+struct Suspect {
+    from: u64,
+    seq: u64,
+    verdict: Verdict,
+    /// What its hash may have been: the one that it has, or the one that it ought to have.
+    hashes: Option<[Digest; 2]>,
+}
+
+/// The log as it passes by.
+#[derive(Clone, Debug)]
+struct Walk {
+    chain: Uuid,
+    /// The place that the next entry should have.
+    next: u64,
+    /// How far entries stand before or behind the places that they were sealed at, since some are gone or too many.
+    shift: i64,
+    /// The hash of the last entry, where it is certain.
+    head: Option<Digest>,
+    suspect: Option<Suspect>,
+    /// The sum of how far reordered entries were moved; 0 when all of them were found.
+    displaced: i64,
+    patience: u64,
+    /// The last place that there is, as far as is known.
+    horizon: u64,
+    canonical: Vec<u8>,
+}
+
+/// Verifies one chain.
+#[derive(Clone, Debug)]
+pub struct Verifier {
+    keys: Vec<PublicKey>,
+    walk: Walk,
+    sources: Vec<Source>,
+    report: Report,
+}
+
+impl Verifier {
+    /// For a chain from its first entry on. The sources of checkpoints are named for reports; the first one is the
+    /// database, which should have all of them, whereas a sink may have been added later.
+    pub fn new(chain: Uuid, keys: Vec<PublicKey>, sources: &[&str]) -> Self {
+        Self::begin(chain, 0, BEFORE_FIRST, BEFORE_FIRST, keys, sources)
+    }
+
+    /// For the rest of a chain, behind a checkpoint that is known to be good.
+    pub fn after(anchor: &Checkpoint, keys: Vec<PublicKey>, sources: &[&str]) -> Self {
+        Self::begin(anchor.chain, anchor.last + 1, anchor.head, anchor.hash(), keys, sources)
+    }
+
+    fn begin(
+        chain: Uuid,
+        next: u64,
+        head: Digest,
+        previous: Digest,
+        keys: Vec<PublicKey>,
+        sources: &[&str],
+    ) -> Self {
+        let source = |(at, name): (usize, &&str)| Source::new(name, next, (at == 0).then_some(previous));
+        Self {
+            keys,
+            walk: Walk {
+                chain,
+                next,
+                shift: 0,
+                head: Some(head),
+                suspect: None,
+                displaced: 0,
+                patience: PATIENCE,
+                horizon: next,
+                canonical: Vec::with_capacity(1 << 10),
+            },
+            sources: sources.iter().enumerate().map(source).collect(),
+            report: Report { chain, entries: 0, damages: Vec::new(), count: 0, vouched: Vec::new() },
+        }
+    }
+
+    /// The checkpoints of this source that were given so far cover the entries before this place. Before an entry
+    /// is given, so should be the checkpoints that cover it, as far as there are any.
+    pub fn covered(&self, source: usize) -> u64 {
+        self.sources.get(source).map_or(u64::MAX, Source::covered)
+    }
+
+    /// The next checkpoint of a source, as the signed note that it is. Those of other chains are passed over, and so
+    /// is one that is given twice.
+    pub fn checkpoint(&mut self, source: usize, note: &str) {
+        let Some(of) = self.sources.get_mut(source) else { return };
+        let opened = Checkpoint::open(note, &self.keys);
+        if opened.as_ref().is_ok_and(|checkpoint| checkpoint.chain != self.walk.chain) {
+            return;
+        }
+        let passed = self.walk.passed();
+        if let Ok(checkpoint) = &opened {
+            self.walk.horizon = self.walk.horizon.max(checkpoint.last);
+        }
+        let damage = match opened {
+            Ok(checkpoint) => of.add(&checkpoint, passed),
+            Err(_) => Some(of.mismatch()),
+        };
+        self.report.add(damage);
+    }
+
+    /// Says which entry is the last one, where that is known beforehand: how far entries may have been moved. Without
+    /// it, only what checkpoints cover so far is looked at.
+    pub fn expect_last(&mut self, seq: u64) {
+        self.walk.horizon = self.walk.horizon.max(seq);
+    }
+
+    /// The next entry by its place; nothing, where there is one that cannot be read.
+    pub fn entry(&mut self, seq: u64, sealed: Option<&Sealed>) {
+        self.report.entries += 1;
+        if seq < self.walk.next {
+            let damage = Damage { seq, through: seq, kind: DamageKind::Inserted, source: None };
+            return self.report.add([damage]);
+        }
+        if seq > self.walk.next {
+            self.settle(None);
+            self.missing(self.walk.next, seq);
+            self.walk.next = seq;
+        }
+        let verdict = sealed.map_or(Verdict::Broken, |sealed| self.walk.judge(sealed));
+        let verdict = self.settle(Some((verdict, sealed)));
+        match (verdict, sealed) {
+            (Verdict::Sound, Some(sealed)) => self.sound(sealed),
+            _ => self.suspect(verdict, sealed),
+        }
+        self.walk.next += 1;
+    }
+
+    /// All entries and checkpoints were given.
+    pub fn finish(mut self) -> Report {
+        self.settle(None);
+        let end = self.walk.place(self.walk.next);
+        let promised = self.sources.iter().filter_map(Source::promised).max();
+        if let Some(through) = promised.filter(|last| *last >= end) {
+            let by = self.sources.iter().find(|source| source.promised() == promised);
+            let source = by.map(|source| source.name.clone());
+            self.report.add([Damage { seq: end, through, kind: DamageKind::Truncated, source }]);
+        }
+        if let [store, sinks @ ..] = self.sources.as_slice() {
+            let furthest = sinks.iter().max_by_key(|sink| sink.covered());
+            if let Some(sink) = furthest.filter(|sink| sink.covered() > store.covered()) {
+                let (seq, through) = (store.covered(), sink.covered() - 1);
+                let source = Some(sink.name.clone());
+                self.report.add([Damage { seq, through, kind: DamageKind::CheckpointMissing, source }]);
+            }
+        }
+        self.report.vouched = self.sources.iter().map(Source::vouched).collect();
+        self.report
+    }
+
+    /// An entry whose hash covers what it says.
+    fn sound(&mut self, sealed: &Sealed) {
+        let seq = sealed.seq;
+        if self.walk.head.is_some_and(|head| head != sealed.prev) {
+            // It remembers that something else stood before it. Unless a checkpoint has vouched for what does.
+            let before = self.walk.place(seq).saturating_sub(1);
+            let is_vouched = self.sources.iter().any(|source| source.vouches_for(before));
+            let at = if is_vouched || seq == 0 { seq } else { seq - 1 };
+            let damage = Damage { seq: at, through: at, kind: DamageKind::Forked, source: None };
+            self.report.add([damage]);
+            self.leaf_is_lost(self.walk.place(at));
+        }
+        self.walk.head = Some(sealed.hash);
+        self.leaf(self.walk.place(seq), Some(sealed.hash));
+    }
+
+    /// An entry that is not as it should be. What was done to it shows with the next one.
+    fn suspect(&mut self, verdict: Verdict, sealed: Option<&Sealed>) {
+        let seq = self.walk.next;
+        let from = self.walk.suspect.map_or(seq, |row| row.from);
+        let hashes = sealed.map(|sealed| [sealed.hash, chain::hash(&self.walk.canonical, &sealed.prev)]);
+        self.walk.suspect = Some(Suspect { from, seq, verdict, hashes });
+        self.walk.head = None;
+    }
+
+    /// Decides what was done to a suspect, now that the entry behind it is known, or that there is none. Tells what
+    /// is to be thought of that entry.
+    fn settle(&mut self, behind: Option<(Verdict, Option<&Sealed>)>) -> Verdict {
+        let verdict = behind.map_or(Verdict::Sound, |(verdict, _)| verdict);
+        let Some(suspect) = self.walk.suspect else { return verdict };
+        if (suspect.verdict, verdict) == (Verdict::Broken, Verdict::Broken) && behind.is_some() {
+            return verdict; // One row.
+        }
+        self.walk.suspect = None;
+        let Suspect { from, seq, .. } = suspect;
+        let row = i64::try_from(seq - from + 1).unwrap_or(i64::MAX);
+        let (kind, first, last, shift) = match (suspect.verdict, verdict) {
+            (Verdict::Moved(by), Verdict::Moved(next)) if by == next => shifted(seq, by),
+            (Verdict::Moved(by), _) if behind.is_none() && self.walk.displaced != -by => shifted(seq, by),
+            (Verdict::Moved(by), _) => {
+                self.walk.displaced = self.walk.displaced.saturating_add(by);
+                (DamageKind::Reordered, seq, seq, 0)
+            }
+            (Verdict::Broken, Verdict::Moved(next)) if next == -row => {
+                (DamageKind::Inserted, from, seq, next)
+            }
+            _ => (DamageKind::Modified, from, seq, 0),
+        };
+        self.report.add([Damage { seq: first, through: last, kind, source: None }]);
+        if shift != 0 {
+            let place = self.walk.place(from);
+            self.walk.shift = self.walk.shift.saturating_add(shift);
+            self.pass_over(place, place.saturating_add_signed(shift));
+            self.leaf_is_lost(place);
+            if kind == DamageKind::Deleted {
+                self.leaf(self.walk.place(seq), None);
+            }
+            // What stands behind was moved only because of that.
+            return if behind.is_some() { Verdict::Sound } else { verdict };
+        }
+        let known = behind.and_then(|(_, sealed)| sealed).filter(|_| verdict == Verdict::Sound);
+        for at in from..seq {
+            self.leaf(self.walk.place(at), None);
+        }
+        self.leaf(self.walk.place(seq), known.map(|sealed| sealed.prev));
+        verdict
+    }
+
+    /// Entries from one place to before another are not there.
+    fn missing(&mut self, from: u64, to: u64) {
+        let damage = Damage { seq: from, through: to - 1, kind: DamageKind::Deleted, source: None };
+        self.report.add([damage]);
+        self.walk.head = None;
+        self.pass_over(self.walk.place(from), self.walk.place(to));
+    }
+
+    fn pass_over(&mut self, from: u64, to: u64) {
+        self.sources.iter_mut().for_each(|source| source.pass_over(from, to));
+    }
+
+    fn leaf(&mut self, place: u64, hash: Option<Digest>) {
+        for source in &mut self.sources {
+            let damage = source.leaf(place, hash);
+            self.report.add(damage);
+        }
+    }
+
+    /// What stands at this place was another entry once, which is found already.
+    fn leaf_is_lost(&mut self, place: u64) {
+        self.sources.iter_mut().for_each(|source| source.lose(place));
+    }
+}
+
+/// What it means that entries from here on were sealed so far from where they stand.
+fn shifted(seq: u64, by: i64) -> (DamageKind, u64, u64, i64) {
+    let distance = by.unsigned_abs();
+    if by > 0 {
+        (DamageKind::Deleted, seq, seq + distance - 1, by)
+    } else {
+        (DamageKind::Inserted, seq.saturating_sub(distance), seq.saturating_sub(1), by)
+    }
+}
+
+impl Report {
+    fn add(&mut self, damages: impl IntoIterator<Item = Damage>) {
+        for damage in damages {
+            self.count += 1;
+            if self.damages.len() < LISTED {
+                self.damages.push(damage);
+            }
+        }
+    }
+}
+
+impl Walk {
+    /// Where the entry at this place was sealed.
+    fn place(&self, seq: u64) -> u64 {
+        seq.saturating_add_signed(self.shift)
+    }
+
+    /// Entries before this place are dealt with, but for a suspect.
+    fn passed(&self) -> u64 {
+        self.place(self.suspect.map_or(self.next, |suspect| suspect.from))
+    }
+
+    /// What the hashes of the next entry say. Leaves its canonical bytes.
+    fn judge(&mut self, sealed: &Sealed) -> Verdict {
+        self.canonical.clear();
+        encode::encode(self.chain, self.place(self.next), &sealed.entry, &mut self.canonical);
+        let fits = |canonical: &[u8], prev: &Digest| chain::hash(canonical, prev) == sealed.hash;
+        if fits(&self.canonical, &sealed.prev) {
+            let is_here = sealed.chain == self.chain && sealed.seq == self.next;
+            return if is_here { Verdict::Sound } else { Verdict::Broken };
+        }
+        let before = self.suspect.and_then(|suspect| suspect.hashes);
+        if self.head.iter().chain(before.iter().flatten()).any(|head| fits(&self.canonical, head)) {
+            return Verdict::Relinked;
+        }
+        self.sealed_at(sealed).map_or(Verdict::Broken, Verdict::Moved)
+    }
+
+    /// How far from here the entry was sealed, if its hash covers all but its place.
+    fn sealed_at(&mut self, sealed: &Sealed) -> Option<i64> {
+        let here = self.place(self.next);
+        let reach = if self.patience >= 2 * FAR { FAR } else { NEAR };
+        // Behind the end, there may be a few that no checkpoint covers yet.
+        let last = self.horizon.max(here).saturating_add(NEAR).min(here.saturating_add(reach));
+        let (before, behind) = (here.saturating_sub(reach)..here, here + 1..=last);
+        let mut canonical = self.canonical.clone();
+        let mut tried = 0;
+        let found = alternate(before.rev(), behind).find(|place| {
+            tried += 1;
+            encode::set_place(&mut canonical, *place);
+            chain::hash(&canonical, &sealed.prev) == sealed.hash
+        });
+        self.patience = self.patience.saturating_sub(tried);
+        found.map(|place| place.cast_signed().wrapping_sub(here.cast_signed()))
+    }
+}
+
+/// One of these, one of those, and what is left of either.
+fn alternate(
+    mut these: impl Iterator<Item = u64>,
+    mut those: impl Iterator<Item = u64>,
+) -> impl Iterator<Item = u64> {
+    let mut turn = false;
+    std::iter::from_fn(move || {
+        turn = !turn;
+        if turn { these.next().or_else(|| those.next()) } else { those.next().or_else(|| these.next()) }
+    })
+}
