@@ -13,7 +13,7 @@ use synapse_store::place::Stores;
 
 use super::{
     location::SharedArgs,
-    output::{Output, fields, table},
+    output::{Output, csv, fields, table},
     time::{moment, past, relative},
 };
 
@@ -219,30 +219,4 @@ fn rows(incident: &Incident) -> String {
         cells.map(|cell| csv(&cell)).join(",") + "\n"
     };
     incident.findings.iter().map(row).collect()
-}
-
-/// A cell after RFC 4180. What a spreadsheet would take for a formula gets an apostrophe.
-fn csv(cell: &str) -> String {
-    let formula = cell.starts_with(['=', '+', '-', '@', '\t', '\r']);
-    let cell = if formula { format!("'{cell}") } else { cell.to_owned() };
-    if cell.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::csv;
-
-    #[test]
-    fn a_cell_is_quoted_where_it_must_be_and_never_a_formula() {
-        for (cell, want) in [
-            ("plain", "plain"),
-            ("a,b", "\"a,b\""),
-            ("say \"x\"", "\"say \"\"x\"\"\""),
-            ("=1+1", "'=1+1"),
-            ("@SUM(A1)", "'@SUM(A1)"),
-            ("-2", "'-2"),
-        ] {
-            assert_eq!(csv(cell), want);
-        }
-    }
 }

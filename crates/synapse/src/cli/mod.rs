@@ -2,6 +2,7 @@
 //! module of its own.
 
 mod admin_token;
+mod audit;
 mod bound;
 mod check;
 mod config;
@@ -74,6 +75,8 @@ enum Command {
     Dlp(dlp::DlpArgs),
     /// List and export what was found in requests and replies
     Incident(incident::IncidentArgs),
+    /// Check, prove, search and export the log of all requests
+    Audit(audit::AuditArgs),
     /// Manage administrators' tokens, for the admin API
     AdminToken(admin_token::AdminTokenArgs),
 }
@@ -115,6 +118,10 @@ impl Cli {
                 let output = Output { json: args.shared.json };
                 one_core()?.block_on(incident::run(args, output))?;
                 Ok(ExitCode::SUCCESS)
+            }
+            Command::Audit(args) => {
+                let output = Output { json: args.shared.json };
+                one_core()?.block_on(audit::run(args, output))
             }
             Command::AdminToken(args) => {
                 let output = Output { json: args.shared.json };

@@ -55,6 +55,13 @@ pub(super) fn fields(fields: &[(&str, String)]) -> String {
     fields.iter().map(|(label, value)| format!("{label:width$}  {value}\n")).collect()
 }
 
+/// A cell after RFC 4180. What a spreadsheet would take for a formula gets an apostrophe.
+pub(super) fn csv(cell: &str) -> String {
+    let formula = cell.starts_with(['=', '+', '-', '@', '\t', '\r']);
+    let cell = if formula { format!("'{cell}") } else { cell.to_owned() };
+    if cell.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,6 +70,20 @@ mod tests {
     fn columns_are_as_wide_as_their_widest_cell() {
         let rows = [["ä", "x"].map(String::from), ["bcdef", "y"].map(String::from)];
         assert_eq!(table(["ID", "NAME"], &rows), "ID     NAME\nä      x\nbcdef  y\n");
+    }
+
+    #[test]
+    fn a_cell_is_quoted_where_it_must_be_and_never_a_formula() {
+        for (cell, want) in [
+            ("plain", "plain"),
+            ("a,b", "\"a,b\""),
+            ("say \"x\"", "\"say \"\"x\"\"\""),
+            ("=1+1", "'=1+1"),
+            ("@SUM(A1)", "'@SUM(A1)"),
+            ("-2", "'-2"),
+        ] {
+            assert_eq!(csv(cell), want);
+        }
     }
 
     #[test]

@@ -1,0 +1,242 @@
+//! `synapse audit`: the log of all requests and changes, checked, proven, searched and exported.
+
+mod evidence;
+mod export;
+mod proof;
+mod verify;
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+use synapse_audit::note::{PublicKey, SigningKey};
+use synapse_core::{
+    audit::entry::EntryKind,
+    id::{KeyId, TeamName},
+    store::audit::AuditFilter,
+};
+
+use super::{location::SharedArgs, output::Output, time::past};
+use crate::audit::files::Files;
+
+/// How many entries are read at once.
+const PAGE: u32 = 1000;
+
+#[derive(Args, Debug)]
+pub(super) struct AuditArgs {
+    #[command(subcommand)]
+    verb: AuditVerb,
+    #[command(flatten)]
+    pub(super) shared: SharedArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum AuditVerb {
+    /// Check the log against its hashes and its signed checkpoints. Exit codes: 0 sound, 1 tampered with, 2 it cannot
+    /// be checked
+    Verify {
+        #[command(flatten)]
+        trust: TrustArgs,
+    },
+    /// List entries, newest first
+    List {
+        #[command(flatten)]
+        filter: FilterArgs,
+        /// How many at most
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
+    },
+    /// Write all entries that fit, newest first
+    Export {
+        #[command(flatten)]
+        filter: FilterArgs,
+        /// One JSON document a line, or a table for spreadsheets
+        #[arg(long, value_enum, default_value_t = export::Format::Jsonl)]
+        format: export::Format,
+    },
+    /// Print the proof that a request stands in the log, which can be checked with the public key alone
+    Proof {
+        /// The request's id, as the header `x-request-id` and the access log name it
+        request: String,
+        #[command(flatten)]
+        trust: TrustArgs,
+    },
+    /// Check such a proof, and print the entry that it proves
+    CheckProof {
+        /// The file of the proof; `-` reads stdin
+        file: PathBuf,
+        #[command(flatten)]
+        trust: TrustArgs,
+    },
+    /// Find the entries of a known text: the body of a request or of a reply, byte for byte
+    Find {
+        /// The file of the text; `-` reads stdin
+        #[arg(long)]
+        content: PathBuf,
+    },
+    /// Destroy the key of a team's digests of a month, so that they say nothing any more. It cannot be undone
+    Erase {
+        /// The team
+        team: TeamName,
+        /// The month, such as 2026-01
+        #[arg(long)]
+        month: String,
+    },
+    /// Print the public key that checkpoints and proofs are checked with
+    PublicKey,
+}
+
+/// Whose checkpoints are believed.
+#[derive(Args, Debug)]
+struct TrustArgs {
+    /// The public key that checkpoints were signed with [default: the one of the data folder]
+    #[arg(long, value_name = "KEY")]
+    public_key: Option<String>,
+    /// A file of checkpoints outside the database [default: the one of the configuration]
+    #[arg(long, value_name = "FILE")]
+    checkpoints: Vec<PathBuf>,
+}
+
+impl TrustArgs {
+    fn keys(&self, files: &Files) -> anyhow::Result<Vec<PublicKey>> {
+        match &self.public_key {
+            Some(text) => Ok(vec![text.trim().parse().context("--public-key is no such key")?]),
+            None => Ok(vec![signing_key(files)?.public().clone()]),
+        }
+    }
+}
+
+/// The key of the data folder, which must be there: a new one would vouch for nothing.
+fn signing_key(files: &Files) -> anyhow::Result<SigningKey> {
+    let path = files.signing_key();
+    if !path.exists() {
+        bail!("{}: there is no such key; name the data folder, or use --public-key", path.display());
+    }
+    Ok(SigningKey::load_or_generate(&path, "unused")?)
+}
+
+#[derive(Args, Debug)]
+struct FilterArgs {
+    /// Since a time (2026-01-31, 2026-01-31T12:00:00Z), or for so long (24h, 7d)
+    #[arg(long, value_name = "TIME", value_parser = past)]
+    since: Option<Timestamp>,
+    /// Before a time, or until so long ago
+    #[arg(long, value_name = "TIME", value_parser = past)]
+    until: Option<Timestamp>,
+    /// Only of this kind
+    #[arg(long, value_parser = EntryKind::ALL.map(EntryKind::name))]
+    kind: Vec<String>,
+    /// Only of this request
+    #[arg(long)]
+    request: Option<String>,
+    /// Only of this team
+    #[arg(long)]
+    team: Option<TeamName>,
+    /// Only of this key
+    #[arg(long)]
+    key: Option<KeyId>,
+    /// Only by this person or token
+    #[arg(long)]
+    actor: Option<String>,
+    /// Only with this outcome
+    #[arg(long, value_parser = ["completed", "rejected", "blocked", "cancelled", "failed", "orphaned"])]
+    outcome: Option<String>,
+    /// Only of requests for this model
+    #[arg(long)]
+    model: Option<String>,
+    /// Only with this incident
+    #[arg(long)]
+    incident: Option<String>,
+}
+
+impl FilterArgs {
+    fn into_filter(self) -> AuditFilter {
+        let Self { since, until, kind, request, team, key, actor, outcome, model, incident } = self;
+        let kinds = kind.iter().filter_map(|name| EntryKind::of(name)).collect();
+        AuditFilter {
+            since,
+            until,
+            kinds,
+            request,
+            team,
+            key,
+            actor,
+            outcome,
+            model,
+            incident,
+            digest: None,
+            before: None,
+        }
+    }
+}
+
+pub(super) async fn run(args: AuditArgs, output: Output) -> anyhow::Result<ExitCode> {
+    let location = &args.shared.location;
+    let checkpoints = match &location.config {
+        Some(_) => location.snapshot()?.audit.checkpoint_file,
+        None => None,
+    };
+    let files = Files::within(&location.data_dir()?, checkpoints);
+    match args.verb {
+        AuditVerb::PublicKey => {
+            print(&format!("{}\n", signing_key(&files)?.public()))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        AuditVerb::CheckProof { file, trust } => {
+            proof::check(&file, &trust.keys(&files)?)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        AuditVerb::Erase { team, month } => {
+            evidence::erase(&files, &team, &month, output)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        _ => {}
+    }
+    let store = match location.open().await {
+        Ok(store) => store,
+        Err(error) if matches!(args.verb, AuditVerb::Verify { .. }) => return verify::impossible(&error),
+        Err(error) => return Err(error),
+    };
+    let done = match args.verb {
+        AuditVerb::Verify { trust } => verify::run(&*store, &files, &trust, output).await,
+        AuditVerb::List { filter, limit } => {
+            export::list(&*store, &filter.into_filter(), limit, output).await.map(|()| ExitCode::SUCCESS)
+        }
+        AuditVerb::Export { filter, format } => {
+            export::all(&*store, filter.into_filter(), format).await.map(|()| ExitCode::SUCCESS)
+        }
+        AuditVerb::Proof { request, trust } => {
+            proof::prove(&*store, &request, &trust.keys(&files)?).await.map(|()| ExitCode::SUCCESS)
+        }
+        AuditVerb::Find { content } => {
+            evidence::find(&*store, &files, &content, output).await.map(|()| ExitCode::SUCCESS)
+        }
+        AuditVerb::PublicKey | AuditVerb::CheckProof { .. } | AuditVerb::Erase { .. } => {
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    store.close().await;
+    done
+}
+
+/// What a file has; `-` stands for stdin.
+fn read(path: &PathBuf) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if path.as_os_str() == "-" {
+        io::Read::read_to_end(&mut io::stdin().lock(), &mut bytes).context("stdin cannot be read")?;
+    } else {
+        bytes = std::fs::read(path).with_context(|| format!("{}: it cannot be read", path.display()))?;
+    }
+    Ok(bytes)
+}
+
+fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}

@@ -1,0 +1,167 @@
+//! `synapse audit verify`: every chain of the log, entry by entry, in constant memory.
+
+use std::{fmt::Write, path::Path, process::ExitCode};
+
+use serde_json::{Value, json};
+use synapse_audit::{
+    sink::FileSink,
+    verify::{Report, Verifier},
+};
+use synapse_core::store::audit::{AuditStore, Head};
+use uuid::Uuid;
+
+use super::{Files, Output, PAGE, TrustArgs, print};
+
+/// The exit code for a log that was tampered with.
+const TAMPERED: u8 = 1;
+/// And for one that cannot be checked.
+const IMPOSSIBLE: u8 = 2;
+/// The place among the sources of checkpoints that the database has.
+const DATABASE: usize = 0;
+
+/// Tells why nothing could be checked.
+pub(super) fn impossible(error: &anyhow::Error) -> anyhow::Result<ExitCode> {
+    say(&format!("error: the audit log cannot be checked: {error:#}\n"))?;
+    Ok(ExitCode::from(IMPOSSIBLE))
+}
+
+fn say(text: &str) -> std::io::Result<()> {
+    std::io::Write::write_all(&mut std::io::stderr().lock(), text.as_bytes())
+}
+
+pub(super) async fn run(
+    store: &dyn AuditStore,
+    files: &Files,
+    trust: &TrustArgs,
+    output: Output,
+) -> anyhow::Result<ExitCode> {
+    let reports = match check(store, files, trust).await {
+        Ok(reports) => reports,
+        Err(error) => return impossible(&error),
+    };
+    let is_sound = reports.iter().all(Report::is_sound);
+    if output.json {
+        let chains: Vec<Value> = reports.iter().map(document).collect();
+        print(&format!("{}\n", json!({"sound": is_sound, "chains": chains})))?;
+    } else if reports.is_empty() {
+        print("The log is empty.\n")?;
+    } else {
+        print(&reports.iter().map(told).collect::<String>())?;
+    }
+    Ok(if is_sound { ExitCode::SUCCESS } else { ExitCode::from(TAMPERED) })
+}
+
+async fn check(store: &dyn AuditStore, files: &Files, trust: &TrustArgs) -> anyhow::Result<Vec<Report>> {
+    let keys = trust.keys(files)?;
+    let own = [files.sink()];
+    let is_there = own[0].exists();
+    let sinks = if trust.checkpoints.is_empty() { &own[..usize::from(is_there)] } else { &trust.checkpoints };
+    let names: Vec<String> = sinks.iter().map(|sink| sink.display().to_string()).collect();
+    let sources: Vec<&str> =
+        std::iter::once("the database").chain(names.iter().map(String::as_str)).collect();
+    let mut reports = Vec::new();
+    let mut heads = store.audit_heads().await?;
+    // A chain of which nothing is left stands in the checkpoints alone.
+    for chain in chains_of(sinks, &keys)? {
+        if heads.iter().all(|(known, _)| *known != chain) {
+            heads.push((chain, Head { seq: 0, hash: [0; 32] }));
+        }
+    }
+    for (chain, head) in heads {
+        let mut verifier = Verifier::new(chain, keys.clone(), &sources);
+        verifier.expect_last(head.seq);
+        for (at, sink) in sinks.iter().enumerate() {
+            for note in FileSink::read(sink)? {
+                verifier.checkpoint(at + 1, &note?);
+            }
+        }
+        reports.push(walk(store, chain, verifier).await?);
+    }
+    Ok(reports)
+}
+
+/// The chains that files of checkpoints tell of.
+fn chains_of(
+    sinks: &[std::path::PathBuf],
+    keys: &[synapse_audit::note::PublicKey],
+) -> anyhow::Result<Vec<Uuid>> {
+    let mut chains = Vec::new();
+    for sink in sinks {
+        for note in FileSink::read(Path::new(sink))? {
+            if let Ok(checkpoint) = synapse_audit::checkpoint::Checkpoint::open(&note?, keys)
+                && !chains.contains(&checkpoint.chain)
+            {
+                chains.push(checkpoint.chain);
+            }
+        }
+    }
+    Ok(chains)
+}
+
+async fn walk(store: &dyn AuditStore, chain: Uuid, mut verifier: Verifier) -> anyhow::Result<Report> {
+    let (mut next, mut checkpoint_from) = (0, 0);
+    let mut has_more = true;
+    loop {
+        let entries = store.read_chain(chain, next, PAGE).await?;
+        let last = entries.last().map(|(seq, _)| *seq);
+        while has_more && last.is_none_or(|last| verifier.covered(DATABASE) <= last) {
+            let page = store.list_checkpoints(chain, checkpoint_from, PAGE).await?;
+            for stored in &page {
+                verifier.checkpoint(DATABASE, &stored.note);
+                checkpoint_from = stored.seq + 1;
+            }
+            has_more = !page.is_empty();
+        }
+        let Some(last) = last else { return Ok(verifier.finish()) };
+        for (seq, sealed) in &entries {
+            verifier.entry(*seq, sealed.as_ref());
+        }
+        next = last + 1;
+    }
+}
+
+fn told(report: &Report) -> String {
+    let mut text = format!("chain {}: {} entries\n", report.chain, report.entries);
+    for vouched in &report.vouched {
+        // Writing into a string does not fail.
+        let _ = writeln!(
+            text,
+            "  {} checkpoints of {} vouch for the entries before {}",
+            vouched.checkpoints, vouched.source, vouched.before
+        );
+    }
+    if report.is_sound() {
+        text.push_str("  sound\n");
+        return text;
+    }
+    for damage in &report.damages {
+        let _ = writeln!(text, "  {damage}");
+    }
+    let more = report.count - report.damages.len() as u64;
+    if more > 0 {
+        let _ = writeln!(text, "  … and {more} more");
+    }
+    text
+}
+
+fn document(report: &Report) -> Value {
+    let damage = |damage: &synapse_audit::verify::Damage| {
+        json!({
+            "seq": damage.seq, "through": damage.through, "kind": damage.kind.name(), "source": damage.source,
+        })
+    };
+    let vouched = |vouched: &synapse_audit::verify::Vouched| {
+        json!({
+            "source": vouched.source, "checkpoints": vouched.checkpoints, "before": vouched.before,
+        })
+    };
+    json!({
+        "chain": report.chain.to_string(),
+        "entries": report.entries,
+        "sound": report.is_sound(),
+        "first": report.first().map(damage),
+        "damages": report.damages.iter().map(damage).collect::<Vec<_>>(),
+        "count": report.count,
+        "vouched": report.vouched.iter().map(vouched).collect::<Vec<_>>(),
+    })
+}
