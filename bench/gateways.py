@@ -94,6 +94,8 @@ def bare_command(stand, layout, address):
     return [*program, "--listen", address, "--upstream", stand.upstream]
 
 
+PROXYING = "Synapse, no search, no audit"
+UNAUDITED = "Synapse, no audit"
 UNSEARCHED = "Synapse, no search"
 GOVERNED = "Synapse, all bound"
 WORKER = "Synapse, by a worker"

@@ -38,6 +38,8 @@ def start_all(stand, args):
     gateways.bare(stand)
     gateways.synapse(stand)
     gateways.synapse(stand, "Synapse, no access log", logs={"access": False})
+    gateways.synapse(stand, gateways.PROXYING, dlp={"enabled": False}, audit={"enabled": False})
+    gateways.synapse(stand, gateways.UNAUDITED, audit={"enabled": False})
     gateways.synapse(stand, gateways.UNSEARCHED, dlp={"enabled": False})
     gateways.synapse(stand, gateways.GOVERNED, governed=True)
     gateways.synapse(stand, gateways.WORKER, worker=True)

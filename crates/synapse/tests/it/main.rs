@@ -4,6 +4,7 @@
 
 mod admin;
 mod admission;
+mod audit;
 mod bad_input;
 mod binding;
 mod chat;
