@@ -40,7 +40,7 @@ impl Carried {
             Ok(text) => text.trim().parse().unwrap_or(0),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 // It has its place on the disk from the beginning.
-                files::replace(&path, |file| file.write_all(position(0).as_bytes()))?;
+                files::create_new(&path)?.write_all(position(0).as_bytes())?;
                 0
             }
             Err(error) => return Err(error),

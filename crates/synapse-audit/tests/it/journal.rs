@@ -231,6 +231,37 @@ async fn a_full_journal_refuses_but_closes_and_goes_on_when_the_store_has_caught
 }
 
 #[tokio::test]
+async fn a_kill_among_many_segments_keeps_all_that_was_appended() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (journal, _) = Journal::open(folder.path(), small()).expect("a journal");
+    while segments(folder.path()).len() < 5 {
+        journal.append(&change(&"x".repeat(500))).expect("appended");
+    }
+    let next = journal.status().next;
+    // What a kill leaves, and what a write that failed left at the end of a segment that was used up.
+    let killed = tempfile::tempdir().expect("a folder");
+    for file in fs::read_dir(folder.path()).expect("a folder") {
+        let file = file.expect("a file");
+        fs::copy(file.path(), killed.path().join(file.file_name())).expect("copied");
+    }
+    let first = &segments(killed.path())[0];
+    let mut bytes = fs::read(first).expect("a segment");
+    bytes.extend_from_within(68..200);
+    fs::write(first, bytes).expect("written");
+    let (journal, found) = Journal::open(killed.path(), small()).expect("a journal");
+    assert_eq!((found.next, found.cut_bytes), (next, 0));
+    journal.append(&change("after")).expect("appended");
+    let entries = all(&journal, 0).await;
+    assert_eq!(entries.len() as u64, next + 1);
+    assert_chained(&entries, 0, BEFORE_FIRST);
+    drop(journal);
+    // One of them is gone: that is no kill.
+    fs::remove_file(&segments(killed.path())[1]).expect("removed");
+    let refusal = Journal::open(killed.path(), small()).expect_err("damage").to_string();
+    assert!(refusal.contains("damaged"), "{refusal}");
+}
+
+#[tokio::test]
 async fn minor_entries_never_take_more_than_a_fifth() {
     let folder = tempfile::tempdir().expect("a folder");
     let (journal, _) = Journal::open(folder.path(), small()).expect("a journal");
