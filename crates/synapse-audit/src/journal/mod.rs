@@ -33,8 +33,8 @@ use self::{sync::Shared, write::Room};
 /// The bounds of a journal.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// The most that it takes on the disk, in bytes; 1 MiB at least. An entry may have a 256th of it, and at most
-    /// 1 MiB.
+    /// The most that it takes on the disk, in bytes; 1 MiB at least. An entry may have a 1,024th of it: at least
+    /// 8 KiB, at most 256 KiB.
     pub max_bytes: u64,
     /// The longest that an entry may wait to be shipped.
     pub max_age: Duration,
@@ -53,6 +53,14 @@ impl Options {
 
     fn segment_bytes(&self) -> u64 {
         (self.max_bytes() / 32).clamp(64 << 10, 8 << 20)
+    }
+
+    fn ballast_bytes(&self) -> u64 {
+        self.segment_bytes() / 2
+    }
+
+    fn largest(&self) -> u64 {
+        (self.max_bytes() / 1024).clamp(8 << 10, 256 << 10)
     }
 }
 
@@ -148,7 +156,8 @@ pub struct OpenRequest {
 pub struct Recovered {
     /// The chain that it goes on with.
     pub chain: Uuid,
-    /// The place of the next entry.
+    /// The place of the next entry. Where the store has entries of this chain from there on, the folder is an old
+    /// copy, and what would be appended would be lost: it is to be moved away, so that a new chain begins.
     pub next: u64,
     /// Whether there was none, so that the chain begins.
     pub is_new: bool,
@@ -188,7 +197,7 @@ impl Journal {
     /// # Errors
     /// [`OpenError`].
     pub fn open(folder: &Path, options: Options) -> Result<(Self, Recovered), OpenError> {
-        let recovery = recover::recover(folder, options.segment_bytes())?;
+        let recovery = recover::recover(folder, &options)?;
         let (chain, next) = (recovery.chain.id, recovery.chain.next);
         let (is_new, cut_bytes) = (recovery.is_new, recovery.cut_bytes);
         let (shared, open) = Shared::new(folder, options, recovery);

@@ -14,7 +14,7 @@ use synapse_core::audit::entry::{Entry, EntryKind};
 use uuid::Uuid;
 
 use super::{
-    OpenError,
+    OpenError, Options,
     carried::Carried,
     segment::{self, Found, HEADER, Piece, Segment},
 };
@@ -57,14 +57,15 @@ struct Breach {
     offset: u64,
 }
 
-pub(super) fn recover(folder: &Path, segment_bytes: u64) -> Result<Recovery, OpenError> {
+pub(super) fn recover(folder: &Path, options: &Options) -> Result<Recovery, OpenError> {
+    let segment_bytes = options.segment_bytes();
     let io_at = |path: &Path| {
         let path = path.to_owned();
         move |source| OpenError::Io { path, source }
     };
     files::create_dir(folder).map_err(io_at(folder))?;
     let found = segment::list(folder).map_err(io_at(folder))?;
-    let carried = Carried::read(folder).map_err(io_at(folder))?;
+    let carried = Carried::read(folder, options.ballast_bytes()).map_err(io_at(folder))?;
     let mut walk = Walk { chain: None, extents: Vec::new(), open: HashMap::new() };
     for record in carried.records() {
         walk.note(record);
@@ -76,8 +77,8 @@ pub(super) fn recover(folder: &Path, segment_bytes: u64) -> Result<Recovery, Ope
     }
     let is_new = walk.chain.is_none();
     let chain = walk.chain.unwrap_or_else(|| Chain::new(Uuid::now_v7()));
-    if is_new && carried.shipped > 0 {
-        let what = "its segments are gone, although entries of it were shipped";
+    if carried.shipped > chain.next {
+        let what = "entries are missing at its end, although they were shipped";
         return Err(OpenError::Damaged { segment: folder.to_owned(), offset: 0, what });
     }
     let mut next_number = found.last().map_or(0, |last| last.number + 1);
@@ -93,9 +94,10 @@ pub(super) fn recover(folder: &Path, segment_bytes: u64) -> Result<Recovery, Ope
         segments.push(first);
     }
     // What was found is what will be found again.
-    let last = &segments[segments.len() - 1];
-    last.file.sync_data().map_err(io_at(&last.path))?;
-    files::sync_parent(&last.path).map_err(io_at(folder))?;
+    for segment in &segments {
+        segment.file.sync_data().map_err(io_at(&segment.path))?;
+    }
+    files::sync_parent(&segments[0].path).map_err(io_at(folder))?;
     let mut open: Vec<_> = walk.open.into_values().collect();
     open.sort_by_key(|(seq, _)| *seq);
     Ok(Recovery { chain, segments, next_number, open, carried, is_new, cut_bytes })
@@ -158,7 +160,7 @@ impl Walk {
         let damaged = |what| OpenError::Damaged { segment: path.clone(), offset: breach.offset, what };
         let next = self.chain.map_or(0, |chain| chain.next);
         if shipped > next {
-            return Err(damaged("entries from here on were shipped"));
+            return Err(damaged("entries from here on were shipped, and are no longer whole"));
         }
         let mut cut = 0;
         for (at, segment) in found.iter().enumerate().skip(breach.at) {

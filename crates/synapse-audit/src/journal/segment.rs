@@ -84,7 +84,7 @@ impl Segment {
 
 /// Takes disk space for a file, so that writing to it cannot fail for want of it. Where the file system cannot do
 /// that, nothing is taken.
-fn set_aside(file: &File, capacity: u64) -> io::Result<()> {
+pub(super) fn set_aside(file: &File, capacity: u64) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
         use rustix::{

@@ -43,6 +43,7 @@ impl Journal {
             writer.segments.pop_front();
             writer.retry();
         }
+        carried.restore_ballast();
         Ok(())
     }
 }

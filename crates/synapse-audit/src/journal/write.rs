@@ -93,12 +93,13 @@ impl Writer {
 
     /// The largest record.
     pub(super) fn largest(&self) -> u64 {
-        self.options.segment_bytes() / 8
+        self.options.largest()
     }
 
     /// What the journal takes on the disk.
     pub(super) fn bytes(&self) -> u64 {
-        (self.segments.len() + self.spares.len()) as u64 * self.options.segment_bytes()
+        let segments: u64 = self.segments.iter().chain(&self.spares).map(|segment| segment.capacity).sum();
+        segments + self.options.ballast_bytes()
     }
 
     /// The most that it may take.
@@ -108,10 +109,9 @@ impl Writer {
 
     /// What can be written for certain. At the end of each segment a record may not fit any more.
     fn room(&self) -> u64 {
-        let active = self.segments.back().map_or(0, |active| active.capacity.saturating_sub(active.used));
-        let spare = self.options.segment_bytes() - HEADER;
-        let in_spares = self.spares.len() as u64 * spare.saturating_sub(self.largest());
-        active.saturating_sub(self.largest()) + in_spares
+        let left =
+            |segment: &Segment| segment.capacity.saturating_sub(segment.used.max(HEADER) + self.largest());
+        self.segments.back().into_iter().chain(&self.spares).map(left).sum()
     }
 
     /// Makes spare segments until there is so much room.
@@ -134,8 +134,15 @@ impl Writer {
         Ok(())
     }
 
+    /// On a disk that is nearly full, a small one is better than none.
     fn make_spare(&mut self) -> io::Result<()> {
-        let spare = Segment::make(&self.folder, self.next_number, self.options.segment_bytes())?;
+        let mut capacity = self.options.segment_bytes();
+        let spare = loop {
+            match Segment::make(&self.folder, self.next_number, capacity) {
+                Err(_) if capacity / 2 >= 2 * self.largest() => capacity /= 2,
+                made => break made?,
+            }
+        };
         self.next_number += 1;
         self.spares.push_back(spare);
         self.is_folder_unsynced = true;

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// How many findings a report lists.
-const LISTED: usize = 100;
+const LISTED: usize = 1_000;
 /// How far from where it stands the place of an entry is always looked for.
 const NEAR: u64 = 64;
 /// How far it is looked for while there is patience left, and how many places are tried in all.
@@ -433,7 +433,7 @@ impl Walk {
     /// How far from here the entry was sealed, if its hash covers all but its place.
     fn sealed_at(&mut self, sealed: &Sealed) -> Option<i64> {
         let here = self.place(self.next);
-        let reach = if self.patience >= 2 * FAR { FAR } else { NEAR };
+        let reach = (self.patience / 2).clamp(NEAR, FAR);
         // Behind the end, there may be a few that no checkpoint covers yet.
         let last = self.horizon.max(here).saturating_add(NEAR).min(here.saturating_add(reach));
         let (before, behind) = (here.saturating_sub(reach)..here, here + 1..=last);

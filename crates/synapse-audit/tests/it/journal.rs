@@ -130,6 +130,23 @@ async fn damage_to_what_had_been_on_disk_is_named_and_nothing_is_cut() {
 }
 
 #[tokio::test]
+async fn entries_that_were_shipped_are_not_missing_at_the_end() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (journal, _) = open(folder.path());
+    let receipt = journal.append(&change("x")).expect("appended");
+    journal.on_disk(receipt.seq).await.expect("on disk");
+    journal.acknowledge(receipt.seq).expect("acknowledged");
+    drop(journal);
+    let segment = fs::File::options().write(true).open(&segments(folder.path())[0]).expect("a segment");
+    segment.set_len(segment.metadata().expect("metadata").len() - 1).expect("cut");
+    let refusal = Journal::open(folder.path(), Options::default()).expect_err("damage").to_string();
+    assert!(refusal.contains("shipped"), "{refusal}");
+    segment.set_len(0).expect("cut");
+    let refusal = Journal::open(folder.path(), Options::default()).expect_err("damage").to_string();
+    assert!(refusal.contains("shipped"), "{refusal}");
+}
+
+#[tokio::test]
 async fn what_a_power_cut_left_in_holes_is_cut_off() {
     let folder = tempfile::tempdir().expect("a folder");
     let (journal, _) = open(folder.path());
@@ -203,7 +220,6 @@ async fn a_full_journal_refuses_but_closes_and_goes_on_when_the_store_has_caught
     let entries = all(&journal, 0).await;
     assert_chained(&entries, 0, BEFORE_FIRST);
     journal.acknowledge(entries.len() as u64 - 1).expect("acknowledged");
-    assert_eq!(segments(folder.path()).len() as u64, journal.status().bytes >> 16);
     journal.append(&change("after")).expect("appended");
     // The segment of its beginning is gone.
     assert!(journal.read_from(0, 1).is_err());
@@ -212,6 +228,37 @@ async fn a_full_journal_refuses_but_closes_and_goes_on_when_the_store_has_caught
     assert_eq!(found.open.len(), 1);
     assert_eq!(found.open[0].accepted.request, Some("long".into()));
     assert_eq!(journal.unshipped(), entries.len() as u64);
+}
+
+#[tokio::test]
+async fn a_kill_among_many_segments_keeps_all_that_was_appended() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (journal, _) = Journal::open(folder.path(), small()).expect("a journal");
+    while segments(folder.path()).len() < 5 {
+        journal.append(&change(&"x".repeat(500))).expect("appended");
+    }
+    let next = journal.status().next;
+    // What a kill leaves, and what a write that failed left at the end of a segment that was used up.
+    let killed = tempfile::tempdir().expect("a folder");
+    for file in fs::read_dir(folder.path()).expect("a folder") {
+        let file = file.expect("a file");
+        fs::copy(file.path(), killed.path().join(file.file_name())).expect("copied");
+    }
+    let first = &segments(killed.path())[0];
+    let mut bytes = fs::read(first).expect("a segment");
+    bytes.extend_from_within(68..200);
+    fs::write(first, bytes).expect("written");
+    let (journal, found) = Journal::open(killed.path(), small()).expect("a journal");
+    assert_eq!((found.next, found.cut_bytes), (next, 0));
+    journal.append(&change("after")).expect("appended");
+    let entries = all(&journal, 0).await;
+    assert_eq!(entries.len() as u64, next + 1);
+    assert_chained(&entries, 0, BEFORE_FIRST);
+    drop(journal);
+    // One of them is gone: that is no kill.
+    fs::remove_file(&segments(killed.path())[1]).expect("removed");
+    let refusal = Journal::open(killed.path(), small()).expect_err("damage").to_string();
+    assert!(refusal.contains("damaged"), "{refusal}");
 }
 
 #[tokio::test]

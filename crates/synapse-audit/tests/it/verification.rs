@@ -9,7 +9,7 @@ use synapse_audit::{
     proof::{self, ProofError},
     verify::{Damage, DamageKind, Report, Verifier},
 };
-use synapse_core::audit::entry::{Entry, Owned, Sealed};
+use synapse_core::audit::entry::{ColumnKind, Entry, Owned, Sealed};
 use uuid::Uuid;
 
 use crate::texts::{change, closed, values};
@@ -104,9 +104,9 @@ fn flip(entry: &Entry, column: usize, bit: &Index) -> Option<Entry> {
     match &mut values[column] {
         empty @ Owned::Null => {
             let filled = match Entry::COLUMNS[column].kind {
-                synapse_core::audit::entry::ColumnKind::Integer => Owned::Integer(0),
-                synapse_core::audit::entry::ColumnKind::Text => Owned::Text(String::new()),
-                synapse_core::audit::entry::ColumnKind::Bytes => Owned::Bytes(vec![0; 32]),
+                ColumnKind::Integer => Owned::Integer(0),
+                ColumnKind::Text => Owned::Text(String::new()),
+                ColumnKind::Bytes => Owned::Bytes(vec![0; 32]),
             };
             *empty = filled;
         }
@@ -245,6 +245,29 @@ proptest! {
             prop_assert_eq!(found, []);
         }
     }
+}
+
+#[test]
+fn many_rows_that_were_changed_are_all_found() {
+    let key = key();
+    let mut log = log(&key, Uuid::now_v7(), 1500);
+    // Every eleventh, each in another column.
+    let changed: Vec<u64> = (3..1500).step_by(11).collect();
+    for seq in &changed {
+        let row = &mut log.rows[*seq as usize];
+        let columns = (*seq as usize..).map(|column| column % Entry::COLUMNS.len());
+        let mut values = values(&row.entry);
+        let column =
+            columns.into_iter().find(|column| matches!(values[*column], Owned::Integer(_) | Owned::Null));
+        values[column.expect("a column")] = match Entry::COLUMNS[column.expect("a column")].kind {
+            ColumnKind::Integer => Owned::Integer(99),
+            ColumnKind::Text => Owned::Text("else".into()),
+            ColumnKind::Bytes => Owned::Bytes(vec![3; 32]),
+        };
+        row.entry = Entry::from_values(values).expect("an entry");
+    }
+    let expected: Vec<_> = changed.into_iter().map(|seq| (DamageKind::Modified, seq)).collect();
+    assert_eq!(found(&log, &key), expected);
 }
 
 #[test]
