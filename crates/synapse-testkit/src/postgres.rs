@@ -17,7 +17,7 @@ use std::{
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
-use crate::wait::poll;
+use crate::{certificate::Authority, wait::poll};
 
 /// The user that may do everything on it.
 const SUPERUSER: &str = "synapse";
@@ -45,13 +45,13 @@ impl Postgres {
     /// When there is none to be had.
     pub async fn start() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let user = unprivileged();
-        if let Some(user) = user {
-            run(Command::new("chown").arg(user).arg(folder.path()));
-        }
         let password_file = folder.path().join("password");
         fs::write(&password_file, PASSWORD).expect("a file");
-        run(Command::new("chmod").arg("a+r").arg(&password_file));
+        Authority::new().write_to(folder.path());
+        run(Command::new("chmod").arg("600").arg(folder.path().join("tls.key")));
+        if let Some(user) = unprivileged() {
+            run(Command::new("chown").args(["-R", user]).arg(folder.path()));
+        }
         let mut make = program("initdb");
         make.arg("-D").arg(folder.path().join("data")).args(["-U", SUPERUSER, "--auth=scram-sha-256", "-N"]);
         make.args(["-E", "UTF8", "--locale=C.UTF-8", "--pwfile"]).arg(password_file);
@@ -82,8 +82,12 @@ impl Postgres {
         keeper.envs(server.get_envs().filter_map(|(name, value)| Some((name, value?))));
         keeper.arg("-D").arg(self.folder.path().join("data"));
         keeper.args(["-p", &self.address.port().to_string(), "-k", ""]);
-        for setting in ["listen_addresses=127.0.0.1", "fsync=off", "max_connections=400", "jit=off"] {
+        for setting in ["listen_addresses=127.0.0.1", "fsync=off", "max_connections=400", "jit=off", "ssl=on"]
+        {
             keeper.args(["-c", setting]);
+        }
+        for (setting, file) in [("ssl_cert_file", "tls.crt"), ("ssl_key_file", "tls.key")] {
+            keeper.args(["-c", &format!("{setting}={}", self.folder.path().join(file).display())]);
         }
         keeper.current_dir(self.folder.path()).stdin(Stdio::piped());
         let keeper = keeper.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
@@ -118,6 +122,11 @@ impl Postgres {
     /// A database of this server, by its URL, for any user.
     pub fn url(&self, user: &str, password: &str, database: &str) -> String {
         format!("postgres://{user}:{password}@{}/{database}", self.address)
+    }
+
+    /// The file of its certificate, which is good for `127.0.0.1`.
+    pub fn certificate(&self) -> PathBuf {
+        self.folder.path().join("tls.crt")
     }
 
     /// What `psql` prints of a statement that the superuser runs in a database, without decoration.

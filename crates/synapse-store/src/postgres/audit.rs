@@ -18,7 +18,7 @@ use synapse_core::{
 };
 use uuid::Uuid;
 
-use super::{PostgresStore, text::packed};
+use super::{PostgresStore, text::packed, written};
 use crate::{
     audit::{self, Claim},
     listing,
@@ -57,20 +57,7 @@ static HEADS: LazyLock<String> = LazyLock::new(|| audit::heads_statement("audit_
 #[async_trait]
 impl AuditStore for PostgresStore {
     async fn append_entries(&self, entries: &[Sealed]) -> Result<(), StoreError> {
-        if entries.is_empty() {
-            return Ok(());
-        }
-        self.look_ahead().await;
-        let mut tx = self.pool.begin().await.map_err(backend)?;
-        let mut taken = HashSet::new();
-        for claim in audit::claims(entries) {
-            find_taken(&mut tx, claim, &mut taken).await.map_err(backend)?;
-        }
-        let fresh = audit::first_claims(entries, &taken);
-        if !fresh.is_empty() {
-            insert(&mut tx, &fresh).await.map_err(backend)?;
-        }
-        tx.commit().await.map_err(backend)
+        written(self.append(entries)).await
     }
 
     async fn audit_heads(&self) -> Result<Vec<(Uuid, Head)>, StoreError> {
@@ -137,6 +124,23 @@ impl AuditStore for PostgresStore {
 }
 
 impl PostgresStore {
+    async fn append(&self, entries: &[Sealed]) -> Result<(), StoreError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        self.look_ahead().await;
+        let mut tx = self.pool.begin().await.map_err(backend)?;
+        let mut taken = HashSet::new();
+        for claim in audit::claims(entries) {
+            find_taken(&mut tx, claim, &mut taken).await.map_err(backend)?;
+        }
+        let fresh = audit::first_claims(entries, &taken);
+        if !fresh.is_empty() {
+            insert(&mut tx, &fresh).await.map_err(backend)?;
+        }
+        tx.commit().await.map_err(backend)
+    }
+
     /// Sees from time to time that there are partitions for the months to come. Where that fails, entries have the
     /// default partition, so it is no reason not to append.
     async fn look_ahead(&self) {

@@ -10,7 +10,7 @@ use synapse_core::{
     },
 };
 
-use super::{PostgresStore, text::packed};
+use super::{PostgresStore, text::packed, written};
 use crate::{
     listing::{self, Words},
     records,
@@ -25,30 +25,7 @@ const WORDS: Words = Words {
 #[async_trait]
 impl IncidentStore for PostgresStore {
     async fn add_incidents(&self, incidents: &[Incident]) -> Result<(), StoreError> {
-        let mut tx = self.pool.begin().await.map_err(backend)?;
-        for incident in incidents {
-            sqlx::query(
-                "INSERT INTO incidents (id, at, request, key, team, model, policy, policy_version, action,
-                                        severity, findings)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-                 ON CONFLICT (id) DO NOTHING",
-            )
-            .bind(packed(&incident.id))
-            .bind(incident.at.as_microsecond())
-            .bind(packed(incident.request.as_str()))
-            .bind(incident.key.as_ref().map(|key| packed(key.as_str())))
-            .bind(incident.team.as_ref().map(|team| packed(team.as_str())))
-            .bind(incident.model.as_ref().map(|model| packed(model.as_str())))
-            .bind(packed(incident.policy.as_str()))
-            .bind(packed(&incident.policy_version))
-            .bind(packed(&incident.action))
-            .bind(packed(&incident.severity))
-            .bind(packed(&to_json(&incident.findings)?))
-            .execute(&mut *tx)
-            .await
-            .map_err(backend)?;
-        }
-        tx.commit().await.map_err(backend)
+        written(self.add(incidents)).await
     }
 
     async fn list_incidents(&self, filter: &IncidentFilter, limit: u32) -> Result<Vec<Incident>, StoreError> {
@@ -73,5 +50,34 @@ impl IncidentStore for PostgresStore {
             .await
             .map_err(backend)?;
         Ok(gone.rows_affected())
+    }
+}
+
+impl PostgresStore {
+    async fn add(&self, incidents: &[Incident]) -> Result<(), StoreError> {
+        let mut tx = self.pool.begin().await.map_err(backend)?;
+        for incident in incidents {
+            sqlx::query(
+                "INSERT INTO incidents (id, at, request, key, team, model, policy, policy_version, action,
+                                        severity, findings)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                 ON CONFLICT (id) DO NOTHING",
+            )
+            .bind(packed(&incident.id))
+            .bind(incident.at.as_microsecond())
+            .bind(packed(incident.request.as_str()))
+            .bind(incident.key.as_ref().map(|key| packed(key.as_str())))
+            .bind(incident.team.as_ref().map(|team| packed(team.as_str())))
+            .bind(incident.model.as_ref().map(|model| packed(model.as_str())))
+            .bind(packed(incident.policy.as_str()))
+            .bind(packed(&incident.policy_version))
+            .bind(packed(&incident.action))
+            .bind(packed(&incident.severity))
+            .bind(packed(&to_json(&incident.findings)?))
+            .execute(&mut *tx)
+            .await
+            .map_err(backend)?;
+        }
+        tx.commit().await.map_err(backend)
     }
 }

@@ -13,10 +13,11 @@ pub(crate) mod text;
 mod watch;
 mod worker_keys;
 
-use std::sync::atomic::AtomicI64;
+use std::{sync::atomic::AtomicI64, time::Duration};
 
 use sqlx::{AssertSqlSafe, Executor, PgPool, Postgres, Transaction, postgres::PgRow};
 use synapse_core::{id::KeyId, store::StoreError};
+use tokio::time::timeout;
 
 pub use open::Server;
 
@@ -45,6 +46,15 @@ impl PostgresStore {
         sqlx::query("SELECT mark FROM changes FOR UPDATE").execute(&mut *tx).await.map_err(backend)?;
         Ok(tx)
     }
+}
+
+/// A server that takes longer to write is as good as none; whoever writes tries again, and nothing stands there twice.
+const WRITE_WITHIN: Duration = Duration::from_secs(30);
+
+/// The outcome of writing what goes on by itself, so that a server that vanished holds nobody up for ever.
+async fn written(work: impl Future<Output = Result<(), StoreError>>) -> Result<(), StoreError> {
+    let late = |_| Err(backend(format!("PostgreSQL did not answer within {} s", WRITE_WITHIN.as_secs())));
+    timeout(WRITE_WITHIN, work).await.unwrap_or_else(late)
 }
 
 /// A table of issued credentials: it has an `id`, `created_at`, `revoked_at` and a `hash`.

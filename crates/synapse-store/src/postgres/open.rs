@@ -1,6 +1,6 @@
 //! Opening a database: where it is, its schema, the rights to work with, and words for all that can be wrong with it.
 
-use std::{fmt, str::FromStr, sync::atomic::AtomicI64, time::Duration};
+use std::{fmt, io, str::FromStr, sync::atomic::AtomicI64, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
@@ -25,7 +25,7 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// How long a call waits for a free connection, or a server that comes back.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Who migrates holds this, so that of two that start together the second finds the work of the first.
-const MIGRATION_LOCK: i64 = 0x5379_6e61_7073_65;
+const MIGRATION_LOCK: i64 = 0x0053_796e_6170_7365;
 const EXAMPLE: &str = "postgres://user:password@host:5432/database";
 /// What a URL may say besides. Others, misspelt ones too, would do nothing without a word.
 const PARAMETERS: [&str; 10] = [
@@ -242,12 +242,28 @@ impl Server {
             (_, Some("57P03")) => "the server is starting or going down; try again",
             (_, Some("53100")) => "the server's disk is full; make room",
             (_, Some(_)) => "the server refuses it",
-            (sqlx::Error::Tls(_), _) => {
+            (sqlx::Error::Io(error), _) if is_about_a_file(error) => {
+                "a file that the URL names cannot be read; correct `sslrootcert`, `sslcert` and `sslkey` in it"
+            }
+            (error, _) if is_about_tls(error) => {
                 "the connection cannot be secured; correct `sslmode` and `sslrootcert` in the URL"
             }
             _ => "no PostgreSQL answers there; start it, or correct host and port in the URL",
         };
         StoreError::Unusable { place: self.place(), problem: problem.to_owned(), source: Some(error.into()) }
+    }
+}
+
+fn is_about_a_file(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
+}
+
+/// What goes wrong with certificates and handshakes comes as data that make no sense.
+fn is_about_tls(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Tls(_) => true,
+        sqlx::Error::Io(error) => error.kind() == io::ErrorKind::InvalidData,
+        _ => false,
     }
 }
 

@@ -312,6 +312,28 @@ async fn what_is_wrong_is_said_with_a_remedy_and_without_the_password() {
     }
 }
 
+#[tokio::test]
+async fn connections_are_secured_as_the_url_says() {
+    let shared = Postgres::shared().await;
+    let url = shared.database().await;
+    let trusted = shared.certificate();
+    let trusted = trusted.display();
+    let store =
+        server(&format!("{url}?sslmode=verify-full&sslrootcert={trusted}")).open().await.expect("a store");
+    store.list_teams().await.expect("teams");
+    store.watch.hear().await.expect("it listens");
+    let count = "SELECT bool_and(ssl), count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+                 WHERE application_name = 'synapse' AND datname = current_database()";
+    assert_eq!(shared.tell(database(&url), count).await, "t|2");
+    for (parameters, remedy) in [
+        ("sslmode=verify-full", "the connection cannot be secured"),
+        ("sslmode=verify-ca&sslrootcert=/none.pem", "correct `sslrootcert`"),
+    ] {
+        let refusal = refusal(&format!("{url}?{parameters}")).await;
+        assert!(refusal.contains(remedy), "{refusal}");
+    }
+}
+
 #[test]
 fn a_url_that_cannot_be_used_is_not_repeated() {
     for url in [

@@ -24,6 +24,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a call waits for a free connection; longer than one busy statement.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(15);
 const READERS: u32 = 4;
+/// What a writer may keep in memory, in SQLite's words: 32 MiB. Indices of the audit log are written all over.
+const CACHE: &str = "-32768";
 
 /// A step of a schema. One that was released never changes; a new one is added.
 pub(super) fn step(version: i64, name: &'static str, sql: &'static str) -> Migration {
@@ -98,8 +100,14 @@ pub(super) async fn connect(path: &Path) -> Result<SqliteStore, StoreError> {
     let reading = options(path)?.pragma("query_only", "ON");
     let watcher = reading.connect().await.map_err(|error| explain(path, error))?;
     let readers = pool(READERS).connect_lazy_with(reading);
-    let folder = path.parent().map(Path::to_owned).unwrap_or_default();
-    Ok(SqliteStore { writer, readers, watcher: Mutex::new(watcher), months: Months::new(folder) })
+    let months = Months::new(folder_of(path)?);
+    Ok(SqliteStore { writer, readers, watcher: Mutex::new(watcher), months })
+}
+
+/// The folder of a file, also of one that is named without any.
+fn folder_of(path: &Path) -> Result<PathBuf, StoreError> {
+    let file = std::path::absolute(path).map_err(|error| private::refused(path, error))?;
+    Ok(file.parent().map(Path::to_owned).unwrap_or_default())
 }
 
 fn options(path: &Path) -> Result<SqliteConnectOptions, StoreError> {
@@ -116,6 +124,7 @@ pub(super) async fn writer(
     schema: Migrator,
 ) -> Result<SqlitePool, StoreError> {
     let writing = options(path)?.journal_mode(SqliteJournalMode::Wal).synchronous(synchronous);
+    let writing = writing.pragma("cache_size", CACHE);
     let writer = pool(1).connect_with(writing).await.map_err(|error| explain(path, error))?;
     migrate(&writer, schema).await.map_err(|error| explain_migration(path, error))?;
     Ok(writer)
@@ -177,5 +186,16 @@ fn explain(path: &Path, error: sqlx::Error) -> StoreError {
         place: path.display().to_string(),
         problem: problem.into(),
         source: Some(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_named_alone_has_a_folder() {
+        assert_eq!(folder_of(Path::new("synapse.db")).ok(), std::env::current_dir().ok());
+        assert_eq!(folder_of(Path::new("/srv/synapse.db")).ok(), Some("/srv".into()));
     }
 }
