@@ -64,6 +64,7 @@ async fn run(
     let live = gateway.live();
     let caller =
         phase::authenticate::authenticate(&live.snapshot.auth, &gateway.keys(), &head.headers, record)?;
+    record.prepare().await;
     let call = phase::receive::receive(&live, operation, caller, head.headers, body, record).await?;
     let bound = phase::bind::bind(&live, call, record)?;
     let admitted = phase::admit::admit(gateway, &live, bound, record).await?;

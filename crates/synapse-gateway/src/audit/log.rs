@@ -80,11 +80,21 @@ impl AuditLog {
         self.journal.check().map_err(unavailable)
     }
 
+    /// Sees that a team's digests have their key. The first request of a month makes it, which writes a file: not on
+    /// a thread that others wait for.
+    async fn prepare(self: &Arc<Self>, team: Option<&TeamName>) {
+        let Some(keys) = &self.keys else { return };
+        let is_there = team.is_some_and(|team| keys.get(team, Epoch::at(Timestamp::now())).is_some());
+        if !is_there {
+            let (log, team) = (Arc::clone(self), team.cloned());
+            tasks::block(move || log.key(team.as_ref())).await;
+        }
+    }
+
     /// The key of a team's digests.
     fn key(&self, team: Option<&TeamName>) -> Option<DigestKey> {
         let Some(keys) = &self.keys else { return Some(DigestKey::plain()) };
         let team = team.cloned().unwrap_or_else(|| NO_TEAM.into());
-        // The first request of a month writes a file; all others find the key in memory.
         let key = keys.get_or_make(&team, Epoch::at(Timestamp::now()));
         let has_none = key.is_err();
         if let Err(error) = &key
@@ -192,6 +202,11 @@ impl Evidence {
         entry.request_digest = self.request;
         entry.reply_digest = self.reply.take().map(Digester::finish);
     }
+}
+
+/// Makes ready what the entries of a request need.
+pub(super) async fn prepare(log: &Arc<AuditLog>, draft: &Draft) {
+    log.prepare(draft.actor.team.as_ref()).await;
 }
 
 /// Writes the entry that accepts a request, and waits until it has survived what it must.

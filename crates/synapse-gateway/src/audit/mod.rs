@@ -204,6 +204,13 @@ impl Record {
         }
     }
 
+    /// Makes ready what the audit log needs of the request, once it is known who asks.
+    pub(crate) async fn prepare(&mut self) {
+        if let (Some(log), Some(draft)) = (&self.journal.log, self.draft.as_deref_mut()) {
+            log::prepare(log, draft).await;
+        }
+    }
+
     /// Writes the entry that accepts the request, where there is an audit log.
     ///
     /// # Errors
