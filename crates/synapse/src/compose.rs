@@ -76,8 +76,10 @@ async fn run(
     let instance = folder.instance_id().simple().to_string();
     let (incidents, found) = IncidentSink::new();
     let sinks = Sinks(vec![Arc::clone(&telemetry.access_log) as _, Arc::clone(&incidents) as _]);
-    let (log, shipper) =
-        audit::open(&snapshot, Arc::clone(&store) as _)?.map(|audit| (audit.log, audit.shipper)).unzip();
+    let (log, shipper) = audit::open(&snapshot, Arc::clone(&store) as _)
+        .await?
+        .map(|audit| (audit.log, audit.shipper))
+        .unzip();
     let gateway = Gateway::new(Arc::new(snapshot), &instance, Arc::new(sinks), log)?;
     incidents.count_dropped(gateway.metrics.incidents_dropped.clone());
     let (counters, counting) = count(&gateway, &folder).await?;

@@ -6,6 +6,7 @@ mod ship;
 
 use std::sync::Arc;
 
+use anyhow::bail;
 use jiff::Timestamp;
 use serde_json::json;
 use synapse_audit::{
@@ -18,6 +19,7 @@ use synapse_core::{
     store::audit::AuditStore,
 };
 use synapse_gateway::audit::AuditLog;
+use uuid::Uuid;
 
 use self::files::Files;
 pub(crate) use self::ship::{Gauges, Shipper, Shipping};
@@ -31,7 +33,7 @@ pub(crate) struct Audit {
 }
 
 /// Opens the audit log, where the configuration wants one, and closes what a crash left open.
-pub(crate) fn open(snapshot: &Snapshot, store: Arc<dyn AuditStore>) -> anyhow::Result<Option<Audit>> {
+pub(crate) async fn open(snapshot: &Snapshot, store: Arc<dyn AuditStore>) -> anyhow::Result<Option<Audit>> {
     let settings = &snapshot.audit;
     if !settings.enabled {
         return Ok(None);
@@ -40,10 +42,11 @@ pub(crate) fn open(snapshot: &Snapshot, store: Arc<dyn AuditStore>) -> anyhow::R
     files.create()?;
     let options = Options { max_bytes: settings.journal_bytes, max_age: settings.max_wait };
     let (journal, found) = Journal::open(&files.journal(), options)?;
+    check_head(&*store, found.chain, found.next, &files).await?;
     if found.cut_bytes > 0 {
         tracing::warn!(bytes = found.cut_bytes, "the audit journal ended within an entry, which was cut off");
     }
-    if found.is_new {
+    if found.next == 0 {
         journal.append(&beginning())?;
     }
     if !found.open.is_empty() {
@@ -60,6 +63,22 @@ pub(crate) fn open(snapshot: &Snapshot, store: Arc<dyn AuditStore>) -> anyhow::R
     let log = Arc::new(log);
     let shipper = Shipper::new(store, Arc::clone(&log), journal, files, settings.durability)?;
     Ok(Some(Audit { log, shipper }))
+}
+
+/// Refuses a journal that is older than what the database has of its chain: places that are taken there would be
+/// given again, and what is sent to them would be lost.
+async fn check_head(store: &dyn AuditStore, chain: Uuid, next: u64, files: &Files) -> anyhow::Result<()> {
+    let heads = store.audit_heads().await?;
+    let ahead = heads.iter().find(|(known, head)| *known == chain && head.seq >= next);
+    if let Some((_, head)) = ahead {
+        bail!(
+            "{}: the database has entries of this audit log up to {}, and the journal goes on at {next}: the data \
+             folder is an older copy; move the journal's folder away, and a new chain begins",
+            files.journal().display(),
+            head.seq
+        );
+    }
+    Ok(())
 }
 
 /// The entry that a chain begins with.

@@ -1,6 +1,6 @@
 //! `synapse audit verify`: every chain of the log, entry by entry, in constant memory.
 
-use std::{fmt::Write, path::Path, process::ExitCode};
+use std::{fmt::Write, io, path::Path, process::ExitCode};
 
 use serde_json::{Value, json};
 use synapse_audit::{
@@ -25,8 +25,8 @@ pub(super) fn impossible(error: &anyhow::Error) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(IMPOSSIBLE))
 }
 
-fn say(text: &str) -> std::io::Result<()> {
-    std::io::Write::write_all(&mut std::io::stderr().lock(), text.as_bytes())
+fn say(text: &str) -> io::Result<()> {
+    io::Write::write_all(&mut io::stderr().lock(), text.as_bytes())
 }
 
 pub(super) async fn run(
@@ -70,12 +70,8 @@ async fn check(store: &dyn AuditStore, files: &Files, trust: &TrustArgs) -> anyh
     for (chain, head) in heads {
         let mut verifier = Verifier::new(chain, keys.clone(), &sources);
         verifier.expect_last(head.seq);
-        for (at, sink) in sinks.iter().enumerate() {
-            for note in FileSink::read(sink)? {
-                verifier.checkpoint(at + 1, &note?);
-            }
-        }
-        reports.push(walk(store, chain, verifier).await?);
+        let notes = sinks.iter().map(|sink| FileSink::read(sink)).collect::<Result<Vec<_>, _>>()?;
+        reports.push(walk(store, chain, verifier, notes).await?);
     }
     Ok(reports)
 }
@@ -98,25 +94,44 @@ fn chains_of(
     Ok(chains)
 }
 
-async fn walk(store: &dyn AuditStore, chain: Uuid, mut verifier: Verifier) -> anyhow::Result<Report> {
+/// Gives the verifier all entries of a chain, and before each the checkpoints that cover it.
+async fn walk(
+    store: &dyn AuditStore,
+    chain: Uuid,
+    mut verifier: Verifier,
+    mut sinks: Vec<impl Iterator<Item = io::Result<String>>>,
+) -> anyhow::Result<Report> {
     let (mut next, mut checkpoint_from) = (0, 0);
-    let mut has_more = true;
     loop {
         let entries = store.read_chain(chain, next, PAGE).await?;
-        let last = entries.last().map(|(seq, _)| *seq);
-        while has_more && last.is_none_or(|last| verifier.covered(DATABASE) <= last) {
+        let last = entries.last().map_or(u64::MAX, |(seq, _)| *seq);
+        let mut has_more = false;
+        while verifier.covered(DATABASE) <= last {
             let page = store.list_checkpoints(chain, checkpoint_from, PAGE).await?;
             for stored in &page {
                 verifier.checkpoint(DATABASE, &stored.note);
                 checkpoint_from = stored.seq + 1;
             }
-            has_more = !page.is_empty();
+            if page.is_empty() {
+                break;
+            }
+            has_more = true;
         }
-        let Some(last) = last else { return Ok(verifier.finish()) };
+        for (at, notes) in sinks.iter_mut().enumerate() {
+            while verifier.covered(at + 1) <= last
+                && let Some(note) = notes.next()
+            {
+                verifier.checkpoint(at + 1, &note?);
+            }
+        }
+        if entries.is_empty() && !has_more {
+            return Ok(verifier.finish());
+        }
+        // Checkpoints that came just now may cover entries that came with them.
         for (seq, sealed) in &entries {
             verifier.entry(*seq, sealed.as_ref());
+            next = seq + 1;
         }
-        next = last + 1;
     }
 }
 
