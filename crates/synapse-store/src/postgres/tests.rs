@@ -322,9 +322,9 @@ async fn connections_are_secured_as_the_url_says() {
         server(&format!("{url}?sslmode=verify-full&sslrootcert={trusted}")).open().await.expect("a store");
     store.list_teams().await.expect("teams");
     store.watch.hear().await.expect("it listens");
-    let count = "SELECT bool_and(ssl), count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+    let count = "SELECT bool_and(ssl) AND count(*) >= 2 FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
                  WHERE application_name = 'synapse' AND datname = current_database()";
-    assert_eq!(shared.tell(database(&url), count).await, "t|2");
+    assert_eq!(shared.tell(database(&url), count).await, "t");
     for (parameters, remedy) in [
         ("sslmode=verify-full", "the connection cannot be secured"),
         ("sslmode=verify-ca&sslrootcert=/none.pem", "correct `sslrootcert`"),
