@@ -46,6 +46,8 @@ fn example_world() -> World {
             "00000000000000000000000000000000000000000000000000000000000000ff\n",
         )
         .file("/run/secrets/members_hash_key", "k\n")
+        .file("/run/secrets/soc_webhook", "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n")
+        .file("/run/secrets/slack_url", "https://hooks.example.com/x\n")
         .file("/etc/synapse/ci-prompt.txt", "Be brief.\n")
         .file("/etc/synapse/prices.yaml", "models: [{model: listed, per_request: 0.01}]")
 }
