@@ -280,7 +280,7 @@ fn mistakes_among_models_are_named_for_what_they_are() {
 
 #[test]
 fn what_is_planned_is_told_apart_from_what_is_misspelt() {
-    let text = "anomaly: {}\nbackends: [{name: a, type: anthropic, url: 'https://api.anthropic.com'}]\n";
+    let text = "speech: {}\nbackends: [{name: a, type: anthropic, url: 'https://api.anthropic.com'}]\n";
     assert_eq!(mistakes(text).len(), 2);
     assert_eq!(hints(text), ["not available in this version of Synapse"; 2]);
 }
