@@ -255,3 +255,48 @@ pub(crate) async fn forget_old(store: Arc<dyn AlertStore>) {
         tokio::time::sleep(FORGET_EVERY).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use synapse_core::audit::{Actor, Outcome, Target};
+
+    use super::*;
+
+    fn record() -> RequestRecord {
+        RequestRecord {
+            id: "r".into(),
+            at: Timestamp::UNIX_EPOCH,
+            route: "POST /v1/chat/completions",
+            actor: Actor::default(),
+            target: Target::default(),
+            outcome: Outcome::Completed,
+            status: 200,
+            code: None,
+            finish_reason: None,
+            usage: None,
+            is_estimate: false,
+            cost: None,
+            unpriced: false,
+            duration: Duration::ZERO,
+            first_token: None,
+            overhead: Duration::ZERO,
+            bytes: (0, 0),
+            incident: None,
+        }
+    }
+
+    #[test]
+    fn what_nobody_looks_at_in_time_is_counted_and_takes_no_memory() {
+        let (sink, _flushes) = AlertSink::new();
+        let dropped = Counter::default();
+        sink.count_dropped(dropped.clone());
+        let record = record();
+        for _ in 0..MAX_WAITING + 7 {
+            sink.accept(&record);
+        }
+        assert_eq!((sink.take(Vec::new()).len(), dropped.get()), (MAX_WAITING, 7));
+        sink.is_looking.store(false, Ordering::Relaxed);
+        sink.accept(&record);
+        assert_eq!(sink.take(Vec::new()).len(), 0, "nothing is looked for");
+    }
+}

@@ -7,7 +7,7 @@ pub(super) fn number(value: f64) -> String {
     let digits = format!("{:.0}", value.max(0.0));
     let mut text = String::with_capacity(digits.len() * 4 / 3);
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -20,7 +20,7 @@ pub(super) fn span(span: Duration) -> String {
     let seconds = span.as_secs();
     match seconds {
         60 => "1 minute".to_owned(),
-        _ if seconds >= 120 && seconds % 60 == 0 => format!("{} minutes", seconds / 60),
+        _ if seconds >= 120 && seconds.is_multiple_of(60) => format!("{} minutes", seconds / 60),
         _ => format!("{seconds} seconds"),
     }
 }

@@ -15,9 +15,11 @@ use super::{
     *,
 };
 
-/// A receiver that answers as a test decides, by the number of the message and the time.
+type Answer = dyn Fn(&Message) -> Result<u16, Failure> + Send + Sync;
+
+/// A receiver that answers as a test decides.
 struct Receiver {
-    answer: Box<dyn Fn(&Message) -> Result<u16, Failure> + Send + Sync>,
+    answer: Box<Answer>,
     got: Mutex<Vec<Message>>,
 }
 

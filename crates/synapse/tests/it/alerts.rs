@@ -8,7 +8,10 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 use synapse_testkit::{Config, Engine, Gateway, Script, Setup};
 
-use crate::start::{gateway, setup};
+use crate::{
+    dlp::{token, under},
+    start::{gateway, saying, setup},
+};
 
 const FINE: &str = "HTTP/1.1 204 No Content\r\n\r\n";
 /// The bytes of the signing secret.
@@ -130,6 +133,35 @@ async fn an_alert_is_seen_to_and_its_like_are_muted() {
     assert_ne!(muted[0]["id"], id);
     let newest = gateway.cli_json(&["alert", "show", muted[0]["id"].as_str().expect("an id")]).await;
     assert_eq!(newest["deliveries"], json!([]));
+}
+
+#[tokio::test]
+async fn requests_that_are_stopped_or_fail_again_and_again_are_alerts_of_their_key_and_team() {
+    let broken = Script::saying("HTTP/1.1 500 X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+    let rules = json!({"dlp_blocks": {"count": 2}, "errors": {"count": 3}});
+    let config = Config::new()
+        .backend_at("script", "openai", &broken.url())
+        .model("m", &[json!({"backend": "script", "model": "m"})])
+        .set("/anomaly", json!({"rules": rules}));
+    let gateway = setup().without_discovery().start(&under(json!({"base": "cloud"}), config)).await;
+    for _ in 0..2 {
+        let stopped = gateway.client().post("/v1/chat/completions", &saying("m", &token())).await;
+        assert_eq!(stopped.json()["error"]["code"], "dlp_blocked");
+    }
+    for _ in 0..5 {
+        assert!(gateway.client().chat("m").await.status >= 500);
+    }
+    let mut alerts = gateway
+        .until("two alerts", async || {
+            let listed = gateway.cli_json(&["alert", "list"]).await;
+            listed.as_array().cloned().filter(|alerts| alerts.len() > 1)
+        })
+        .await;
+    alerts.sort_by_key(|alert| alert["rule"].to_string());
+    let subjects: Vec<_> =
+        alerts.iter().map(|alert| (&alert["rule"], &alert["key"], &alert["team"])).collect();
+    let (blocks, errors, team) = (json!("dlp_blocks"), json!("errors"), json!("default"));
+    assert_eq!(subjects, [(&blocks, &json!("it"), &team), (&errors, &Value::Null, &team)]);
 }
 
 async fn try_webhook(setup: Setup, url: &str, allow_private: bool) -> (bool, String) {
