@@ -186,6 +186,41 @@ fn a_spike_a_series_of_blocks_and_a_burst_at_night_raise_exactly_these_alerts() 
     assert!(alerts[2].explanation.starts_with("30 requests within 15 minutes outside"), "{:?}", alerts[2]);
 }
 
+/// So many requests of each of these keys in the first minutes of an hour.
+fn burst(detector: &mut Detector, hour: i64, keys: i64, each: i64) -> Vec<Alert> {
+    let requests =
+        (0..each * keys).map(|number| request(&format!("k{}", number % keys), hour * HOUR + number / 8));
+    requests.flat_map(|one| detector.observe(&one)).collect()
+}
+
+#[test]
+fn a_key_that_asks_far_too_much_is_told_once_and_not_again_as_its_team() {
+    let mut detector = Detector::new(config(""), at(0));
+    let usual: Vec<_> = (0..4).flat_map(|day| burst(&mut detector, day * 24 + 10, 1, 50)).collect();
+    assert_eq!(told(&usual), []);
+    let spike = burst(&mut detector, 4 * 24 + 10, 1, 600);
+    assert_eq!(told(&spike), [(Rule::UsageSpike, "key k0".to_owned())]);
+}
+
+#[test]
+fn keys_that_together_ask_far_too_much_are_told_of_as_their_team() {
+    let mut detector = Detector::new(config(""), at(0));
+    let usual: Vec<_> = (0..4).flat_map(|day| burst(&mut detector, day * 24 + 10, 20, 10)).collect();
+    assert_eq!(told(&usual), []);
+    let spike = burst(&mut detector, 4 * 24 + 10, 20, 60);
+    assert_eq!(told(&spike), [(Rule::UsageSpike, "team lab".to_owned())]);
+    assert!(spike[0].explanation.starts_with("601 requests since 10:00"), "{}", spike[0].explanation);
+}
+
+#[test]
+fn a_large_burst_at_night_is_told_once() {
+    let mut detector = Detector::new(config(""), at(0));
+    let usual: Vec<_> = (0..10).flat_map(|day| burst(&mut detector, day * 24 + 10, 1, 50)).collect();
+    assert_eq!(told(&usual), []);
+    let night = burst(&mut detector, 10 * 24 + 3, 1, 500);
+    assert_eq!(told(&night), [(Rule::OffHours, "key k0".to_owned())], "{night:#?}");
+}
+
 #[test]
 fn what_was_learnt_outlasts_a_restart() {
     let mut first = Detector::new(config(""), at(0));
