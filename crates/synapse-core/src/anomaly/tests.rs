@@ -200,6 +200,8 @@ fn a_key_that_asks_far_too_much_is_told_once_and_not_again_as_its_team() {
     assert_eq!(told(&usual), []);
     let spike = burst(&mut detector, 4 * 24 + 10, 1, 600);
     assert_eq!(told(&spike), [(Rule::UsageSpike, "key k0".to_owned())]);
+    let quiet = request("k1", (4 * 24 + 10) * HOUR + 100);
+    assert_eq!(told(&detector.observe(&quiet)), [], "whatever other keys of the team add");
 }
 
 #[test]
