@@ -15,7 +15,7 @@ const WEIGHT: f64 = 0.2;
 const LONGEST_SILENCE: i64 = 14 * 24;
 
 /// A moving mean, and the mean square of what lies beside it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Mean {
     mean: f32,
     variance: f32,
@@ -46,11 +46,28 @@ impl Mean {
 
 /// What is usual at an hour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Packed", into = "Packed")]
 pub(super) struct Usual {
     /// How many such hours were seen.
     pub(super) seen: u32,
     pub(super) requests: Mean,
     pub(super) tokens: Mean,
+}
+
+/// The same, without names: there are up to 48 for each of thousands of keys.
+type Packed = (u32, f32, f32, f32, f32);
+
+impl From<Packed> for Usual {
+    fn from((seen, mean, variance, tokens, variance_of_tokens): Packed) -> Self {
+        let tokens = Mean { mean: tokens, variance: variance_of_tokens };
+        Self { seen, requests: Mean { mean, variance }, tokens }
+    }
+}
+
+impl From<Usual> for Packed {
+    fn from(Usual { seen, requests, tokens }: Usual) -> Self {
+        (seen, requests.mean, requests.variance, tokens.mean, tokens.variance)
+    }
 }
 
 impl Usual {
