@@ -2,6 +2,7 @@
 //! rights of the role `synapse_app` where it may take it on, so that it can append to the audit log and nothing else.
 
 mod admin_tokens;
+mod alerts;
 mod audit;
 mod incidents;
 mod keys;

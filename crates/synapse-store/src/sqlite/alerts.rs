@@ -2,9 +2,9 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, sqlite::SqliteRow};
+use sqlx::SqliteConnection;
 use synapse_core::{
-    alert::{Alert, Rule, Severity, State},
+    alert::{Alert, State},
     id::{KeyId, TeamName},
     store::{
         StoreError,
@@ -12,7 +12,12 @@ use synapse_core::{
     },
 };
 
-use super::{SqliteStore, backend, not_found, now, timestamp};
+use super::SqliteStore;
+use crate::{
+    listing,
+    records::{self, alert_time},
+    rows::{Cells, backend, moment, not_found, now},
+};
 
 #[async_trait]
 impl AlertStore for SqliteStore {
@@ -42,8 +47,9 @@ impl AlertStore for SqliteStore {
     }
 
     async fn list_alerts(&self, filter: &AlertFilter, limit: u32) -> Result<Vec<Alert>, StoreError> {
-        let rows = listing(filter, limit).build().fetch_all(&self.readers).await.map_err(backend)?;
-        rows.iter().map(alert_from_row).collect()
+        let mut query = listing::alerts(filter, limit, str::to_owned);
+        let rows = query.build().fetch_all(&self.readers).await.map_err(backend)?;
+        rows.iter().map(records::alert).collect()
     }
 
     async fn get_alert(&self, id: &str) -> Result<Alert, StoreError> {
@@ -126,9 +132,9 @@ impl AlertStore for SqliteStore {
             .map_err(backend)?;
         let mut claimed = Vec::with_capacity(rows.len());
         for row in &rows {
-            let delivery = Delivery { next_at: until, ..delivery_from_row(row)? };
+            let delivery = Delivery { next_at: until, ..records::delivery(row)? };
             set(&mut tx, &delivery).await?;
-            claimed.push((delivery, alert_from_row(row)?));
+            claimed.push((delivery, records::alert(row)?));
         }
         tx.commit().await.map_err(backend)?;
         Ok(claimed)
@@ -166,7 +172,7 @@ impl AlertStore for SqliteStore {
             .fetch_all(&self.readers)
             .await
             .map_err(backend)?;
-        rows.iter().map(delivery_from_row).collect()
+        rows.iter().map(records::delivery).collect()
     }
 
     async fn count_deliveries(&self) -> Result<Vec<(String, Progress, u64)>, StoreError> {
@@ -176,12 +182,7 @@ impl AlertStore for SqliteStore {
         .fetch_all(&self.readers)
         .await
         .map_err(backend)?;
-        let counted = |row: &SqliteRow| {
-            let count: i64 = row.try_get("n").map_err(backend)?;
-            let webhook = row.try_get("webhook").map_err(backend)?;
-            Ok((webhook, named(row, "progress", Progress::of)?, u64::try_from(count).unwrap_or(0)))
-        };
-        rows.iter().map(counted).collect()
+        rows.iter().map(records::count_of_deliveries).collect()
     }
 
     async fn save_baselines(&self, instance: &str, state: &str) -> Result<(), StoreError> {
@@ -205,7 +206,7 @@ impl AlertStore for SqliteStore {
             .fetch_optional(&self.readers)
             .await
             .map_err(backend)?;
-        row.map(|row| row.try_get("state").map_err(backend)).transpose()
+        row.map(|row| row.text("state")).transpose()
     }
 }
 
@@ -224,7 +225,7 @@ async fn muted_until(
     .fetch_one(connection)
     .await
     .map_err(backend)?;
-    super::moment(&row, "until")
+    moment(&row, "until")
 }
 
 /// Whether it was not there before.
@@ -247,19 +248,11 @@ async fn insert(connection: &mut SqliteConnection, alert: &Alert) -> Result<bool
     .bind(&alert.title)
     .bind(&alert.explanation)
     .bind(alert.state.name())
-    .bind(state_time(alert.state).map(Timestamp::as_microsecond))
+    .bind(alert_time(alert.state).map(Timestamp::as_microsecond))
     .execute(connection)
     .await
     .map_err(backend)?;
     Ok(done.rows_affected() > 0)
-}
-
-fn state_time(state: State) -> Option<Timestamp> {
-    match state {
-        State::Open => None,
-        State::Acknowledged { at } => Some(at),
-        State::Muted { until } => Some(until),
-    }
 }
 
 async fn read(connection: &mut SqliteConnection, id: &str) -> Result<Alert, StoreError> {
@@ -268,7 +261,7 @@ async fn read(connection: &mut SqliteConnection, id: &str) -> Result<Alert, Stor
         .fetch_optional(connection)
         .await
         .map_err(backend)?;
-    alert_from_row(&row.ok_or_else(|| not_found("alert", &id))?)
+    records::alert(&row.ok_or_else(|| not_found("alert", &id))?)
 }
 
 async fn set(connection: &mut SqliteConnection, delivery: &Delivery) -> Result<(), StoreError> {
@@ -286,73 +279,4 @@ async fn set(connection: &mut SqliteConnection, delivery: &Delivery) -> Result<(
     .await
     .map_err(backend)?;
     Ok(())
-}
-
-/// Only what is asked for stands in the statement: an index serves no condition that might not be one.
-fn listing(filter: &AlertFilter, limit: u32) -> QueryBuilder<Sqlite> {
-    let mut query = QueryBuilder::new("SELECT a.* FROM alerts AS a WHERE TRUE");
-    for (condition, time) in [(" AND a.at >= ", filter.since), (" AND a.at < ", filter.until)] {
-        if let Some(time) = time {
-            query.push(condition).push_bind(time.as_microsecond());
-        }
-    }
-    for (condition, text) in [
-        (" AND a.team = ", filter.team.as_ref().map(TeamName::as_str)),
-        (" AND a.key = ", filter.key.as_ref().map(KeyId::as_str)),
-        (" AND a.rule = ", filter.rule.map(Rule::name)),
-        (" AND a.severity = ", filter.severity.map(Severity::name)),
-        (" AND a.state = ", filter.state.as_deref()),
-    ] {
-        if let Some(text) = text {
-            query.push(condition).push_bind(text.to_owned());
-        }
-    }
-    if let Some(before) = &filter.before {
-        query.push(" AND (a.at, a.id) < (SELECT b.at, b.id FROM alerts AS b WHERE b.id = ");
-        query.push_bind(before.clone()).push(")");
-    }
-    query.push(" ORDER BY a.at DESC, a.id DESC LIMIT ").push_bind(limit);
-    query
-}
-
-fn alert_from_row(row: &SqliteRow) -> Result<Alert, StoreError> {
-    let text = |column: &str| row.try_get::<String, _>(column).map_err(backend);
-    let optional = |column: &str| row.try_get::<Option<String>, _>(column).map_err(backend);
-    let state_time = super::moment(row, "state_time")?;
-    let state = match (text("state")?.as_str(), state_time) {
-        ("open", None) => State::Open,
-        ("acknowledged", Some(at)) => State::Acknowledged { at },
-        ("muted", Some(until)) => State::Muted { until },
-        _ => return Err(backend("a stored alert is in a state that does not exist")),
-    };
-    Ok(Alert {
-        id: text("id")?,
-        at: timestamp(row.try_get("at").map_err(backend)?)?,
-        rule: named(row, "rule", Rule::of)?,
-        severity: named(row, "severity", Severity::of)?,
-        key: optional("key")?.map(Into::into),
-        team: optional("team")?.map(Into::into),
-        source: optional("source")?,
-        title: text("title")?,
-        explanation: text("explanation")?,
-        state,
-    })
-}
-
-fn delivery_from_row(row: &SqliteRow) -> Result<Delivery, StoreError> {
-    Ok(Delivery {
-        alert: row.try_get("alert").map_err(backend)?,
-        webhook: row.try_get("webhook").map_err(backend)?,
-        progress: named(row, "progress", Progress::of)?,
-        attempts: row.try_get("attempts").map_err(backend)?,
-        next_at: timestamp(row.try_get("next_at").map_err(backend)?)?,
-        error: row.try_get("error").map_err(backend)?,
-    })
-}
-
-/// A column that holds one of a few words.
-fn named<T>(row: &SqliteRow, column: &str, of: impl Fn(&str) -> Option<T>) -> Result<T, StoreError> {
-    let word: String = row.try_get(column).map_err(backend)?;
-    of(&word)
-        .ok_or_else(|| backend(format!("the column `{column}` holds a word that this version does not know")))
 }

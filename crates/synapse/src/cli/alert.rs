@@ -101,7 +101,7 @@ struct Shown {
 
 pub(super) async fn run(args: AlertArgs, output: Output) -> anyhow::Result<()> {
     let store = args.shared.location.open().await?;
-    let done = act(&store, args.verb, output).await;
+    let done = act(&*store, args.verb, output).await;
     store.close().await;
     done
 }
