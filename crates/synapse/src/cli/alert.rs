@@ -9,7 +9,7 @@ use serde::Serialize;
 use synapse_core::{
     alert::{Alert, Rule, Severity, State},
     id::{KeyId, TeamName},
-    store::alerts::{AlertFilter, AlertStore, Delivery, Progress},
+    store::alerts::{AlertFilter, Delivery, Progress},
 };
 use synapse_store::place::Stores;
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use synapse_core::{
     alert::{Alert, Rule, Severity, State},
     config::snapshot::Webhook,
-    store::alerts::{AlertStore, Progress},
+    store::alerts::Progress,
 };
 
 use super::{
