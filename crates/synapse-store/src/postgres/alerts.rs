@@ -11,7 +11,7 @@ use synapse_core::{
     },
 };
 
-use super::{PostgresStore, text::packed};
+use super::{PostgresStore, text::packed, written};
 use crate::{
     listing,
     records::{self, alert_time},
@@ -21,6 +21,7 @@ use crate::{
 #[async_trait]
 impl AlertStore for PostgresStore {
     async fn add_alert(&self, alert: &Alert, webhooks: &[&str]) -> Result<Alert, StoreError> {
+        written(async {
         let mut tx = self.pool.begin().await.map_err(backend)?;
         let mut kept = alert.clone();
         if let Some(until) = muted_until(&mut tx, alert).await? {
@@ -43,6 +44,8 @@ impl AlertStore for PostgresStore {
         let kept = read(&mut tx, &alert.id).await?;
         tx.commit().await.map_err(backend)?;
         Ok(kept)
+        })
+        .await
     }
 
     async fn list_alerts(&self, filter: &AlertFilter, limit: u32) -> Result<Vec<Alert>, StoreError> {
@@ -107,49 +110,56 @@ impl AlertStore for PostgresStore {
         until: Timestamp,
         limit: u32,
     ) -> Result<Vec<(Delivery, Alert)>, StoreError> {
-        let due = "SELECT d.*, a.* FROM deliveries AS d JOIN alerts AS a ON a.id = d.alert
+        written(async {
+            let due = "SELECT d.*, a.* FROM deliveries AS d JOIN alerts AS a ON a.id = d.alert
                    WHERE d.webhook = $1 AND d.progress = 'pending' AND d.next_at <= $2
                    ORDER BY a.rank DESC, d.attempts, a.at, a.id LIMIT $3
                    FOR UPDATE OF d SKIP LOCKED";
-        // Most looks find nothing, and need no transaction.
-        let is_due = "SELECT 1 FROM deliveries WHERE webhook = $1 AND progress = 'pending' AND next_at <= $2";
-        let found = sqlx::query(is_due)
-            .bind(packed(webhook))
-            .bind(now.as_microsecond())
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(backend)?;
-        if found.is_none() {
-            return Ok(Vec::new());
-        }
-        let mut tx = self.pool.begin().await.map_err(backend)?;
-        let rows = sqlx::query(due)
-            .bind(packed(webhook))
-            .bind(now.as_microsecond())
-            .bind(i64::from(limit))
-            .fetch_all(&mut *tx)
-            .await
-            .map_err(backend)?;
-        let mut claimed = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let delivery = Delivery { next_at: until, ..records::delivery(row)? };
-            set(&mut tx, &delivery).await?;
-            claimed.push((delivery, records::alert(row)?));
-        }
-        tx.commit().await.map_err(backend)?;
-        Ok(claimed)
+            // Most looks find nothing, and need no transaction.
+            let is_due =
+                "SELECT 1 FROM deliveries WHERE webhook = $1 AND progress = 'pending' AND next_at <= $2";
+            let found = sqlx::query(is_due)
+                .bind(packed(webhook))
+                .bind(now.as_microsecond())
+                .fetch_optional(&self.pool)
+                .await
+                .map_err(backend)?;
+            if found.is_none() {
+                return Ok(Vec::new());
+            }
+            let mut tx = self.pool.begin().await.map_err(backend)?;
+            let rows = sqlx::query(due)
+                .bind(packed(webhook))
+                .bind(now.as_microsecond())
+                .bind(i64::from(limit))
+                .fetch_all(&mut *tx)
+                .await
+                .map_err(backend)?;
+            let mut claimed = Vec::with_capacity(rows.len());
+            for row in &rows {
+                let delivery = Delivery { next_at: until, ..records::delivery(row)? };
+                set(&mut tx, &delivery).await?;
+                claimed.push((delivery, records::alert(row)?));
+            }
+            tx.commit().await.map_err(backend)?;
+            Ok(claimed)
+        })
+        .await
     }
 
     async fn record_attempt(&self, delivery: &Delivery, attempt: &Attempt) -> Result<(), StoreError> {
-        let (progress, next_at, error) = match attempt {
-            Attempt::Delivered => (Progress::Delivered, delivery.next_at, None),
-            Attempt::Failed { again_at, error } => (Progress::Pending, *again_at, Some(error.clone())),
-            Attempt::Dead { error } => (Progress::Dead, delivery.next_at, Some(error.clone())),
-        };
-        let attempts = delivery.attempts.saturating_add(1);
-        let mut tx = self.pool.begin().await.map_err(backend)?;
-        set(&mut tx, &Delivery { progress, next_at, error, attempts, ..delivery.clone() }).await?;
-        tx.commit().await.map_err(backend)
+        written(async {
+            let (progress, next_at, error) = match attempt {
+                Attempt::Delivered => (Progress::Delivered, delivery.next_at, None),
+                Attempt::Failed { again_at, error } => (Progress::Pending, *again_at, Some(error.clone())),
+                Attempt::Dead { error } => (Progress::Dead, delivery.next_at, Some(error.clone())),
+            };
+            let attempts = delivery.attempts.saturating_add(1);
+            let mut tx = self.pool.begin().await.map_err(backend)?;
+            set(&mut tx, &Delivery { progress, next_at, error, attempts, ..delivery.clone() }).await?;
+            tx.commit().await.map_err(backend)
+        })
+        .await
     }
 
     async fn abandon_deliveries(&self, end: Timestamp) -> Result<u64, StoreError> {
@@ -186,18 +196,21 @@ impl AlertStore for PostgresStore {
     }
 
     async fn save_baselines(&self, instance: &str, state: &str) -> Result<(), StoreError> {
-        let mut tx = self.pool.begin().await.map_err(backend)?;
-        sqlx::query(
-            "INSERT INTO baselines (instance, saved_at, state) VALUES ($1, $2, $3)
+        written(async {
+            let mut tx = self.pool.begin().await.map_err(backend)?;
+            sqlx::query(
+                "INSERT INTO baselines (instance, saved_at, state) VALUES ($1, $2, $3)
              ON CONFLICT (instance) DO UPDATE SET saved_at = excluded.saved_at, state = excluded.state",
-        )
-        .bind(packed(instance))
-        .bind(now().as_microsecond())
-        .bind(packed(state))
-        .execute(&mut *tx)
+            )
+            .bind(packed(instance))
+            .bind(now().as_microsecond())
+            .bind(packed(state))
+            .execute(&mut *tx)
+            .await
+            .map_err(backend)?;
+            tx.commit().await.map_err(backend)
+        })
         .await
-        .map_err(backend)?;
-        tx.commit().await.map_err(backend)
     }
 
     async fn load_baselines(&self, instance: &str) -> Result<Option<String>, StoreError> {
