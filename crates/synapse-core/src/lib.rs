@@ -1,6 +1,8 @@
 //! The words Synapse is written in: ids, faults, keys, usage, records, configuration and store
 //! traits. Pure data and pure functions: nothing here knows of sockets, runtimes or SQL.
 
+pub mod alert;
+pub mod anomaly;
 pub mod audit;
 pub mod binding;
 pub mod config;

@@ -2,8 +2,9 @@
 
 use sqlx::{Database, Encode, QueryBuilder, Type};
 use synapse_core::{
+    alert::{Rule, Severity},
     id::{KeyId, TeamName},
-    store::{audit::AuditFilter, incidents::IncidentFilter},
+    store::{alerts::AlertFilter, audit::AuditFilter, incidents::IncidentFilter},
 };
 
 /// What databases say differently.
@@ -73,6 +74,42 @@ pub(crate) fn incidents<DB: Binds>(filter: &IncidentFilter, limit: u32, words: &
         query.push(")");
     }
     query.push(" ORDER BY i.at DESC, i.id DESC LIMIT ");
+    DB::number(&mut query, limit.into());
+    query
+}
+
+/// Alerts.
+pub(crate) fn alerts<DB: Binds>(
+    filter: &AlertFilter,
+    limit: u32,
+    pack: fn(&str) -> String,
+) -> QueryBuilder<DB> {
+    let mut query = QueryBuilder::new("SELECT a.* FROM alerts AS a WHERE TRUE");
+    for (condition, time) in [(" AND a.at >= ", filter.since), (" AND a.at < ", filter.until)] {
+        if let Some(time) = time {
+            query.push(condition);
+            DB::number(&mut query, time.as_microsecond());
+        }
+    }
+    let texts = [
+        (" AND a.team = ", filter.team.as_ref().map(TeamName::as_str)),
+        (" AND a.key = ", filter.key.as_ref().map(KeyId::as_str)),
+        (" AND a.rule = ", filter.rule.map(Rule::name)),
+        (" AND a.severity = ", filter.severity.map(Severity::name)),
+        (" AND a.state = ", filter.state.as_deref()),
+    ];
+    for (condition, text) in texts {
+        if let Some(text) = text {
+            query.push(condition);
+            DB::text(&mut query, pack(text));
+        }
+    }
+    if let Some(before) = &filter.before {
+        query.push(" AND (a.at, a.id) < (SELECT b.at, b.id FROM alerts AS b WHERE b.id = ");
+        DB::text(&mut query, pack(before));
+        query.push(")");
+    }
+    query.push(" ORDER BY a.at DESC, a.id DESC LIMIT ");
     DB::number(&mut query, limit.into());
     query
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
 use synapse_core::store::{
-    StoreError, admin_tokens::AdminTokenStore, audit::AuditStore, incidents::IncidentStore, keys::KeyStore,
-    teams::TeamStore, worker_keys::WorkerKeyStore,
+    StoreError, admin_tokens::AdminTokenStore, alerts::AlertStore, audit::AuditStore,
+    incidents::IncidentStore, keys::KeyStore, teams::TeamStore, worker_keys::WorkerKeyStore,
 };
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
 /// All stores of one database.
 #[async_trait]
 pub trait Stores:
-    TeamStore + KeyStore + WorkerKeyStore + AdminTokenStore + IncidentStore + AuditStore
+    TeamStore + KeyStore + WorkerKeyStore + AdminTokenStore + IncidentStore + AlertStore + AuditStore
 {
     /// Waits for running statements and lets go of the database.
     async fn close(self: Box<Self>);

@@ -2,7 +2,9 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use jiff::Timestamp;
 use synapse_core::{
+    alert::{Alert, Rule, Severity, State},
     binding::SystemPrompt,
     id::TeamName,
     incident::Incident,
@@ -11,6 +13,7 @@ use synapse_core::{
     store::{
         StoreError,
         admin_tokens::{AdminTokenInfo, AdminTokenTable},
+        alerts::{Delivery, Progress},
         keys::{KeyInfo, PromptVersion},
         teams::Team,
         worker_keys::WorkerKeyInfo,
@@ -127,4 +130,57 @@ pub(crate) fn incident(row: &impl Cells) -> Result<Incident, StoreError> {
         severity: row.text("severity")?,
         findings: from_json(row, "findings")?,
     })
+}
+
+/// The time that belongs to an alert's state.
+pub(crate) fn alert_time(state: State) -> Option<Timestamp> {
+    match state {
+        State::Open => None,
+        State::Acknowledged { at } => Some(at),
+        State::Muted { until } => Some(until),
+    }
+}
+
+pub(crate) fn alert(row: &impl Cells) -> Result<Alert, StoreError> {
+    let state = match (row.text("state")?.as_str(), moment(row, "state_time")?) {
+        ("open", None) => State::Open,
+        ("acknowledged", Some(at)) => State::Acknowledged { at },
+        ("muted", Some(until)) => State::Muted { until },
+        _ => return Err(backend("a stored alert is in a state that does not exist")),
+    };
+    Ok(Alert {
+        id: row.text("id")?,
+        at: time(row, "at")?,
+        rule: named(row, "rule", Rule::of)?,
+        severity: named(row, "severity", Severity::of)?,
+        key: row.optional_text("key")?.map(Into::into),
+        team: row.optional_text("team")?.map(Into::into),
+        source: row.optional_text("source")?,
+        title: row.text("title")?,
+        explanation: row.text("explanation")?,
+        state,
+    })
+}
+
+pub(crate) fn delivery(row: &impl Cells) -> Result<Delivery, StoreError> {
+    Ok(Delivery {
+        alert: row.text("alert")?,
+        webhook: row.text("webhook")?,
+        progress: named(row, "progress", Progress::of)?,
+        attempts: u32::try_from(row.number("attempts")?).unwrap_or(u32::MAX),
+        next_at: time(row, "next_at")?,
+        error: row.optional_text("error")?,
+    })
+}
+
+/// How many deliveries (`n`) of a webhook have come how far.
+pub(crate) fn count_of_deliveries(row: &impl Cells) -> Result<(String, Progress, u64), StoreError> {
+    let count = u64::try_from(row.number("n")?).unwrap_or(0);
+    Ok((row.text("webhook")?, named(row, "progress", Progress::of)?, count))
+}
+
+/// A column that holds one of a few words.
+fn named<T>(row: &impl Cells, column: &str, of: impl Fn(&str) -> Option<T>) -> Result<T, StoreError> {
+    let unknown = || backend(format!("the column `{column}` holds a word that this version does not know"));
+    of(&row.text(column)?).ok_or_else(unknown)
 }

@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -15,11 +15,15 @@ use tokio::{
     task::JoinSet,
 };
 
+/// What came, byte by byte.
+type Requests = Arc<Mutex<Vec<Vec<u8>>>>;
+
 /// A server that answers every POST with the same bytes and then closes, and every other request
 /// with 404, as an engine without discovery does.
 pub struct Script {
     address: SocketAddr,
     calls: Arc<AtomicUsize>,
+    requests: Requests,
     _serving: JoinSet<()>,
 }
 
@@ -29,27 +33,37 @@ impl Script {
     /// # Panics
     /// When no port is free.
     pub async fn saying(reply: impl Into<Vec<u8>>) -> Self {
-        Self::serving(Some(reply.into())).await
+        Self::saying_at(SocketAddr::from(([127, 0, 0, 1], 0)), reply).await
+    }
+
+    /// The same, at this address.
+    ///
+    /// # Panics
+    /// When it is taken.
+    pub async fn saying_at(address: SocketAddr, reply: impl Into<Vec<u8>>) -> Self {
+        Self::serving(address, Some(reply.into())).await
     }
 
     /// A server that answers 200 with what each request asks for: its field `say` has a `type` and a `body`.
     pub async fn obeying() -> Self {
-        Self::serving(None).await
+        Self::serving(SocketAddr::from(([127, 0, 0, 1], 0)), None).await
     }
 
-    async fn serving(reply: Option<Vec<u8>>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    async fn serving(address: SocketAddr, reply: Option<Vec<u8>>) -> Self {
+        let listener = TcpListener::bind(address).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let calls = Arc::new(AtomicUsize::new(0));
         let (reply, counted) = (reply.map(Arc::new), Arc::clone(&calls));
+        let requests = Requests::default();
+        let kept = Arc::clone(&requests);
         let mut serving = JoinSet::new();
         serving.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(converse(stream, reply.clone(), Arc::clone(&counted)));
+                connections.spawn(converse(stream, reply.clone(), Arc::clone(&counted), Arc::clone(&kept)));
             }
         });
-        Self { address, calls, _serving: serving }
+        Self { address, calls, requests, _serving: serving }
     }
 
     /// A server that answers 200 with a body that ends when the connection does.
@@ -68,17 +82,34 @@ impl Script {
         format!("http://{}", self.address)
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The POST requests that came, head and body.
+    pub fn requests(&self) -> Vec<String> {
+        let kept = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.iter().map(|request| String::from_utf8_lossy(request).into_owned()).collect()
+    }
+
     /// How many POST requests came.
     pub fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
     }
 }
 
-async fn converse(mut stream: TcpStream, reply: Option<Arc<Vec<u8>>>, calls: Arc<AtomicUsize>) {
+async fn converse(
+    mut stream: TcpStream,
+    reply: Option<Arc<Vec<u8>>>,
+    calls: Arc<AtomicUsize>,
+    kept: Requests,
+) {
     let Some(request) = read_request(&mut stream).await else { return };
     let is_call = request.starts_with(b"POST");
     let reply = reply.unwrap_or_else(|| Arc::new(wanted(&request)));
     if is_call {
+        kept.lock().unwrap_or_else(PoisonError::into_inner).push(request.clone());
         calls.fetch_add(1, Ordering::SeqCst);
     }
     let nothing = &b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"[..];

@@ -6,7 +6,7 @@ use anyhow::Context;
 use synapse_core::{
     config::snapshot::{AuthMode, BackendSpec, BaseUrl, EngineKind, Locality, Snapshot, Timeouts},
     id::GroupName,
-    store::counters::CounterStore,
+    store::{alerts::AlertStore, counters::CounterStore},
 };
 use synapse_gateway::{
     backend::http::set_shards, discover::local, gateway::Gateway, tasks, tasks::TaskGuard,
@@ -18,9 +18,10 @@ use synapse_store::{
     redis::RedisLedger,
     sqlite::{COUNTERS_FILE, SqliteCounters},
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Notify};
 
 use crate::{
+    alerts::{self, AlertSink, Watcher},
     audit::{self, Gauges, Shipper, Shipping},
     banner,
     incidents::{self, IncidentSink, Sinks},
@@ -30,6 +31,7 @@ use crate::{
     settings::{Settings, Sources},
     signals,
     telemetry::{self, Telemetry},
+    webhook::{Courier, Http},
 };
 
 /// The model of the demo's engine.
@@ -75,13 +77,19 @@ async fn run(
     set_shards(server::cores_count());
     let instance = folder.instance_id().simple().to_string();
     let (incidents, found) = IncidentSink::new();
-    let sinks = Sinks(vec![Arc::clone(&telemetry.access_log) as _, Arc::clone(&incidents) as _]);
+    let (unusual, flushes) = AlertSink::new();
+    let sinks = Sinks(vec![
+        Arc::clone(&telemetry.access_log) as _,
+        Arc::clone(&incidents) as _,
+        Arc::clone(&unusual) as _,
+    ]);
     let (log, shipper) = audit::open(&snapshot, Arc::clone(&store) as _)
         .await?
         .map(|audit| (audit.log, audit.shipper))
         .unzip();
     let gateway = Gateway::new(Arc::new(snapshot), &instance, Arc::new(sinks), log)?;
     incidents.count_dropped(gateway.metrics.incidents_dropped.clone());
+    unusual.count_dropped(gateway.metrics.observations_dropped.clone());
     let (counters, counting) = count(&gateway, &folder).await?;
     let keys = Arc::new(KeyKeeper::new(Arc::clone(&store), Arc::clone(&gateway), demo)?);
     keys.load().await?;
@@ -100,8 +108,9 @@ async fn run(
         tasks::spawn("worker keeper", Arc::clone(&gateway).keep_workers()),
         tasks::spawn("key watcher", Arc::clone(&keys).watch()),
         tasks::spawn("incident writer", incidents::write(Arc::clone(&store) as _, found)),
-        tasks::spawn("incident keeper", incidents::forget_old(store)),
+        tasks::spawn("incident keeper", incidents::forget_old(Arc::clone(&store) as _)),
     ];
+    tasks.extend(look_out(&gateway, store, Arc::clone(&unusual), flushes).await);
     tasks.extend(counting);
     tasks.extend(demo_engine);
     tasks.extend(
@@ -133,6 +142,9 @@ async fn run(
     {
         tracing::warn!("the last entries of the audit log wait in the journal for the next start");
     }
+    if tokio::time::timeout(LAST_WORDS, unusual.flush()).await.is_err() {
+        tracing::error!("the last alerts and what is usual could not be stored in time");
+    }
     gateway.limits.save(&*counters).await;
     drop((tasks, folder));
     Ok(ExitCode::SUCCESS)
@@ -143,6 +155,24 @@ fn ship(shipper: Shipper, gateway: &Gateway) -> Shipping {
     let metrics = &gateway.metrics;
     let gauges = Gauges { pending: metrics.audit_pending.clone(), commit: metrics.audit_commit.clone() };
     shipper.start(gauges)
+}
+
+/// Looks for what is unusual, and tells webhooks of it.
+async fn look_out(
+    gateway: &Arc<Gateway>,
+    store: Arc<dyn Stores>,
+    sink: Arc<AlertSink>,
+    flushes: alerts::Flushes,
+) -> Vec<TaskGuard> {
+    let (store, news): (Arc<dyn AlertStore>, _) = (store, Arc::new(Notify::new()));
+    let watcher =
+        Watcher::take_up(sink, flushes, Arc::clone(gateway), Arc::clone(&store), Arc::clone(&news)).await;
+    let courier = Courier::new(Arc::clone(&store), Arc::new(Http::default()), Arc::clone(&gateway.metrics));
+    vec![
+        tasks::spawn("anomaly watcher", watcher.watch()),
+        tasks::spawn("webhook courier", courier.run(Arc::clone(gateway), news)),
+        tasks::spawn("alert keeper", alerts::forget_old(store)),
+    ]
 }
 
 /// Takes up the counters of the present day and month, and joins those who count together.

@@ -1,6 +1,7 @@
 //! The `synapse` binary: reads the command line, runs the command, reports how it went.
 
 mod access_log;
+mod alerts;
 mod audit;
 mod banner;
 mod binary;
@@ -15,6 +16,7 @@ mod settings;
 mod signals;
 mod surroundings;
 mod telemetry;
+mod webhook;
 mod worker;
 
 use std::{

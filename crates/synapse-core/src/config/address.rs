@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use url::{Host, Url};
 
-use super::snapshot::{BaseUrl, IpNet, Locality};
+use super::snapshot::{BaseUrl, Locality};
 
 /// Why a URL cannot be a backend's. No message repeats the URL, which may hold a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -74,7 +74,31 @@ impl BaseUrl {
     }
 }
 
+/// A network in CIDR notation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IpNet {
+    /// Any address of the network.
+    pub addr: IpAddr,
+    /// Leading bits that count.
+    pub prefix: u8,
+}
+
 impl IpNet {
+    /// Whether `ip` lies in the network; an IPv4 address in IPv6 clothes counts as IPv4.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        match (self.addr.to_canonical(), ip.to_canonical()) {
+            (IpAddr::V4(net), IpAddr::V4(ip)) => {
+                let shift = 32_u32.saturating_sub(self.prefix.into());
+                u32::from(net).checked_shr(shift) == u32::from(ip).checked_shr(shift)
+            }
+            (IpAddr::V6(net), IpAddr::V6(ip)) => {
+                let shift = 128_u32.saturating_sub(self.prefix.into());
+                u128::from(net).checked_shr(shift) == u128::from(ip).checked_shr(shift)
+            }
+            _ => false,
+        }
+    }
+
     /// Reads a network in CIDR notation; a bare address is a network of one.
     pub fn parse(text: &str) -> Option<Self> {
         let (addr, prefix) = match text.split_once('/') {

@@ -1,11 +1,11 @@
 //! The validated, immutable configuration. The request path reads nothing else.
 
+mod alerts;
 mod audit;
 mod dlp;
 
 use std::{
     fmt,
-    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -13,10 +13,14 @@ use std::{
 
 use secrecy::SecretString;
 
+pub use alerts::{
+    Anomaly, Calendar, Repeated, SigningSecret, UsageSpike, Watch, Webhook, WebhookFormat, WebhookUrl,
+};
 pub use audit::{Audit, Durability};
 pub use dlp::{Dlp, DlpAction, DlpMatcher, DlpPolicy, DlpRule, DlpSeverity};
 
 use super::ExternalUrl;
+pub use super::address::IpNet;
 use crate::{
     binding::Binding,
     data_class::DataClasses,
@@ -55,6 +59,10 @@ pub struct Snapshot {
     pub dlp: Dlp,
     /// What is kept of requests.
     pub audit: Audit,
+    /// What counts as unusual.
+    pub anomaly: Anomaly,
+    /// Where alerts go.
+    pub webhooks: Vec<Webhook>,
     /// How engines are watched.
     pub discovery: Discovery,
     /// What is logged.
@@ -107,32 +115,6 @@ pub struct TlsFiles {
     pub cert: PathBuf,
     /// The private key.
     pub key: PathBuf,
-}
-
-/// A network in CIDR notation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct IpNet {
-    /// Any address of the network.
-    pub addr: IpAddr,
-    /// Leading bits that count.
-    pub prefix: u8,
-}
-
-impl IpNet {
-    /// Whether `ip` lies in the network; an IPv4 address in IPv6 clothes counts as IPv4.
-    pub fn contains(&self, ip: IpAddr) -> bool {
-        match (self.addr.to_canonical(), ip.to_canonical()) {
-            (IpAddr::V4(net), IpAddr::V4(ip)) => {
-                let shift = 32_u32.saturating_sub(self.prefix.into());
-                u32::from(net).checked_shr(shift) == u32::from(ip).checked_shr(shift)
-            }
-            (IpAddr::V6(net), IpAddr::V6(ip)) => {
-                let shift = 128_u32.saturating_sub(self.prefix.into());
-                u128::from(net).checked_shr(shift) == u128::from(ip).checked_shr(shift)
-            }
-            _ => false,
-        }
-    }
 }
 
 /// Who may call.

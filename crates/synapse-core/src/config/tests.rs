@@ -46,6 +46,8 @@ fn example_world() -> World {
             "00000000000000000000000000000000000000000000000000000000000000ff\n",
         )
         .file("/run/secrets/members_hash_key", "k\n")
+        .file("/run/secrets/soc_webhook", "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n")
+        .file("/run/secrets/slack_url", "https://hooks.example.com/x\n")
         .file("/etc/synapse/ci-prompt.txt", "Be brief.\n")
         .file("/etc/synapse/prices.yaml", "models: [{model: listed, per_request: 0.01}]")
 }
@@ -278,7 +280,7 @@ fn mistakes_among_models_are_named_for_what_they_are() {
 
 #[test]
 fn what_is_planned_is_told_apart_from_what_is_misspelt() {
-    let text = "anomaly: {}\nbackends: [{name: a, type: anthropic, url: 'https://api.anthropic.com'}]\n";
+    let text = "speech: {}\nbackends: [{name: a, type: anthropic, url: 'https://api.anthropic.com'}]\n";
     assert_eq!(mistakes(text).len(), 2);
     assert_eq!(hints(text), ["not available in this version of Synapse"; 2]);
 }

@@ -1,6 +1,7 @@
 //! What must last, as narrow traits by consumer. `synapse-store` implements them.
 
 pub mod admin_tokens;
+pub mod alerts;
 pub mod audit;
 pub mod counters;
 pub mod incidents;

@@ -76,6 +76,8 @@ labels! {
     ResultLabel { result: &'static str }
     /// Of what was found in texts.
     FindingLabels { category: Label, action: &'static str, direction: &'static str }
+    /// Of an alert.
+    AlertLabels { rule: &'static str, severity: &'static str }
     /// Of a request that was over a limit.
     LimitLabels { team: Label, limit: &'static str }
     /// Of what models cost.
@@ -144,6 +146,12 @@ pub struct Metrics {
     pub audit_lost: Counter,
     /// `synapse_incidents_dropped_total`
     pub incidents_dropped: Counter,
+    /// `synapse_alerts_total`
+    pub alerts: Family<AlertLabels, Counter>,
+    /// `synapse_webhook_deliveries_total`: attempts that were `delivered`, `failed`, or the last one (`dead`)
+    pub webhook_deliveries: Family<ResultLabel, Counter>,
+    /// `synapse_observations_dropped_total`
+    pub observations_dropped: Counter,
     /// `synapse_workers_connected`
     pub workers_connected: Family<GroupLabel, Gauge>,
     /// `synapse_tunnel_streams`
@@ -233,6 +241,9 @@ impl Metrics {
             audit_commit: seconds(),
             audit_lost: Counter::default(),
             incidents_dropped: Counter::default(),
+            alerts: Family::default(),
+            webhook_deliveries: Family::default(),
+            observations_dropped: Counter::default(),
             workers_connected: Family::default(),
             tunnel_streams: Family::default(),
             worker_sessions: Family::default(),
@@ -322,6 +333,17 @@ impl Metrics {
             "incidents_dropped",
             "Incidents that the store could not take in time",
             self.incidents_dropped.clone(),
+        );
+        r.register("alerts", "Alerts raised, muted ones too", self.alerts.clone());
+        r.register(
+            "webhook_deliveries",
+            "Attempts to tell webhooks of alerts, by result",
+            self.webhook_deliveries.clone(),
+        );
+        r.register(
+            "observations_dropped",
+            "Requests that nobody could look at for what is unusual",
+            self.observations_dropped.clone(),
         );
         r.register("workers_connected", "Workers that have dialled in", self.workers_connected.clone());
         r.register("tunnel_streams", "Calls open through a worker's tunnel", self.tunnel_streams.clone());

@@ -5,8 +5,8 @@ BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'synapse_app') THEN
         GRANT USAGE ON SCHEMA synapse TO synapse_app;
         GRANT SELECT ON ALL TABLES IN SCHEMA synapse TO synapse_app;
-        GRANT INSERT, UPDATE, DELETE ON teams, keys, system_prompts, worker_keys, admin_tokens, incidents
-            TO synapse_app;
+        GRANT INSERT, UPDATE, DELETE ON teams, keys, system_prompts, worker_keys, admin_tokens, incidents, alerts,
+            deliveries, baselines TO synapse_app;
         GRANT UPDATE ON changes TO synapse_app;
         GRANT INSERT ON audit_entries, audit_checkpoints TO synapse_app;
         GRANT EXECUTE ON FUNCTION make_audit_partitions() TO synapse_app;

@@ -1,6 +1,7 @@
 //! What every implementation of the stores promises, as one suite of tests that runs against each of them.
 
 mod admin_tokens;
+mod alerts;
 mod audit;
 mod bindings;
 mod incidents;
@@ -19,6 +20,7 @@ use synapse_core::{
     store::{
         StoreError,
         admin_tokens::AdminTokenStore,
+        alerts::AlertStore,
         audit::AuditStore,
         incidents::IncidentStore,
         keys::{KeyChange, KeyInfo, KeyStore, NewKey},
@@ -28,6 +30,7 @@ use synapse_core::{
 };
 
 pub(crate) use admin_tokens::*;
+pub(crate) use alerts::*;
 pub(crate) use audit::*;
 pub(crate) use bindings::*;
 pub(crate) use incidents::*;
@@ -35,7 +38,13 @@ pub(crate) use worker_keys::*;
 
 /// An empty database that can be opened more than once, as a gateway and a command line do.
 pub(crate) trait Database: Sized {
-    type Store: TeamStore + KeyStore + WorkerKeyStore + AdminTokenStore + IncidentStore + AuditStore;
+    type Store: TeamStore
+        + KeyStore
+        + WorkerKeyStore
+        + AdminTokenStore
+        + IncidentStore
+        + AlertStore
+        + AuditStore;
     async fn create() -> Self;
     async fn open(&self) -> Self::Store;
 }
@@ -95,6 +104,18 @@ macro_rules! store_contract {
             entries_are_found_by_what_they_are_about,
             a_checkpoint_is_kept_once_and_listed_in_order,
             the_audit_log_leaves_the_mark_of_keys_alone,
+            an_alert_reads_back_as_it_was_kept,
+            an_alert_kept_twice_is_one_and_owed_once,
+            alerts_are_listed_newest_first_page_by_page,
+            alerts_are_found_by_what_they_are_about,
+            the_first_acknowledgement_of_an_alert_counts,
+            what_is_muted_is_kept_and_not_told,
+            due_deliveries_are_claimed_once_and_the_worst_first,
+            an_attempt_decides_what_becomes_of_a_delivery,
+            what_nobody_delivers_is_given_up_in_the_end,
+            old_alerts_are_forgotten_with_their_deliveries,
+            what_a_detector_learnt_is_kept_for_its_instance,
+            an_alert_leaves_the_mark_of_keys_alone,
         );
     };
     ($database:ty: $($promise:ident,)*) => {

@@ -2,6 +2,7 @@
 //! rights of the role `synapse_app` where it may take it on, so that it can append to the audit log and nothing else.
 
 mod admin_tokens;
+mod alerts;
 mod audit;
 mod incidents;
 mod keys;
@@ -52,7 +53,7 @@ impl PostgresStore {
 const WRITE_WITHIN: Duration = Duration::from_secs(30);
 
 /// The outcome of writing what goes on by itself, so that a server that vanished holds nobody up for ever.
-async fn written(work: impl Future<Output = Result<(), StoreError>>) -> Result<(), StoreError> {
+async fn written<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     let late = |_| Err(backend(format!("PostgreSQL did not answer within {} s", WRITE_WITHIN.as_secs())));
     timeout(WRITE_WITHIN, work).await.unwrap_or_else(late)
 }

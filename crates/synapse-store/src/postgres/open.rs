@@ -56,6 +56,7 @@ pub(super) fn migrations() -> Migrator {
             include_str!("../../migrations/postgres/0001_teams_keys_and_incidents.sql"),
         ),
         step(2, "audit", include_str!("../../migrations/postgres/0002_audit.sql")),
+        step(3, "alerts", include_str!("../../migrations/postgres/0003_alerts.sql")),
     ]);
     // Whoever migrates has a lock already.
     migrator.set_locking(false);

@@ -2,6 +2,7 @@
 //! running gateway.
 
 mod admin_tokens;
+mod alerts;
 mod audit;
 mod counters;
 mod incidents;

@@ -44,6 +44,7 @@ pub(super) fn migrations() -> Migrator {
         step(3, "administrators' tokens", include_str!("../../migrations/sqlite/0003_admin_tokens.sql")),
         step(4, "bindings", include_str!("../../migrations/sqlite/0004_bindings.sql")),
         step(5, "incidents", include_str!("../../migrations/sqlite/0005_incidents.sql")),
+        step(6, "alerts", include_str!("../../migrations/sqlite/0006_alerts.sql")),
     ])
 }
 

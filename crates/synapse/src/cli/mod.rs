@@ -2,6 +2,7 @@
 //! module of its own.
 
 mod admin_token;
+mod alert;
 mod audit;
 mod bound;
 mod check;
@@ -19,6 +20,7 @@ mod simulate;
 mod team;
 mod time;
 mod used;
+mod webhook;
 mod worker;
 mod worker_key;
 
@@ -77,6 +79,10 @@ enum Command {
     Incident(incident::IncidentArgs),
     /// Check, prove, search and export the log of all requests
     Audit(audit::AuditArgs),
+    /// List what was unusual, and say that somebody has seen to it
+    Alert(alert::AlertArgs),
+    /// List webhooks, and try them
+    Webhook(webhook::WebhookArgs),
     /// Manage administrators' tokens, for the admin API
     AdminToken(admin_token::AdminTokenArgs),
 }
@@ -122,6 +128,16 @@ impl Cli {
             Command::Audit(args) => {
                 let output = Output { json: args.shared.json };
                 one_core()?.block_on(audit::run(args, output))
+            }
+            Command::Alert(args) => {
+                let output = Output { json: args.shared.json };
+                one_core()?.block_on(alert::run(args, output))?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Webhook(args) => {
+                let output = Output { json: args.shared.json };
+                one_core()?.block_on(webhook::run(args, output))?;
+                Ok(ExitCode::SUCCESS)
             }
             Command::AdminToken(args) => {
                 let output = Output { json: args.shared.json };

@@ -4,6 +4,7 @@
 
 mod admin;
 mod admission;
+mod alerts;
 mod audit;
 mod bad_input;
 mod binding;

@@ -2,6 +2,7 @@
 //! types, so every comment here is user documentation. Fields that a file must have are `Option`
 //! all the same: a broken one is reported and left out, and the checks go on.
 
+mod alerts;
 mod audit;
 mod binding;
 mod dlp;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::GroupName;
 
+pub(super) use alerts::{AlertSeverity, Alerts, Anomaly, Day, RuleName, WebhookFormat};
 pub(super) use audit::{Audit, Digests, Durability};
 pub(super) use binding::{Binding, DataClass, Defaults, KeyLimits, Unscannable};
 pub(super) use dlp::{Dlp, DlpAction, DlpBase, DlpPlaceholder, DlpRule, DlpSeverity};
@@ -27,7 +29,7 @@ pub(super) use routing::{Affinity, Routing, Strategy};
 #[serde(deny_unknown_fields, default)]
 #[schemars(
     title = "Synapse configuration",
-    extend("x-planned" = ["anomaly", "speech", "telemetry"])
+    extend("x-planned" = ["speech", "telemetry"])
 )]
 pub(super) struct Config {
     /// The listener and its limits.
@@ -62,6 +64,10 @@ pub(super) struct Config {
     pub(super) dlp: Dlp,
     /// What is kept of every request, provably.
     pub(super) audit: Audit,
+    /// What counts as unusual. Nothing of it stands in the way of a request: alerts tell people.
+    pub(super) anomaly: Anomaly,
+    /// Where alerts go.
+    pub(super) alerts: Alerts,
     /// How engines are found and watched.
     pub(super) discovery: Discovery,
     /// What is logged, and how.

@@ -2,6 +2,7 @@
 //! Each section is checked in a file of its own; one section's mistakes never stop another's checks.
 
 mod access;
+mod alerts;
 mod audit;
 mod backends;
 mod binding;
@@ -51,6 +52,8 @@ pub(super) fn snapshot(root: &Node, world: &dyn Surroundings, problems: &mut Vec
     let models = models::check(config.models, &names, &backends, &mut check);
     let audit = audit::check(config.audit, &mut check);
     let logs = logs(config.logs, &mut check);
+    let anomaly = alerts::anomaly(&config.anomaly, &mut check);
+    let webhooks = alerts::webhooks(config.alerts, &mut check);
     let warnings = check.warnings;
     Snapshot {
         server,
@@ -66,6 +69,8 @@ pub(super) fn snapshot(root: &Node, world: &dyn Surroundings, problems: &mut Vec
         routing: routing::check(&config.routing),
         dlp,
         audit,
+        anomaly,
+        webhooks,
         discovery,
         logs,
         warnings,
