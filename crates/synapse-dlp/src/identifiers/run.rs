@@ -132,6 +132,22 @@ fn is_prose(bytes: &[u8], word: Word) -> bool {
         && (text.len() > LEAD || text.iter().any(u8::is_ascii_lowercase))
 }
 
+/// How much of a word is one of prose that a number was written against, such as `is415`. Numbers may begin with
+/// letters themselves: with those of hexadecimal numbers, or with two before a check number.
+fn stuck_prose(bytes: &[u8], word: Word) -> usize {
+    let text = &bytes[word.start..word.end];
+    let letters = text.iter().take_while(|byte| byte.is_ascii_lowercase()).count();
+    let digits = text.len() - letters;
+    let is_prose = text[..letters].iter().any(|byte| !byte.is_ascii_hexdigit())
+        && text[letters..].iter().all(u8::is_ascii_digit)
+        && match letters {
+            0 | 1 => false,
+            2 => (3..=4).contains(&digits),
+            _ => digits >= 3,
+        };
+    if is_prose { letters } else { 0 }
+}
+
 /// Where the stretch begins that a run is part of which reaches `at`.
 pub(super) fn stretch_before(bytes: &[u8], at: usize) -> usize {
     // As many separators as may stand together are no longer.
@@ -156,6 +172,10 @@ pub(super) fn stretch_before(bytes: &[u8], at: usize) -> usize {
 fn start_of_run(bytes: &[u8], digit: usize) -> usize {
     let inside = bytes[..digit].iter().rev().take_while(|byte| byte.is_ascii_alphanumeric()).count();
     let mut start = digit - inside;
+    let stuck = stuck_prose(bytes, word_at(bytes, start));
+    if stuck > 0 {
+        return start + stuck;
+    }
     let mut lead = 0;
     while let Some(word) = word_before(bytes, start) {
         lead += word.end - word.start;
@@ -383,6 +403,11 @@ fn fill(run: &mut Run, mut next: usize) -> Filled {
         }
         if run.len > 0 && is_prose(bytes, word) {
             return Filled { end: word.end, after: EDGE, full: false };
+        }
+        // What is written against a word begins anew behind it.
+        let stuck = if run.len > 0 { stuck_prose(bytes, word) } else { 0 };
+        if stuck > 0 {
+            return Filled { end: word.start + stuck, after: EDGE, full: false };
         }
         if run.len + length > ROOM {
             return Filled { end: word.start, after, full: true };

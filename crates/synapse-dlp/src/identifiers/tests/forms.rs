@@ -76,6 +76,22 @@ fn words_with_accents_and_of_other_scripts_speak_too() {
 }
 
 #[test]
+fn a_word_that_a_number_is_written_against_does_not_hide_it() {
+    let card = luhn("411111111111111");
+    for glued in [
+        format!("my card{card} is"),
+        format!("it is{} or so", spread(&card, 4, " ")),
+        format!("use visa{}", spread(&card, 4, "-")),
+    ] {
+        assert!(likely(&glued).contains(&"credit_card_visa"), "{glued}");
+    }
+    assert!(likely("the other one is415-555-0132, too").contains(&"phone"));
+    for name in ["sha256", "deadbeef41111111", "the file img20240131", "fr7630006000011234567890188"] {
+        assert_eq!(likely(name), Vec::<&str>::new(), "{name}");
+    }
+}
+
+#[test]
 fn two_numbers_side_by_side_are_both_found() {
     let mut dice = Dice::new(7);
     let (one, two) = (luhn(&format!("4{}", dice.digits(14))), luhn(&format!("4{}", dice.digits(14))));
