@@ -10,6 +10,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -157,6 +158,16 @@ thread_local! {
     static SCATTER: Scatter = Scatter(Cell::new(RandomState::new().build_hasher().finish()));
 }
 
+/// A UUID of version 7 for something of this time, in milliseconds since 1970.
+pub(crate) fn time_ordered(millis: u64) -> Uuid {
+    let mut random = [0; 10];
+    SCATTER.with(|scatter| {
+        random[..8].copy_from_slice(&scatter.next().to_le_bytes());
+        random[8..].copy_from_slice(&scatter.next().to_le_bytes()[..2]);
+    });
+    uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
+}
+
 impl RequestId {
     /// The longest identifier accepted from a caller.
     pub const MAX_LEN: usize = 128;
@@ -164,14 +175,8 @@ impl RequestId {
     /// A new, time-ordered identifier.
     pub fn generate() -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let mut random = [0; 10];
-        SCATTER.with(|scatter| {
-            random[..8].copy_from_slice(&scatter.next().to_le_bytes());
-            random[8..].copy_from_slice(&scatter.next().to_le_bytes()[..2]);
-        });
-        let millis = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-        let id = uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
-        Self::new(&*id.simple().encode_lower(&mut uuid::Uuid::encode_buffer()))
+        let id = time_ordered(u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+        Self::new(&*id.simple().encode_lower(&mut Uuid::encode_buffer()))
     }
 
     /// Takes over a caller's identifier if it is 1–128 characters of `[A-Za-z0-9._:-]`; anything

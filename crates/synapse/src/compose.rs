@@ -98,6 +98,8 @@ async fn run(
         AuthMode::Open => None,
     };
     let admin_token = keys.admin_token_to_show().await?;
+    audit::change::configuration(&gateway, &sources.text, true);
+    audit::change::first_start(&gateway, key_to_show.is_some(), admin_token.is_some());
 
     let install = Install::new(&gateway, settings.client_binary.clone());
     tell_of_newer_versions(&gateway, &install);

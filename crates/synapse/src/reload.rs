@@ -8,6 +8,7 @@ use synapse_core::config::snapshot::Snapshot;
 use synapse_gateway::{gateway::Gateway, metrics::ResultLabel};
 
 use crate::{
+    audit::change,
     keys::KeyKeeper,
     server::tls::Certificates,
     settings::{Settings, SettingsError, Sources},
@@ -86,6 +87,7 @@ impl Reloader {
         let (loaded, sources) = self.settings.load_noting(text);
         let applied = self.try_apply(&sources.text, loaded).await;
         let result = if applied.is_ok() { "success" } else { "failure" };
+        change::configuration(&self.gateway, &sources.text, applied.is_ok());
         self.gateway.metrics.reloads.get_or_create(&ResultLabel { result }).inc();
         match applied {
             Ok(()) => tracing::info!("the changed configuration is in force"),

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use crate::id::time_ordered;
+
 /// A SHA-256 digest, or an HMAC by it.
 pub type Digest = [u8; 32];
 
@@ -253,7 +255,8 @@ macro_rules! entry {
             pub fn new(kind: EntryKind, at: Timestamp) -> Self {
                 // What is stored has microseconds.
                 let at = Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at);
-                Self { id: Uuid::now_v7(), at, kind, $($optional: None,)* }
+                let id = time_ordered(u64::try_from(at.as_millisecond()).unwrap_or_default());
+                Self { id, at, kind, $($optional: None,)* }
             }
 
             /// The value of every column, in order.

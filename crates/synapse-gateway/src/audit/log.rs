@@ -123,6 +123,11 @@ impl AuditLog {
         self.note(written.map(drop));
     }
 
+    /// Writes an entry about something else than a request.
+    pub fn tell(&self, entry: &Entry) {
+        self.note(self.journal.append(entry).map(drop));
+    }
+
     /// Writes the counts of refusals that were not told one by one; to be called now and then.
     pub fn count_refusals(&self) {
         for entry in self.refusals.counted(Timestamp::now()) {

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use synapse_audit::note::SigningKey;
 use synapse_core::config::snapshot::Snapshot;
 
 /// The folder within the data folder.
@@ -56,4 +57,13 @@ impl Files {
     pub(crate) fn sink(&self) -> PathBuf {
         self.sink.clone().unwrap_or_else(|| self.folder.join("checkpoints"))
     }
+}
+
+/// The key of the data folder, which must be there: a new one would vouch for nothing.
+pub(crate) fn signing_key(files: &Files) -> anyhow::Result<SigningKey> {
+    let path = files.signing_key();
+    if !path.exists() {
+        bail!("{}: there is no such key; name the data folder, or use --public-key", path.display());
+    }
+    Ok(SigningKey::load_or_generate(&path, "unused")?)
 }

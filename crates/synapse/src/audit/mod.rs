@@ -1,6 +1,7 @@
 //! The audit log of a running gateway: where its files are, what a crash left open in it, and the shipper that
 //! brings entries into the database.
 
+pub(crate) mod change;
 pub(crate) mod files;
 mod ship;
 

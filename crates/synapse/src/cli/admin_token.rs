@@ -16,6 +16,7 @@ use super::{
     output::{Output, fields, table},
     time::{moment, relative},
 };
+use crate::audit::change::Change;
 
 #[derive(Args, Debug)]
 pub(super) struct AdminTokenArgs {
@@ -43,37 +44,30 @@ enum AdminTokenVerb {
     },
 }
 
-impl AdminTokenVerb {
-    /// Whether it changes the store.
-    const fn changes(&self) -> bool {
-        !matches!(self, Self::List)
-    }
-}
-
 pub(super) async fn run(args: AdminTokenArgs, output: Output) -> anyhow::Result<()> {
     let location = &args.shared.location;
     let store = match args.verb {
         AdminTokenVerb::Create { .. } => location.open_or_create().await?,
         _ => location.open().await?,
     };
-    let changes = args.verb.changes();
     let done = act(&*store, args.verb, output).await;
-    location.finish(store, changes && done.is_ok()).await;
-    done
+    location.finish(store, done).await
 }
 
-async fn act(store: &dyn Stores, verb: AdminTokenVerb, output: Output) -> anyhow::Result<()> {
+async fn act(store: &dyn Stores, verb: AdminTokenVerb, output: Output) -> anyhow::Result<Option<Change>> {
     match verb {
         AdminTokenVerb::Create { description } => {
             let token = AdminToken::generate().context("the system has no randomness to give")?;
             let info = store.create_admin_token(&token, description.as_deref()).await?;
             let remedy = format!("`synapse admin-token revoke {}` ends it; then make another", info.id);
-            issued::reveal(&token, &info, describe, &remedy, output)
+            issued::reveal(&token, &info, describe, &remedy, output)?;
+            Ok(Some(Change::of("admin_token.created", &info.id)))
         }
-        AdminTokenVerb::List => list(&store.list_admin_tokens().await?, output),
+        AdminTokenVerb::List => list(&store.list_admin_tokens().await?, output).map(|()| None),
         AdminTokenVerb::Revoke { id } => {
             let info = store.revoke_admin_token(&id).await?;
-            Ok(output.result(&info, |info| fields(&describe(info)))?)
+            output.result(&info, |info| fields(&describe(info)))?;
+            Ok(Some(Change::of("admin_token.revoked", &info.id)))
         }
     }
 }

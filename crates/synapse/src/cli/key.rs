@@ -24,6 +24,7 @@ use super::{
     time::{self, Expiry, parse_duration, relative},
     used::Usage,
 };
+use crate::audit::change::Change;
 
 #[derive(Args, Debug)]
 pub(super) struct KeyArgs {
@@ -59,13 +60,6 @@ enum KeyVerb {
     Prompts(KeyRef),
     /// End a key for good
     Revoke(KeyRef),
-}
-
-impl KeyVerb {
-    /// Whether it changes the store.
-    const fn changes(&self) -> bool {
-        !matches!(self, Self::List { .. } | Self::Show(_) | Self::Prompts(_))
-    }
 }
 
 #[derive(Args, Debug)]
@@ -164,10 +158,8 @@ pub(super) async fn run(args: KeyArgs, output: Output) -> anyhow::Result<()> {
         binding.check_names(location, output)?;
     }
     let store = location.open().await?;
-    let changes = args.verb.changes();
     let done = act(&*store, location, args.verb, output).await;
-    location.finish(store, changes && done.is_ok()).await;
-    done
+    location.finish(store, done).await
 }
 
 async fn act(
@@ -175,9 +167,9 @@ async fn act(
     location: &StoreLocation,
     verb: KeyVerb,
     output: Output,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<Change>> {
     let now = Timestamp::now();
-    let info = match verb {
+    let (action, info) = match verb {
         KeyVerb::Create(args) => {
             let key = ApiKey::generate().context("the system has no randomness to give")?;
             let expires_at = args.expires.map(|expiry| expiry.resolve(now)).transpose()?;
@@ -191,27 +183,34 @@ async fn act(
                 binding: binding.apply(Binding::default(), 0),
             };
             let info = store.create_key(&key, &new).await?;
-            return reveal(&key, &info, output);
+            reveal(&key, &info, output)?;
+            return Ok(Some(changed("key.created", &info)));
         }
         KeyVerb::Rotate { key: KeyRef { id }, overlap } => {
             let key = ApiKey::generate_for(&id).context("the system has no randomness to give")?;
             let info = store.rotate_key(&key, overlap).await?;
-            return reveal(&key, &info, output);
+            reveal(&key, &info, output)?;
+            return Ok(Some(changed("key.rotated", &info)));
         }
-        KeyVerb::List { team } => return list(store, team.as_ref(), output).await,
-        KeyVerb::Prompts(KeyRef { id }) => return prompts(store, &id, output).await,
+        KeyVerb::List { team } => return list(store, team.as_ref(), output).await.map(|()| None),
+        KeyVerb::Prompts(KeyRef { id }) => return prompts(store, &id, output).await.map(|()| None),
         KeyVerb::Show(KeyRef { id }) => {
             let info = store.get_key(&id).await?;
             let usage = Usage::of(&Scope::Key(id), location).await?;
-            return usage.show(&info, describe, output);
+            return usage.show(&info, describe, output).map(|()| None);
         }
         KeyVerb::Update(args) => {
             let id = args.key.id.clone();
-            store.update_key(&id, &args.resolve(now)?).await?
+            ("key.updated", store.update_key(&id, &args.resolve(now)?).await?)
         }
-        KeyVerb::Revoke(KeyRef { id }) => store.revoke_key(&id).await?,
+        KeyVerb::Revoke(KeyRef { id }) => ("key.revoked", store.revoke_key(&id).await?),
     };
-    Ok(output.result(&info, |info| fields(&describe(info)))?)
+    output.result(&info, |info| fields(&describe(info)))?;
+    Ok(Some(changed(action, &info)))
+}
+
+fn changed(action: &'static str, info: &KeyInfo) -> Change {
+    Change { team: Some(info.team.clone()), key: Some(info.id.clone()), ..Change::of(action, &info.id) }
 }
 
 fn reveal(key: &ApiKey, info: &KeyInfo, output: Output) -> anyhow::Result<()> {

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context;
 use clap::Args;
 use secrecy::SecretString;
 use synapse_core::config::snapshot::Snapshot;
@@ -14,7 +15,11 @@ use synapse_store::{
     sqlite::LOOK_EVERY,
 };
 
-use crate::{compose, settings::Settings};
+use crate::{
+    audit::{change::Change, files::Files},
+    compose,
+    settings::Settings,
+};
 
 const DEFAULT_DATA_DIR: &str = "./data";
 /// Within this a gateway has seen a change of its store: it looks a little more often.
@@ -56,13 +61,33 @@ impl StoreLocation {
         Ok(self.database()?.open().await?)
     }
 
-    /// Ends the work on a store. Where something was changed, that takes until a gateway that runs on the data folder
-    /// has had time to see it, so that the next command of a script may count on it.
-    pub(super) async fn finish(&self, store: Box<dyn Stores>, has_changed: bool) {
+    /// Ends the work on a store. What was changed becomes an entry of the audit log, and the command takes until a
+    /// gateway that runs on the data folder has had time to see it, so that the next one of a script may count on it.
+    pub(super) async fn finish(
+        &self,
+        store: Box<dyn Stores>,
+        done: anyhow::Result<Option<Change>>,
+    ) -> anyhow::Result<()> {
+        let recorded = match &done {
+            Ok(Some(change)) => self.record(&*store, change).await,
+            _ => Ok(()),
+        };
         store.close().await;
-        if has_changed {
+        if done?.is_some() {
             self.until_seen().await;
         }
+        recorded.context("the change was made, but stands in no audit log")
+    }
+
+    async fn record(&self, store: &dyn Stores, change: &Change) -> anyhow::Result<()> {
+        // Without a configuration, there is a log.
+        let settings =
+            self.config.as_ref().map(|_| self.snapshot()).transpose()?.map(|snapshot| snapshot.audit);
+        if settings.as_ref().is_some_and(|settings| !settings.enabled) {
+            return Ok(());
+        }
+        let sink = settings.and_then(|settings| settings.checkpoint_file);
+        change.record(store, &Files::within(&self.data_dir()?, sink)).await
     }
 
     async fn until_seen(&self) {

@@ -18,6 +18,7 @@ use super::{
     time::relative,
     used::Usage,
 };
+use crate::audit::change::Change;
 
 #[derive(Args, Debug)]
 pub(super) struct TeamArgs {
@@ -66,23 +67,14 @@ enum TeamVerb {
     },
 }
 
-impl TeamVerb {
-    /// Whether it changes the store.
-    const fn changes(&self) -> bool {
-        !matches!(self, Self::List | Self::Show { .. })
-    }
-}
-
 pub(super) async fn run(args: TeamArgs, output: Output) -> anyhow::Result<()> {
     let location = &args.shared.location;
     let store = match args.verb {
         TeamVerb::Create { .. } => location.open_or_create().await?,
         _ => location.open().await?,
     };
-    let changes = args.verb.changes();
     let done = act(&*store, location, args.verb, output).await;
-    location.finish(store, changes && done.is_ok()).await;
-    done
+    location.finish(store, done).await
 }
 
 async fn act(
@@ -90,26 +82,31 @@ async fn act(
     location: &StoreLocation,
     verb: TeamVerb,
     output: Output,
-) -> anyhow::Result<()> {
-    let team = match verb {
-        TeamVerb::List => return list(&store.list_teams().await?, output),
+) -> anyhow::Result<Option<Change>> {
+    let (action, team) = match verb {
+        TeamVerb::List => {
+            list(&store.list_teams().await?, output)?;
+            return Ok(None);
+        }
         TeamVerb::Create { name, limits } => {
             let limits = limits.change(&Cleared(Vec::new()))?.apply(Limits::default());
-            store.create_team(&name, &limits).await?
+            ("team.created", store.create_team(&name, &limits).await?)
         }
         TeamVerb::Update { name, limits, clear } => {
             let limits = limits.change(&Cleared(clear.into_iter().map(Into::into).collect()))?;
-            store.update_team(&name, &TeamChange { disabled: None, limits }).await?
+            ("team.updated", store.update_team(&name, &TeamChange { disabled: None, limits }).await?)
         }
         TeamVerb::Show { name } => {
             let team = store.get_team(&name).await?;
             let usage = Usage::of(&Scope::Team(name), location).await?;
-            return usage.show(&team, describe, output);
+            usage.show(&team, describe, output)?;
+            return Ok(None);
         }
-        TeamVerb::Disable { name } => switch(store, &name, true).await?,
-        TeamVerb::Enable { name } => switch(store, &name, false).await?,
+        TeamVerb::Disable { name } => ("team.disabled", switch(store, &name, true).await?),
+        TeamVerb::Enable { name } => ("team.enabled", switch(store, &name, false).await?),
     };
-    Ok(output.result(&team, |team| fields(&describe(team)))?)
+    output.result(&team, |team| fields(&describe(team)))?;
+    Ok(Some(Change { team: Some(team.name.clone()), ..Change::of(action, &team.name) }))
 }
 
 async fn switch(store: &dyn Stores, name: &TeamName, disabled: bool) -> anyhow::Result<Team> {

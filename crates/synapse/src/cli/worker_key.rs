@@ -16,6 +16,7 @@ use super::{
     output::{Output, fields, table},
     time::{moment, relative},
 };
+use crate::audit::change::Change;
 
 #[derive(Args, Debug)]
 pub(super) struct WorkerKeyArgs {
@@ -39,13 +40,6 @@ enum WorkerKeyVerb {
     Show(WorkerKeyRef),
     /// End a worker key for good; workers that came with it are cut off at once
     Revoke(WorkerKeyRef),
-}
-
-impl WorkerKeyVerb {
-    /// Whether it changes the store.
-    const fn changes(&self) -> bool {
-        !matches!(self, Self::List { .. } | Self::Show(_))
-    }
 }
 
 #[derive(Args, Debug)]
@@ -74,28 +68,31 @@ pub(super) async fn run(args: WorkerKeyArgs, output: Output) -> anyhow::Result<(
         WorkerKeyVerb::Create { .. } => location.open_or_create().await?,
         _ => location.open().await?,
     };
-    let changes = args.verb.changes();
     let done = act(&*store, args.verb, output).await;
-    location.finish(store, changes && done.is_ok()).await;
-    done
+    location.finish(store, done).await
 }
 
-async fn act(store: &dyn Stores, verb: WorkerKeyVerb, output: Output) -> anyhow::Result<()> {
-    let info = match verb {
+async fn act(store: &dyn Stores, verb: WorkerKeyVerb, output: Output) -> anyhow::Result<Option<Change>> {
+    let (change, info) = match verb {
         WorkerKeyVerb::Create(CreateArgs { group, allow_cloud, description }) => {
             let key = WorkerSecret::generate().context("the system has no randomness to give")?;
             let new = NewWorkerKey { group, description, allows_cloud: allow_cloud };
             let info = store.create_worker_key(&key, &new).await?;
             let remedy = format!("`synapse worker-key revoke {}` ends it; then make another", info.id);
-            return issued::reveal(&key, &info, describe, &remedy, output);
+            issued::reveal(&key, &info, describe, &remedy, output)?;
+            return Ok(Some(Change::of("worker_key.created", &info.id)));
         }
         WorkerKeyVerb::List { group } => {
-            return list(&store.list_worker_keys(group.as_ref()).await?, output);
+            return list(&store.list_worker_keys(group.as_ref()).await?, output).map(|()| None);
         }
-        WorkerKeyVerb::Show(WorkerKeyRef { id }) => store.get_worker_key(&id).await?,
-        WorkerKeyVerb::Revoke(WorkerKeyRef { id }) => store.revoke_worker_key(&id).await?,
+        WorkerKeyVerb::Show(WorkerKeyRef { id }) => (None, store.get_worker_key(&id).await?),
+        WorkerKeyVerb::Revoke(WorkerKeyRef { id }) => {
+            let info = store.revoke_worker_key(&id).await?;
+            (Some(Change::of("worker_key.revoked", &info.id)), info)
+        }
     };
-    Ok(output.result(&info, |info| fields(&describe(info)))?)
+    output.result(&info, |info| fields(&describe(info)))?;
+    Ok(change)
 }
 
 fn list(keys: &[WorkerKeyInfo], output: Output) -> anyhow::Result<()> {

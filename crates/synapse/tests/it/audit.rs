@@ -205,6 +205,49 @@ async fn a_known_text_is_found_until_its_key_is_destroyed() {
     assert_eq!(find().await, 0);
 }
 
+/// What an entry says of a change.
+fn change(entry: &Value) -> (String, String) {
+    let detail: Value = serde_json::from_str(entry["detail"].as_str().expect("a detail")).expect("JSON");
+    (
+        detail["action"].as_str().unwrap_or_default().to_owned(),
+        entry["actor"].as_str().unwrap_or_default().to_owned(),
+    )
+}
+
+#[tokio::test]
+async fn changes_of_keys_teams_and_the_configuration_are_entries_too() {
+    let engine = Engine::serving("one", "m").await;
+    let config = Config::with(&[&engine]);
+    let gateway = gateway(&config).await;
+    gateway.cli_json(&["team", "create", "lab"]).await;
+    let made = gateway
+        .cli_json(&["key", "create", "--team", "lab", "--model", "*", "--system-prompt", "a secret prompt"])
+        .await;
+    let id = made["id"].as_str().expect("an id").to_owned();
+    gateway.cli_json(&["key", "revoke", &id]).await;
+    let found = entries(&gateway, &["--kind", "admin.change", "--team", "lab"], 3).await;
+    let mut actions: Vec<(String, String)> = found.iter().map(change).collect();
+    actions.sort();
+    assert_eq!(
+        actions.iter().map(|(action, _)| action.as_str()).collect::<Vec<_>>(),
+        ["key.created", "key.revoked", "team.created"]
+    );
+    assert!(actions.iter().all(|(_, actor)| actor.starts_with("command line, uid ")));
+    assert!(found.iter().all(|entry| !entry.to_string().contains("secret prompt")));
+    gateway.reconfigure(&config.set("/server/drain_grace_s", 7));
+    let versions = entries(&gateway, &["--kind", "config.version"], 2).await;
+    assert!(versions.iter().all(|entry| entry["outcome"] == "in_force"), "{versions:#?}");
+    assert_ne!(versions[0]["detail"], versions[1]["detail"]);
+    let (report, code) = verified(&gateway).await;
+    assert_eq!((code, report["chains"].as_array().map(Vec::len)), (Some(0), Some(4)), "{report}");
+    // A command's entry is vouched for by a file that the database's administrator cannot reach.
+    let seq = found[0]["chain"].as_str().expect("a chain").replace('-', "");
+    tamper(gateway.folder(), &format!("DELETE FROM entries WHERE hex(chain) = upper('{seq}')"));
+    tamper(gateway.folder(), &format!("DELETE FROM checkpoints WHERE hex(chain) = upper('{seq}')"));
+    let (report, code) = verified(&gateway).await;
+    assert_eq!(code, Some(1), "{report}");
+}
+
 #[tokio::test]
 async fn without_room_for_its_entries_no_request_is_served_and_none_is_lost() {
     let engine = Engine::serving("one", "m").await;

@@ -11,10 +11,10 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
-use synapse_audit::note::{PublicKey, SigningKey};
+use synapse_audit::note::PublicKey;
 use synapse_core::{
     audit::entry::EntryKind,
     id::{KeyId, TeamName},
@@ -22,7 +22,7 @@ use synapse_core::{
 };
 
 use super::{location::SharedArgs, output::Output, time::past};
-use crate::audit::files::Files;
+use crate::audit::files::{Files, signing_key};
 
 /// How many entries are read at once.
 const PAGE: u32 = 1000;
@@ -109,15 +109,6 @@ impl TrustArgs {
             None => Ok(vec![signing_key(files)?.public().clone()]),
         }
     }
-}
-
-/// The key of the data folder, which must be there: a new one would vouch for nothing.
-fn signing_key(files: &Files) -> anyhow::Result<SigningKey> {
-    let path = files.signing_key();
-    if !path.exists() {
-        bail!("{}: there is no such key; name the data folder, or use --public-key", path.display());
-    }
-    Ok(SigningKey::load_or_generate(&path, "unused")?)
 }
 
 #[derive(Args, Debug)]
