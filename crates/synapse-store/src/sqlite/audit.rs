@@ -283,7 +283,7 @@ impl AuditStore for SqliteStore {
 #[cfg(test)]
 mod tests {
     use sqlx::SqliteConnection;
-    use synapse_core::audit::entry::ColumnKind;
+    use synapse_core::audit::entry::{ColumnKind, Entry, EntryKind};
 
     use super::*;
     use crate::contract::{full, sealed};
@@ -344,6 +344,27 @@ mod tests {
         assert_eq!(store.read_chain(entry.chain, 0, 10).await.expect("entries"), [(0, None)]);
         let refusal = store.list_entries(&AuditFilter::default(), 10).await.expect_err("a refusal");
         assert!(format!("{refusal:?}").contains("synapse audit verify"), "{refusal:?}");
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_was_full_takes_entries_again_once_it_has_room() {
+        let (_temp, store, entry, pool) = month().await;
+        let chain = entry.chain;
+        let at = |seq| sealed(chain, seq, Entry::new(EntryKind::RequestAccepted, Timestamp::now()));
+        let entries: Vec<Sealed> = (1..3000).map(at).collect();
+        let limit = async |pages: u32| {
+            let writer = store.months.open(&Month::of(Timestamp::now())).await.expect("a file").writer;
+            let statement = format!("PRAGMA max_page_count = {pages}");
+            sqlx::query(AssertSqlSafe(statement)).execute(&writer).await.expect("a limit");
+        };
+        limit(60).await;
+        for _ in 0..3 {
+            store.append_entries(&entries).await.expect_err("no room");
+        }
+        limit(1_000_000).await;
+        store.append_entries(&entries).await.expect("room");
+        assert_eq!(store.audit_heads().await.expect("heads")[0].1.seq, 2999);
+        drop(pool);
     }
 
     #[tokio::test]

@@ -66,13 +66,16 @@ async fn asked_to(stop: &mut watch::Receiver<bool>) {
 /// Waits for a store that fails; what is in the journal waits, too.
 #[derive(Default)]
 struct Patience {
-    has_told: bool,
+    /// What was told of last.
+    told: Option<String>,
 }
 
 impl Patience {
     async fn bear(&mut self, error: &StoreError) {
-        if !std::mem::replace(&mut self.has_told, true) {
-            tracing::error!(%error, "the audit log cannot be stored; its entries wait in the journal");
+        let because = std::error::Error::source(error).map(ToString::to_string);
+        let told = because.clone().unwrap_or_default();
+        if self.told.replace(told.clone()) != Some(told) {
+            tracing::error!(%error, because, "the audit log cannot be stored; its entries wait in the journal");
         }
         tokio::time::sleep(PAUSE).await;
     }
