@@ -347,24 +347,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_disk_that_was_full_takes_entries_again_once_it_has_room() {
+    async fn a_transaction_that_sqlite_ended_by_itself_stops_no_later_one() {
         let (_temp, store, entry, pool) = month().await;
-        let chain = entry.chain;
-        let at = |seq| sealed(chain, seq, Entry::new(EntryKind::RequestAccepted, Timestamp::now()));
-        let entries: Vec<Sealed> = (1..3000).map(at).collect();
-        let limit = async |pages: u32| {
-            let writer = store.months.open(&Month::of(Timestamp::now())).await.expect("a file").writer;
-            let statement = format!("PRAGMA max_page_count = {pages}");
-            sqlx::query(AssertSqlSafe(statement)).execute(&writer).await.expect("a limit");
-        };
-        limit(60).await;
+        let next = sealed(
+            entry.chain,
+            1,
+            Entry { at: entry.entry.at, ..Entry::new(EntryKind::RequestAccepted, Timestamp::now()) },
+        );
+        // As it does where the disk is full.
+        let full = "CREATE TRIGGER full BEFORE INSERT ON entries BEGIN SELECT RAISE(ROLLBACK, 'full'); END";
+        run(&pool, full).await.expect("a trigger");
         for _ in 0..3 {
-            store.append_entries(&entries).await.expect_err("no room");
+            let refusal = store.append_entries(std::slice::from_ref(&next)).await.expect_err("no room");
+            assert!(format!("{refusal:?}").contains("full"), "{refusal:?}");
         }
-        limit(1_000_000).await;
-        store.append_entries(&entries).await.expect("room");
-        assert_eq!(store.audit_heads().await.expect("heads")[0].1.seq, 2999);
-        drop(pool);
+        run(&pool, "DROP TRIGGER full").await.expect("gone");
+        store.append_entries(std::slice::from_ref(&next)).await.expect("room");
+        assert_eq!(store.audit_heads().await.expect("heads")[0].1.seq, 1);
     }
 
     #[tokio::test]

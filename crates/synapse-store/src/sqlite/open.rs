@@ -137,7 +137,12 @@ pub(super) fn reader(path: &Path) -> Result<SqlitePool, StoreError> {
 }
 
 fn pool(connections: u32) -> SqlitePoolOptions {
-    SqlitePoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT)
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        // Where SQLite ends a transaction by itself (a full disk), the library takes it to go on, for good: such a
+        // connection is replaced.
+        .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
 }
 
 /// In one write transaction, so that of two processes that start together the second finds the work
