@@ -15,7 +15,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::{Timestamp, tz::TimeZone};
 use sha2::{Digest as _, Sha256};
-use synapse_core::{audit::entry::Digest, id::TeamName};
+use synapse_core::{audit::entry::Digest, hex, id::TeamName};
 use zeroize::Zeroizing;
 
 use crate::files;
@@ -96,7 +96,7 @@ impl DigestKey {
 
     fn new(epoch: Epoch, key: &[u8; 32]) -> Self {
         let print = Sha256::new().chain_update(b"synapse audit digest key\0").chain_update(key).finalize();
-        let name = format!("{epoch}.{:02x}{:02x}{:02x}{:02x}", print[0], print[1], print[2], print[3]);
+        let name = format!("{epoch}.{}", hex(&print[..4]));
         Self { name: name.into(), keyed: Hmac::new_from_slice(key).ok() }
     }
 
@@ -250,7 +250,7 @@ impl KeyRing {
 
     fn path_of(&self, team: &TeamName, epoch: Epoch) -> PathBuf {
         // Team names may have characters that file names may not.
-        let mut name: String = team.as_str().bytes().map(|byte| format!("{byte:02x}")).collect();
+        let mut name = hex(team.as_str().as_bytes());
         name.push_str(&format!(".{epoch}{ENDING}"));
         self.folder.join(name)
     }

@@ -10,6 +10,7 @@ use std::{
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use sha2::{Digest as _, Sha256};
+use synapse_core::hex;
 use zeroize::Zeroizing;
 
 use crate::files;
@@ -63,10 +64,6 @@ fn key_id(name: &str, public: &[u8]) -> [u8; 4] {
     let hash =
         Sha256::new().chain_update(name).chain_update([b'\n', ALGORITHM]).chain_update(public).finalize();
     [hash[0], hash[1], hash[2], hash[3]]
-}
-
-fn hex(bytes: [u8; 4]) -> String {
-    format!("{:08x}", u32::from_be_bytes(bytes))
 }
 
 /// `NAME+ID+KEY`, as both forms of a key have it.
@@ -133,7 +130,7 @@ impl SigningKey {
         let form = text.trim().strip_prefix(SECRET_MARK).and_then(read_form);
         let (name, id, bytes) = form.ok_or(KeyError::Malformed)?;
         let key = Self::from_seed(name, &bytes[1..])?;
-        if hex(key.public.id) == id { Ok(key) } else { Err(KeyError::Malformed) }
+        if hex(&key.public.id) == id { Ok(key) } else { Err(KeyError::Malformed) }
     }
 
     fn write(&self) -> Result<Zeroizing<String>, KeyError> {
@@ -147,7 +144,7 @@ impl SigningKey {
         Ok(Zeroizing::new(format!(
             "{SECRET_MARK}{}+{}+{}\n",
             self.public.name,
-            hex(self.public.id),
+            hex(&self.public.id),
             key.as_str()
         )))
     }
@@ -176,7 +173,7 @@ pub struct PublicKey {
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes = [[ALGORITHM].as_slice(), &self.key].concat();
-        write!(f, "{}+{}+{}", self.name, hex(self.id), STANDARD.encode(bytes))
+        write!(f, "{}+{}+{}", self.name, hex(&self.id), STANDARD.encode(bytes))
     }
 }
 
@@ -187,7 +184,7 @@ impl std::str::FromStr for PublicKey {
         let (name, id, bytes) = read_form(text).ok_or(KeyError::Malformed)?;
         let key: [u8; 32] = bytes[1..].try_into().map_err(|_| KeyError::Malformed)?;
         let public = Self { name: name.to_owned(), id: key_id(name, &key), key };
-        if hex(public.id) == id { Ok(public) } else { Err(KeyError::Malformed) }
+        if hex(&public.id) == id { Ok(public) } else { Err(KeyError::Malformed) }
     }
 }
 

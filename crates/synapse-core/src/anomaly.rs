@@ -22,11 +22,11 @@ use crate::{
     audit::{Outcome, RequestRecord},
     config::snapshot::Anomaly,
     id::{KeyId, ModelName, TeamName},
+    network::Network,
 };
 use clock::Clock;
 use hours::Hours;
 use known::Known;
-pub use known::Network;
 use recent::{Recent, Rolling};
 use subjects::Subjects;
 

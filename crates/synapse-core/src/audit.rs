@@ -75,7 +75,9 @@ pub struct Target {
     pub attempts: u32,
     /// Whether the caller asked for a stream.
     pub stream: bool,
-    /// How sensitive it was, once that is known.
+    /// How sensitive the key's traffic is.
+    pub key_class: Option<ClassName>,
+    /// How sensitive the request was, once that is known: as its key, or more.
     pub data_class: Option<ClassName>,
     /// The system prompt that was put into it.
     pub prompt: Option<PromptMark>,
@@ -125,6 +127,10 @@ pub struct RequestRecord {
     pub first_token: Option<Duration>,
     /// Time spent in Synapse itself: the duration less the time spent waiting for engines.
     pub overhead: Duration,
+    /// Time in which the request's body came.
+    pub receiving: Duration,
+    /// Time spent waiting for engines, before the first content.
+    pub upstream: Duration,
     /// Bytes of the request's and the reply's body.
     pub bytes: (u64, u64),
     /// What was found in the request or its reply.

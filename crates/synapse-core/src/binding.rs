@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     config::snapshot::IpNet,
+    hex,
     id::{ClassName, PolicyName},
     limits::Limits,
     operation::Operation,
@@ -82,8 +83,7 @@ impl SystemPrompt {
     /// This text as this version.
     pub fn new(version: u32, text: impl Into<String>) -> Self {
         let text = text.into();
-        let digest: String =
-            Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = hex(&Sha256::digest(text.as_bytes()));
         let quoted = serde_json::Value::from(text.as_str()).to_string();
         Self { version, text, digest: digest.into(), quoted: quoted.into() }
     }

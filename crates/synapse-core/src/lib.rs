@@ -9,14 +9,18 @@ pub mod config;
 pub mod data_class;
 pub mod error;
 pub mod glob;
+mod hex;
 pub mod id;
 pub mod incident;
 pub mod key;
 pub mod ledger;
 pub mod limits;
+pub mod network;
 pub mod operation;
 pub mod price;
 pub mod principal;
 pub mod store;
 pub mod usage;
 pub mod worker;
+
+pub use hex::hex;

@@ -22,7 +22,7 @@ use synapse_tunnel::gateway::{Credential, Hub, HubOptions, Notices};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::{
-    audit::{AuditLog, Journal, Record, RecordSink},
+    audit::{AuditLog, Record, RecordSink, Records},
     backend::http::{HttpBackend, TlsSetup},
     discover,
     drain::Drain,
@@ -78,7 +78,7 @@ pub struct Gateway {
     /// What callers may spend.
     pub limits: Arc<Limiter>,
     /// Where records go.
-    pub journal: Arc<Journal>,
+    pub records: Arc<Records>,
     /// Everything that is counted.
     pub metrics: Arc<Metrics>,
     /// Whether the gateway is going down, and what is still open.
@@ -129,7 +129,7 @@ impl Gateway {
             waiting: Arc::default(),
             searches: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))),
             limits: Limiter::new(instance, Arc::clone(&metrics)),
-            journal: Journal::new(Arc::clone(&metrics), sink, log),
+            records: Records::new(Arc::clone(&metrics), sink, log),
             metrics,
             drain: Arc::default(),
         });
@@ -211,7 +211,7 @@ impl Gateway {
 
     /// What a caller is told of the entry that accepted its request, where replies tell of such things.
     pub(crate) fn receipt(&self, record: &Record) -> Option<HeaderValue> {
-        let log = self.journal.log().filter(|_| self.live.load().snapshot.server.reveal_backend)?;
+        let log = self.records.log().filter(|_| self.live.load().snapshot.server.reveal_backend)?;
         HeaderValue::try_from(record.receipt(log)?).ok()
     }
 

@@ -26,7 +26,7 @@ pub fn handle(
     wanted: Option<&str>,
 ) -> Response<ReplyBody> {
     let route = if wanted.is_some() { "GET /v1/models/{id}" } else { "GET /v1/models" };
-    let mut record = gateway.journal.open(id, route, Actor { address, ..Actor::default() });
+    let mut record = gateway.records.open(id, route, Actor { address, ..Actor::default() });
     let response = run(gateway, headers, wanted, &mut record)
         .unwrap_or_else(|fault| pipeline::refuse(&fault, &mut record));
     let status = response.status().as_u16();

@@ -37,7 +37,7 @@ pub struct Inbound {
 /// has ended.
 pub async fn handle(gateway: &Arc<Gateway>, inbound: Inbound) -> Response<ReplyBody> {
     let actor = Actor { address: inbound.address, ..Actor::default() };
-    let mut record = gateway.journal.open(inbound.id.clone(), inbound.route, actor);
+    let mut record = gateway.records.open(inbound.id.clone(), inbound.route, actor);
     let open = gateway.drain.enter();
     let mut response =
         run(gateway, inbound, &mut record).await.unwrap_or_else(|fault| refuse(&fault, &mut record));
@@ -78,7 +78,7 @@ fn check_open(gateway: &Gateway, headers: &hyper::HeaderMap) -> Result<(), Fault
     if gateway.drain.is_draining() {
         return Err(Fault::new(FaultKind::ShuttingDown, "The gateway is going down. Try again."));
     }
-    if let Some(log) = gateway.journal.log() {
+    if let Some(log) = gateway.records.log() {
         log.check()?;
     }
     let hops = || headers.get_all(HOP_HEADER).iter();

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinError};
 
 /// Stops its task when dropped.
 #[derive(Debug)]
@@ -27,9 +27,11 @@ pub fn detach(name: &'static str, work: impl Future<Output = ()> + Send + 'stati
 
 /// Does `work` that may make its thread wait, on a thread for such work.
 pub async fn block<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
+    match tokio::task::spawn_blocking(work).await.map_err(JoinError::try_into_panic) {
         Ok(done) => done,
-        Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+        // The runtime ends before it could begin, and whoever waits here ends with it.
+        Err(Err(_)) => std::future::pending().await,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Listings that are filtered, newest first, page by page, in the words of either database.
 
+use jiff::Timestamp;
 use sqlx::{Database, Encode, QueryBuilder, Type};
 use synapse_core::{
     alert::{Rule, Severity},
@@ -41,27 +42,46 @@ where
     }
 }
 
+/// Adds conditions on times: `at` names the column.
+fn within<DB: Binds>(
+    query: &mut QueryBuilder<DB>,
+    at: &str,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+) {
+    for (sign, time) in [(" >= ", since), (" < ", until)] {
+        if let Some(time) = time {
+            query.push(" AND ").push(at).push(sign);
+            DB::number(query, time.as_microsecond());
+        }
+    }
+}
+
+/// Adds conditions on texts: columns, and what they are to be.
+fn with_texts<DB: Binds, const N: usize>(
+    query: &mut QueryBuilder<DB>,
+    texts: [(&str, Option<&str>); N],
+    pack: fn(&str) -> String,
+) {
+    for (column, text) in texts {
+        if let Some(text) = text {
+            query.push(" AND ").push(column).push(" = ");
+            DB::text(query, pack(text));
+        }
+    }
+}
+
 /// Incidents. Only what is asked for stands in the statement: an index serves no condition that might not be one.
 pub(crate) fn incidents<DB: Binds>(filter: &IncidentFilter, limit: u32, words: &Words) -> QueryBuilder<DB> {
     let mut query = QueryBuilder::new("SELECT i.* FROM incidents AS i WHERE TRUE");
-    for (condition, time) in [(" AND i.at >= ", filter.since), (" AND i.at < ", filter.until)] {
-        if let Some(time) = time {
-            query.push(condition);
-            DB::number(&mut query, time.as_microsecond());
-        }
-    }
+    within(&mut query, "i.at", filter.since, filter.until);
     let texts = [
-        (" AND i.team = ", filter.team.as_ref().map(TeamName::as_str)),
-        (" AND i.key = ", filter.key.as_ref().map(KeyId::as_str)),
-        (" AND i.action = ", filter.action.as_deref()),
-        (" AND i.severity = ", filter.severity.as_deref()),
+        ("i.team", filter.team.as_ref().map(TeamName::as_str)),
+        ("i.key", filter.key.as_ref().map(KeyId::as_str)),
+        ("i.action", filter.action.as_deref()),
+        ("i.severity", filter.severity.as_deref()),
     ];
-    for (condition, text) in texts {
-        if let Some(text) = text {
-            query.push(condition);
-            DB::text(&mut query, (words.pack)(text));
-        }
-    }
+    with_texts(&mut query, texts, words.pack);
     if let Some(category) = &filter.category {
         query.push(" AND EXISTS (SELECT 1 FROM ").push(words.findings);
         query.push(" WHERE f.value ->> 'category' = ");
@@ -85,25 +105,15 @@ pub(crate) fn alerts<DB: Binds>(
     pack: fn(&str) -> String,
 ) -> QueryBuilder<DB> {
     let mut query = QueryBuilder::new("SELECT a.* FROM alerts AS a WHERE TRUE");
-    for (condition, time) in [(" AND a.at >= ", filter.since), (" AND a.at < ", filter.until)] {
-        if let Some(time) = time {
-            query.push(condition);
-            DB::number(&mut query, time.as_microsecond());
-        }
-    }
+    within(&mut query, "a.at", filter.since, filter.until);
     let texts = [
-        (" AND a.team = ", filter.team.as_ref().map(TeamName::as_str)),
-        (" AND a.key = ", filter.key.as_ref().map(KeyId::as_str)),
-        (" AND a.rule = ", filter.rule.map(Rule::name)),
-        (" AND a.severity = ", filter.severity.map(Severity::name)),
-        (" AND a.state = ", filter.state.as_deref()),
+        ("a.team", filter.team.as_ref().map(TeamName::as_str)),
+        ("a.key", filter.key.as_ref().map(KeyId::as_str)),
+        ("a.rule", filter.rule.map(Rule::name)),
+        ("a.severity", filter.severity.map(Severity::name)),
+        ("a.state", filter.state.as_deref()),
     ];
-    for (condition, text) in texts {
-        if let Some(text) = text {
-            query.push(condition);
-            DB::text(&mut query, pack(text));
-        }
-    }
+    with_texts(&mut query, texts, pack);
     if let Some(before) = &filter.before {
         query.push(" AND (a.at, a.id) < (SELECT b.at, b.id FROM alerts AS b WHERE b.id = ");
         DB::text(&mut query, pack(before));
@@ -123,27 +133,17 @@ pub(crate) fn entries<DB: Binds>(
 ) -> QueryBuilder<DB> {
     let mut query = QueryBuilder::new(select);
     query.push(" WHERE TRUE");
-    for (condition, time) in [(" AND at >= ", filter.since), (" AND at < ", filter.until)] {
-        if let Some(time) = time {
-            query.push(condition);
-            DB::number(&mut query, time.as_microsecond());
-        }
-    }
+    within(&mut query, "at", filter.since, filter.until);
     let texts = [
-        (" AND request = ", filter.request.as_deref()),
-        (" AND team = ", filter.team.as_ref().map(TeamName::as_str)),
-        (" AND key = ", filter.key.as_ref().map(KeyId::as_str)),
-        (" AND actor = ", filter.actor.as_deref()),
-        (" AND outcome = ", filter.outcome.as_deref()),
-        (" AND model_asked = ", filter.model.as_deref()),
-        (" AND incident = ", filter.incident.as_deref()),
+        ("request", filter.request.as_deref()),
+        ("team", filter.team.as_ref().map(TeamName::as_str)),
+        ("key", filter.key.as_ref().map(KeyId::as_str)),
+        ("actor", filter.actor.as_deref()),
+        ("outcome", filter.outcome.as_deref()),
+        ("model_asked", filter.model.as_deref()),
+        ("incident", filter.incident.as_deref()),
     ];
-    for (condition, text) in texts {
-        if let Some(text) = text {
-            query.push(condition);
-            DB::text(&mut query, pack(text));
-        }
-    }
+    with_texts(&mut query, texts, pack);
     for (place, kind) in filter.kinds.iter().enumerate() {
         query.push(if place == 0 { " AND kind IN (" } else { ", " });
         DB::text(&mut query, kind.name().to_owned());

@@ -3,7 +3,7 @@
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use synapse_core::key::SecretHash;
+use synapse_core::{hex, key::SecretHash};
 
 /// Sets these proofs apart from whatever else may be made with the same key.
 const LABEL: &str = "synapse.tunnel.v1 worker proof";
@@ -47,10 +47,6 @@ pub(crate) fn random<const N: usize>() -> Result<String, getrandom::Error> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes)?;
     Ok(hex(&bytes))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {

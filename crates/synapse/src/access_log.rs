@@ -215,6 +215,8 @@ mod tests {
             duration: Duration::ZERO,
             first_token: None,
             overhead: Duration::ZERO,
+            receiving: Duration::ZERO,
+            upstream: Duration::ZERO,
             bytes: (0, 0),
             incident: None,
         }

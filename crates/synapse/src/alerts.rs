@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
 use synapse_core::{
     alert::{Alert, State},
@@ -40,10 +40,6 @@ const BATCH: usize = 1024;
 const MAX_UNSTORED: usize = 1024;
 /// How often what was learnt is saved.
 const SAVE_EVERY: Duration = Duration::from_secs(300);
-/// How long alerts are kept.
-const KEPT: SignedDuration = SignedDuration::from_hours(400 * 24);
-/// Between two looks for old ones.
-const FORGET_EVERY: Duration = Duration::from_secs(6 * 3600);
 
 /// Those who wait for everything to be looked at.
 pub(crate) type Flushes = mpsc::Receiver<oneshot::Sender<()>>;
@@ -241,21 +237,6 @@ fn announce(alert: &Alert, metrics: &Metrics) {
     }
 }
 
-/// Forgets alerts that are old enough, for as long as the gateway runs.
-pub(crate) async fn forget_old(store: Arc<dyn AlertStore>) {
-    loop {
-        match Timestamp::now().checked_sub(KEPT) {
-            Ok(end) => match store.forget_alerts(end).await {
-                Ok(0) => {}
-                Ok(count) => tracing::info!(count, "old alerts were forgotten"),
-                Err(error) => tracing::warn!(%error, "old alerts could not be forgotten"),
-            },
-            Err(error) => tracing::warn!(%error, "the clock is wrong: no alerts are forgotten"),
-        }
-        tokio::time::sleep(FORGET_EVERY).await;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use synapse_core::audit::{Actor, Outcome, Target};
@@ -280,6 +261,8 @@ mod tests {
             duration: Duration::ZERO,
             first_token: None,
             overhead: Duration::ZERO,
+            receiving: Duration::ZERO,
+            upstream: Duration::ZERO,
             bytes: (0, 0),
             incident: None,
         }

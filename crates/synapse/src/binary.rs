@@ -9,6 +9,7 @@ use std::{
 };
 
 use sha2::{Digest, Sha256};
+use synapse_core::hex;
 
 /// On a binary's download: its SHA-256 in hexadecimal.
 pub(crate) const SUM_HEADER: &str = "x-synapse-sha256";
@@ -103,7 +104,7 @@ impl Sum {
 
 impl fmt::Display for Sum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex(&self.0))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
+use futures_util::FutureExt;
 use synapse_core::{
     config::snapshot::{AuthMode, BackendSpec, BaseUrl, EngineKind, Locality, Snapshot, Timeouts},
     id::GroupName,
@@ -27,6 +28,7 @@ use crate::{
     incidents::{self, IncidentSink, Sinks},
     keys::KeyKeeper,
     reload::Reloader,
+    retention,
     server::{self, Server, install::Install, tls::Certificates},
     settings::{Settings, Sources},
     signals,
@@ -99,7 +101,6 @@ async fn run(
     };
     let admin_token = keys.admin_token_to_show().await?;
     audit::change::configuration(&gateway, &sources.text, true);
-    audit::change::first_start(&gateway, key_to_show.is_some(), admin_token.is_some());
 
     let install = Install::new(&gateway, settings.client_binary.clone());
     tell_of_newer_versions(&gateway, &install);
@@ -110,7 +111,7 @@ async fn run(
         tasks::spawn("worker keeper", Arc::clone(&gateway).keep_workers()),
         tasks::spawn("key watcher", Arc::clone(&keys).watch()),
         tasks::spawn("incident writer", incidents::write(Arc::clone(&store) as _, found)),
-        tasks::spawn("incident keeper", incidents::forget_old(Arc::clone(&store) as _)),
+        tasks::spawn("incident keeper", forget_incidents(Arc::clone(&store) as _)),
     ];
     tasks.extend(look_out(&gateway, store, Arc::clone(&unusual), flushes).await);
     tasks.extend(counting);
@@ -159,6 +160,22 @@ fn ship(shipper: Shipper, gateway: &Gateway) -> Shipping {
     shipper.start(gauges)
 }
 
+async fn forget_incidents(store: Arc<dyn Stores>) {
+    let forget = move |end| {
+        let store = Arc::clone(&store);
+        async move { store.forget_incidents(end).await }.boxed()
+    };
+    retention::forget_old("incidents", forget).await;
+}
+
+async fn forget_alerts(store: Arc<dyn AlertStore>) {
+    let forget = move |end| {
+        let store = Arc::clone(&store);
+        async move { store.forget_alerts(end).await }.boxed()
+    };
+    retention::forget_old("alerts", forget).await;
+}
+
 /// Looks for what is unusual, and tells webhooks of it.
 async fn look_out(
     gateway: &Arc<Gateway>,
@@ -173,7 +190,7 @@ async fn look_out(
     vec![
         tasks::spawn("anomaly watcher", watcher.watch()),
         tasks::spawn("webhook courier", courier.run(Arc::clone(gateway), news)),
-        tasks::spawn("alert keeper", alerts::forget_old(store)),
+        tasks::spawn("alert keeper", forget_alerts(store)),
     ]
 }
 

@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use jiff::{SignedDuration, Timestamp};
 use prometheus_client::metrics::counter::Counter;
 use synapse_core::{audit::RequestRecord, incident::Incident, store::incidents::IncidentStore};
 use synapse_gateway::audit::RecordSink;
@@ -21,10 +20,6 @@ const MAX_WAITING: usize = 8192;
 const BATCH: usize = 256;
 /// Between two attempts at a store that fails.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How long incidents are kept.
-const KEPT: SignedDuration = SignedDuration::from_hours(400 * 24);
-/// Between two looks for old ones.
-const FORGET_EVERY: Duration = Duration::from_secs(6 * 3600);
 
 /// What is handed over.
 pub(crate) enum Message {
@@ -119,20 +114,5 @@ async fn add(store: &dyn IncidentStore, batch: &[Incident]) {
         }
         is_failing = true;
         tokio::time::sleep(PAUSE).await;
-    }
-}
-
-/// Forgets incidents that are old enough, for as long as the gateway runs.
-pub(crate) async fn forget_old(store: Arc<dyn IncidentStore>) {
-    loop {
-        match Timestamp::now().checked_sub(KEPT) {
-            Ok(end) => match store.forget_incidents(end).await {
-                Ok(0) => {}
-                Ok(count) => tracing::info!(count, "old incidents were forgotten"),
-                Err(error) => tracing::warn!(%error, "old incidents could not be forgotten"),
-            },
-            Err(error) => tracing::warn!(%error, "the clock is wrong: no incidents are forgotten"),
-        }
-        tokio::time::sleep(FORGET_EVERY).await;
     }
 }

@@ -21,6 +21,8 @@ use synapse_gateway::{gateway::Gateway, inspect::policies::Policies};
 use synapse_store::place::Stores;
 use tokio::sync::Mutex;
 
+use crate::audit::change::{self, Change};
+
 /// Keeps the gateway's keys.
 pub(crate) struct KeyKeeper {
     store: Arc<dyn Stores>,
@@ -52,6 +54,7 @@ impl KeyKeeper {
         let team = TeamName::from(DEFAULT_TEAM);
         if !self.store.list_teams().await?.iter().any(|known| known.name == team) {
             self.store.create_team(&team, &Limits::default()).await?;
+            change::by_gateway(&self.gateway, &Change::of_team("team.created", &team));
         }
         let key = ApiKey::generate().context("no randomness for a key")?;
         let new = NewKey {
@@ -62,7 +65,8 @@ impl KeyKeeper {
             expires_at: None,
             binding: Binding::default(),
         };
-        self.store.create_key(&key, &new).await?;
+        let info = self.store.create_key(&key, &new).await?;
+        change::by_gateway(&self.gateway, &Change::of_key("key.created", &info));
         self.load().await?;
         Ok(Some(key.reveal().to_owned()))
     }
@@ -74,7 +78,8 @@ impl KeyKeeper {
             return Ok(None);
         }
         let token = AdminToken::generate().context("no randomness for a token")?;
-        self.store.create_admin_token(&token, Some("first token")).await?;
+        let info = self.store.create_admin_token(&token, Some("first token")).await?;
+        change::by_gateway(&self.gateway, &Change::of("admin_token.created", &info.id));
         self.load().await?;
         Ok(Some(token.reveal().to_owned()))
     }

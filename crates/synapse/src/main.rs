@@ -11,6 +11,7 @@ mod incidents;
 mod keys;
 mod logs;
 mod reload;
+mod retention;
 mod server;
 mod settings;
 mod signals;
@@ -42,6 +43,7 @@ fn reader_left(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
+/// Says on stderr what went wrong, and because of what.
 fn report(error: &anyhow::Error) {
     let mut text = format!("error: {error}\n");
     for cause in error.chain().skip(1) {

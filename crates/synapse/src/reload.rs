@@ -152,6 +152,7 @@ fn warn_of_restart(old: &Snapshot, new: &Snapshot) {
         ("database", text(&old.database_url) != text(&new.database_url)),
         ("redis", text(&old.redis_url) != text(&new.redis_url)),
         ("data_dir", old.data_dir != new.data_dir),
+        ("audit", old.audit != new.audit),
         ("logs.format", old.logs.format != new.logs.format),
     ];
     for (key, _) in pairs.iter().filter(|(_, changed)| *changed) {

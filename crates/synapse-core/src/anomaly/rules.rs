@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{
-    Detector, KeyHistory, Network, Observation, alert,
+    Detector, KeyHistory, Observation, alert,
     clock::{self, Slot, hour_of, is_working_day},
     hours::{Hours, Lesson},
     is_within, tell,
@@ -14,6 +14,7 @@ use crate::{
     audit::Outcome,
     config::snapshot::Anomaly,
     id::{KeyId, TeamName},
+    network::Network,
 };
 
 /// Whether usage is unusual, and how to say so.

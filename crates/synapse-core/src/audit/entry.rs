@@ -365,7 +365,7 @@ entry! {
     duration_us: Number,
     /// Of which in the gateway itself.
     overhead_us: Number,
-    /// How long each layer took, in JSON: its name, and microseconds.
+    /// What else took time, in JSON, in microseconds: `receiving` the request's body, and waiting for `upstream`.
     timings: Text,
     /// What else there is to tell, in JSON: what was changed, how many refusals.
     detail: Text,

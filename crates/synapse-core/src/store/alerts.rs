@@ -79,6 +79,19 @@ pub struct Delivery {
     pub error: Option<String>,
 }
 
+impl Delivery {
+    /// The same after an attempt.
+    #[must_use]
+    pub fn after(&self, attempt: &Attempt) -> Self {
+        let (progress, next_at, error) = match attempt {
+            Attempt::Delivered => (Progress::Delivered, self.next_at, None),
+            Attempt::Failed { again_at, error } => (Progress::Pending, *again_at, Some(error.clone())),
+            Attempt::Dead { error } => (Progress::Dead, self.next_at, Some(error.clone())),
+        };
+        Self { progress, next_at, error, attempts: self.attempts.saturating_add(1), ..self.clone() }
+    }
+}
+
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attempt {

@@ -19,6 +19,7 @@ use synapse_core::{
     },
     config::snapshot::Durability,
     error::{Fault, FaultKind},
+    hex,
     id::TeamName,
 };
 use uuid::Uuid;
@@ -80,32 +81,27 @@ impl AuditLog {
         self.journal.check().map_err(unavailable)
     }
 
-    /// Sees that a team's digests have their key. The first request of a month makes it, which writes a file: not on
-    /// a thread that others wait for.
-    async fn prepare(self: &Arc<Self>, team: Option<&TeamName>) {
-        let Some(keys) = &self.keys else { return };
-        let is_there = team.is_some_and(|team| keys.get(team, Epoch::at(Timestamp::now())).is_some());
-        if !is_there {
-            let (log, team) = (Arc::clone(self), team.cloned());
-            tasks::block(move || log.key(team.as_ref())).await;
-        }
-    }
-
-    /// The key of a team's digests.
-    fn key(&self, team: Option<&TeamName>) -> Option<DigestKey> {
+    /// The key of a team's digests. The first request of a month makes it, which writes a file: not on a thread that
+    /// others wait for.
+    async fn key(&self, team: Option<&TeamName>) -> Option<DigestKey> {
         let Some(keys) = &self.keys else { return Some(DigestKey::plain()) };
-        let team = team.cloned().unwrap_or_else(|| NO_TEAM.into());
-        let key = keys.get_or_make(&team, Epoch::at(Timestamp::now()));
-        let has_none = key.is_err();
-        if let Err(error) = &key
-            && !self.has_no_keys.swap(true, Ordering::Relaxed)
-        {
-            tracing::error!(%error, "there is no key for digests; the audit log goes on without them");
+        let (team, epoch) = (team.cloned().unwrap_or_else(|| NO_TEAM.into()), Epoch::at(Timestamp::now()));
+        if let Some(key) = keys.get(&team, epoch) {
+            return Some(key);
         }
-        if !has_none {
-            self.has_no_keys.store(false, Ordering::Relaxed);
+        let keys = Arc::clone(keys);
+        match tasks::block(move || keys.get_or_make(&team, epoch)).await {
+            Ok(key) => {
+                self.has_no_keys.store(false, Ordering::Relaxed);
+                Some(key)
+            }
+            Err(error) => {
+                if !self.has_no_keys.swap(true, Ordering::Relaxed) {
+                    tracing::error!(%error, "there is no key for digests; the audit log goes on without them");
+                }
+                None
+            }
         }
-        key.ok()
     }
 
     /// Writes an entry about a request that was never accepted.
@@ -172,13 +168,14 @@ pub(super) struct Evidence {
     reply: Option<Digester>,
     reservation: Option<Reservation>,
     receipt: Option<Receipt>,
+    /// The policy for sensitive data and its version.
+    policy: Option<(Arc<str>, Arc<str>)>,
 }
 
 impl Evidence {
     /// The body of the request has come.
-    pub(super) fn take_request(&mut self, log: &AuditLog, team: Option<&TeamName>, body: Option<&[u8]>) {
-        self.key = log.key(team);
-        self.request = self.key.as_ref().zip(body).map(|(key, body)| key.digest(Content::Request, body));
+    pub(super) fn take_request(&mut self, body: &[u8]) {
+        self.request = self.key.as_ref().map(|key| key.digest(Content::Request, body));
     }
 
     /// A piece of the reply goes out.
@@ -193,25 +190,21 @@ impl Evidence {
 
     /// What a caller can keep as proof: the chain, the place in it and the entry's hash.
     pub(super) fn receipt(&self, log: &AuditLog) -> Option<String> {
-        let receipt = self.receipt?;
-        let mut text = format!("{}.{}.", log.chain.simple(), receipt.seq);
-        for byte in receipt.hash {
-            // Writing into a string does not fail.
-            let _ = std::fmt::Write::write_fmt(&mut text, format_args!("{byte:02x}"));
-        }
-        Some(text)
+        let Receipt { seq, hash } = self.receipt?;
+        Some(format!("{}.{seq}.{}", log.chain.simple(), hex(&hash)))
     }
 
     fn fill(&mut self, entry: &mut Entry) {
         entry.digest_key = self.key.as_ref().map(|key| Arc::clone(key.name()));
         entry.request_digest = self.request;
         entry.reply_digest = self.reply.take().map(Digester::finish);
+        (entry.policy, entry.policy_version) = self.policy.clone().unzip();
     }
 }
 
-/// Makes ready what the entries of a request need.
-pub(super) async fn prepare(log: &Arc<AuditLog>, draft: &Draft) {
-    log.prepare(draft.actor.team.as_ref()).await;
+/// Makes ready what the entries of a request need, once it is known who asks.
+pub(super) async fn prepare(log: &AuditLog, draft: &mut Draft) {
+    draft.evidence.key = log.key(draft.actor.team.as_ref()).await;
 }
 
 /// Writes the entry that accepts a request, and waits until it has survived what it must.
@@ -219,6 +212,8 @@ pub(super) async fn prepare(log: &Arc<AuditLog>, draft: &Draft) {
 /// # Errors
 /// `audit_unavailable`: then no engine may be asked.
 pub(super) async fn accept(log: &Arc<AuditLog>, draft: &mut Draft) -> Result<(), Fault> {
+    let policy = draft.inspection.as_ref().map(|inspection| &inspection.policy);
+    draft.evidence.policy = policy.map(|policy| (policy.name().into(), policy.version().into()));
     let mut entry = entries::accepted(draft);
     draft.evidence.fill(&mut entry);
     let written = if log.journal.is_slow() {

@@ -36,14 +36,14 @@ pub trait RecordSink: Send + Sync {
 }
 
 /// Where records go: into the metrics, and to a sink.
-pub struct Journal {
+pub struct Records {
     metrics: Arc<Metrics>,
     sink: Arc<dyn RecordSink>,
     log: Option<Arc<AuditLog>>,
 }
 
-impl Journal {
-    /// A journal that counts, hands records on, and writes them to the audit log, if there is one.
+impl Records {
+    /// What counts records, hands them on, and writes them to the audit log, if there is one.
     pub fn new(metrics: Arc<Metrics>, sink: Arc<dyn RecordSink>, log: Option<Arc<AuditLog>>) -> Arc<Self> {
         Arc::new(Self { metrics, sink, log })
     }
@@ -74,7 +74,7 @@ impl Journal {
             inspection: None,
             evidence: Evidence::default(),
         };
-        Record { journal: Arc::clone(self), started, draft: Some(Box::new(draft)) }
+        Record { records: Arc::clone(self), started, draft: Some(Box::new(draft)) }
     }
 
     fn close(&self, record: &RequestRecord, evidence: Evidence) -> Option<Settling> {
@@ -158,7 +158,7 @@ impl Trail {
 
 /// An open record. Dropping it closes it as cancelled: then the caller has left.
 pub struct Record {
-    journal: Arc<Journal>,
+    records: Arc<Records>,
     started: Instant,
     draft: Option<Box<Draft>>,
 }
@@ -192,21 +192,18 @@ impl Record {
         }
     }
 
-    /// The request's body has arrived: this many bytes, and what of them is in memory.
+    /// The request's body has arrived: this many bytes, and they themselves where they are in memory.
     pub fn received(&mut self, bytes: u64, body: Option<&[u8]>) {
-        let log = self.journal.log.clone();
         if let Some(draft) = self.draft() {
             draft.received = Instant::now();
             draft.bytes.0 = bytes;
-            if let Some(log) = log {
-                draft.evidence.take_request(&log, draft.actor.team.as_ref(), body);
-            }
+            body.into_iter().for_each(|body| draft.evidence.take_request(body));
         }
     }
 
     /// Makes ready what the audit log needs of the request, once it is known who asks.
     pub(crate) async fn prepare(&mut self) {
-        if let (Some(log), Some(draft)) = (&self.journal.log, self.draft.as_deref_mut()) {
+        if let (Some(log), Some(draft)) = (&self.records.log, self.draft.as_deref_mut()) {
             log::prepare(log, draft).await;
         }
     }
@@ -216,7 +213,7 @@ impl Record {
     /// # Errors
     /// `audit_unavailable`.
     pub(crate) async fn accept(&mut self) -> Result<(), Fault> {
-        match (&self.journal.log, self.draft.as_deref_mut()) {
+        match (&self.records.log, self.draft.as_deref_mut()) {
             (Some(log), Some(draft)) => log::accept(log, draft).await,
             _ => Ok(()),
         }
@@ -343,7 +340,7 @@ impl Record {
         let incident = draft.inspection.take().and_then(|inspection| {
             let subject = Subject { request: &draft.id, actor: &draft.actor, target: &draft.target };
             let state = inspection.state();
-            self.journal.metrics.count_findings(&state.tally);
+            self.records.metrics.count_findings(&state.tally);
             state.tally.incident(&inspection.policy, draft.at, subject).map(Box::new)
         });
         let record = RequestRecord {
@@ -367,10 +364,12 @@ impl Record {
             duration,
             first_token: draft.first_token,
             overhead: ours.saturating_sub(receiving).saturating_sub(draft.upstream),
+            receiving,
+            upstream: draft.upstream,
             bytes: draft.bytes,
             incident,
         };
-        self.journal.close(&record, draft.evidence)
+        self.records.close(&record, draft.evidence)
     }
 }
 

@@ -199,7 +199,7 @@ mod tests {
     use synapse_core::{audit::Actor, id::RequestId, operation::Operation, usage::Usage};
 
     use super::*;
-    use crate::audit::{Journal, RecordSink};
+    use crate::audit::{RecordSink, Records};
 
     struct Nowhere;
 
@@ -210,9 +210,9 @@ mod tests {
     #[test]
     fn an_engine_that_claims_any_number_does_not_turn_a_counter_over() {
         let metrics = Arc::new(Metrics::new());
-        let journal = Journal::new(Arc::clone(&metrics), Arc::new(Nowhere), None);
+        let records = Records::new(Arc::clone(&metrics), Arc::new(Nowhere), None);
         for input_tokens in [7, u64::MAX, u64::MAX] {
-            let mut record = journal.open(RequestId::from("r"), "/v1/chat/completions", Actor::default());
+            let mut record = records.open(RequestId::from("r"), "/v1/chat/completions", Actor::default());
             record.target(|target| {
                 (target.operation, target.model) = (Some(Operation::Chat), Some("m".into()));
             });

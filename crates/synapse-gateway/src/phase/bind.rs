@@ -141,7 +141,10 @@ pub fn bind(live: &Live, mut call: Call, record: &mut Record) -> Result<Bound, F
         return Err(Fault::new(FaultKind::OperationNotAllowed, message));
     }
     let mut reach = reach(&live.snapshot.data_classes, binding, &call.headers)?;
-    record.target(|target| target.data_class = Some(reach.class().name.clone()));
+    record.target(|target| {
+        target.key_class = Some(live.snapshot.data_classes.of(binding.data_class.as_ref()).1.name.clone());
+        target.data_class = Some(reach.class().name.clone());
+    });
     let route = route?;
     keep_unscannable(binding, &call, &mut reach)?;
     let received = put_in(binding, &route, &mut call, record)?;

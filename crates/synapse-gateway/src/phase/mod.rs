@@ -1,5 +1,5 @@
-//! The phases of a request, in order: authenticate → receive → bind → admit → inspect → journal → attempt → deliver. What a
-//! phase returns is the proof that it ran: only it can make that type.
+//! The phases of a request, in order: authenticate → receive → bind → admit → inspect → journal → attempt → deliver.
+//! What a phase returns is the proof that it ran: only it can make that type.
 
 pub mod admit;
 pub mod attempt;

@@ -149,14 +149,8 @@ impl AlertStore for PostgresStore {
 
     async fn record_attempt(&self, delivery: &Delivery, attempt: &Attempt) -> Result<(), StoreError> {
         written(async {
-            let (progress, next_at, error) = match attempt {
-                Attempt::Delivered => (Progress::Delivered, delivery.next_at, None),
-                Attempt::Failed { again_at, error } => (Progress::Pending, *again_at, Some(error.clone())),
-                Attempt::Dead { error } => (Progress::Dead, delivery.next_at, Some(error.clone())),
-            };
-            let attempts = delivery.attempts.saturating_add(1);
             let mut tx = self.pool.begin().await.map_err(backend)?;
-            set(&mut tx, &Delivery { progress, next_at, error, attempts, ..delivery.clone() }).await?;
+            set(&mut tx, &delivery.after(attempt)).await?;
             tx.commit().await.map_err(backend)
         })
         .await

@@ -404,11 +404,28 @@ mod tests {
             (AuditFilter { outcome: text(), ..any() }, "INDEX entries_by_outcome (outcome=?)"),
             (AuditFilter { model: text(), ..any() }, "INDEX entries_by_model (model_asked=?)"),
         ] {
-            let explain = format!("EXPLAIN QUERY PLAN SELECT {} FROM entries", audit::names());
-            let mut query = listing::entries::<sqlx::Sqlite>(explain, &filter, 50, str::to_owned);
-            let rows = query.build().fetch_all(&mut *connection).await.expect("a plan");
-            let plan: String = rows.iter().map(|row| row.get::<String, _>("detail") + "\n").collect();
+            let plan = plan(&mut *connection, &filter).await;
             assert!(plan.contains(index) && !plan.contains("TEMP B-TREE"), "{filter:?}: {plan}");
         }
+        // What only few entries have is sorted when it is found.
+        for (filter, index) in [
+            (AuditFilter { request: text(), ..any() }, "INDEX entries_by_request (request=?)"),
+            (AuditFilter { incident: text(), ..any() }, "INDEX entries_by_incident (incident=?)"),
+            (
+                AuditFilter { digest: Some([7; 32]), ..any() },
+                "INDEX entries_by_reply_digest (reply_digest=?)",
+            ),
+        ] {
+            let plan = plan(&mut *connection, &filter).await;
+            assert!(plan.contains(index), "{filter:?}: {plan}");
+        }
+    }
+
+    /// How SQLite goes about a listing, step by step.
+    async fn plan(connection: &mut SqliteConnection, filter: &AuditFilter) -> String {
+        let explain = format!("EXPLAIN QUERY PLAN SELECT {} FROM entries", audit::names());
+        let mut query = listing::entries::<sqlx::Sqlite>(explain, filter, 50, str::to_owned);
+        let rows = query.build().fetch_all(connection).await.expect("a plan");
+        rows.iter().map(|row| row.get::<String, _>("detail") + "\n").collect()
     }
 }

@@ -1,20 +1,17 @@
-//! What was changed, as an entry of the audit log. What a gateway changes itself is an entry of its own chain. A command has a chain of its own, of one
-//! entry: it shares no place in a chain with a gateway that runs, nor with other commands. Its checkpoint stands in
-//! the same file outside the database as those of the gateway.
+//! What was changed, as an entry of the audit log. What a gateway changes itself stands in its own chain. A command has
+//! a chain of its own, of one entry, and so shares no place with a gateway that runs, nor with other commands; its
+//! checkpoint stands in the same file outside the database as those of the gateway.
 
 use anyhow::Context;
 use jiff::Timestamp;
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use synapse_audit::{
-    chain::Chain,
-    checkpoint::{Checkpoint, Checkpointer},
-    sink::FileSink,
-};
+use synapse_audit::{chain::Chain, checkpoint::Checkpointer, sink::FileSink};
 use synapse_core::{
     audit::entry::{Entry, EntryKind},
+    hex,
     id::{KeyId, TeamName},
-    store::audit::AuditStore,
+    store::{audit::AuditStore, keys::KeyInfo},
 };
 use synapse_gateway::gateway::Gateway;
 use uuid::Uuid;
@@ -40,6 +37,16 @@ impl Change {
         Self { action, target: target.to_string(), team: None, key: None }
     }
 
+    /// Of a key.
+    pub(crate) fn of_key(action: &'static str, info: &KeyInfo) -> Self {
+        Self { team: Some(info.team.clone()), key: Some(info.id.clone()), ..Self::of(action, &info.id) }
+    }
+
+    /// Of a team.
+    pub(crate) fn of_team(action: &'static str, name: &TeamName) -> Self {
+        Self { team: Some(name.clone()), ..Self::of(action, name) }
+    }
+
     /// Its entry; `actor` made it.
     pub(crate) fn entry(&self, actor: &str) -> Entry {
         let mut entry = Entry::new(EntryKind::AdminChange, Timestamp::now());
@@ -61,35 +68,31 @@ impl Change {
             return Ok(());
         }
         let mut checkpoints = Checkpointer::new(sealed.chain);
-        let covered = checkpoints.push(&sealed).is_ok();
-        let made: Option<Checkpoint> = checkpoints.checkpoint(Timestamp::now()).filter(|_| covered);
-        if let Some(made) = made {
+        if checkpoints.push(&sealed).is_ok()
+            && let Some(made) = checkpoints.checkpoint(Timestamp::now())
+        {
             let signed = made.sign(&signing_key(files)?);
             store.add_checkpoint(&signed).await?;
             let place = files.sink();
-            let mut sink = FileSink::open(&place).with_context(|| place.display().to_string())?;
-            sink.append(&signed.note).with_context(|| place.display().to_string())?;
+            let append = |mut sink: FileSink| sink.append(&signed.note);
+            FileSink::open(&place).and_then(append).with_context(|| place.display().to_string())?;
         }
         Ok(())
     }
 }
 
-/// Notes what a gateway has made by itself when it was started for the first time.
-pub(crate) fn first_start(gateway: &Gateway, has_key: bool, has_token: bool) {
-    let made = [("key.created", has_key), ("admin_token.created", has_token)];
-    for (action, _) in made.into_iter().filter(|(_, is_new)| *is_new) {
-        if let Some(log) = gateway.journal.log() {
-            log.tell(&Change::of(action, "shown at the first start").entry("gateway"));
-        }
+/// Notes what a gateway has changed by itself.
+pub(crate) fn by_gateway(gateway: &Gateway, change: &Change) {
+    if let Some(log) = gateway.records.log() {
+        log.tell(&change.entry("gateway"));
     }
 }
 
 /// Notes which configuration is in force, or was refused, by the SHA-256 of its text: it may have secrets in it.
 pub(crate) fn configuration(gateway: &Gateway, text: &str, is_in_force: bool) {
-    let Some(log) = gateway.journal.log() else { return };
+    let Some(log) = gateway.records.log() else { return };
     let mut entry = Entry::new(EntryKind::ConfigVersion, Timestamp::now());
-    let digest: String = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
     entry.outcome = Some(if is_in_force { "in_force" } else { "refused" }.into());
-    entry.detail = Some(json!({"sha256": digest}).to_string().into());
+    entry.detail = Some(json!({"sha256": hex(&Sha256::digest(text))}).to_string().into());
     log.tell(&entry);
 }

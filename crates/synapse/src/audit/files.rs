@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use synapse_audit::note::SigningKey;
 use synapse_core::config::snapshot::Snapshot;
 
@@ -25,12 +25,6 @@ impl Files {
     /// Those in this data folder, with checkpoints in this file, if not in the data folder too.
     pub(crate) fn within(data_dir: &Path, sink: Option<PathBuf>) -> Self {
         Self { folder: data_dir.join(FOLDER), sink }
-    }
-
-    /// Makes the folder.
-    pub(crate) fn create(&self) -> anyhow::Result<()> {
-        std::fs::create_dir_all(&self.folder)
-            .with_context(|| format!("{}: the folder cannot be made", self.folder.display()))
     }
 
     /// The folder of the journal.

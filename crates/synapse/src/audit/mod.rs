@@ -40,7 +40,6 @@ pub(crate) async fn open(snapshot: &Snapshot, store: Arc<dyn AuditStore>) -> any
         return Ok(None);
     }
     let files = Files::of(snapshot);
-    files.create()?;
     let options = Options { max_bytes: settings.journal_bytes, max_age: settings.max_wait };
     let (journal, found) = Journal::open(&files.journal(), options)?;
     check_head(&*store, found.chain, found.next, &files).await?;

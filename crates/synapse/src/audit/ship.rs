@@ -183,25 +183,34 @@ impl Shipper {
                     () = asked_to(&mut stopping) => {}
                 }
             }
-            let status = self.journal.status();
-            gauges.pending.set(i64::try_from(status.next - status.shipped).unwrap_or(i64::MAX));
-            if is_last && status.next > 0 {
-                // The last ones have to be on disk before they can be read.
-                let _closed = self.journal.on_disk(status.next - 1).await;
-            }
-            while let Some((shipped, took)) = self.ship(next).await {
-                gauges.commit.observe(took.as_secs_f64());
-                next = shipped;
-                self.vouch(false).await;
-            }
-            self.vouch(is_last).await;
-            if is_last || self.last_count.elapsed() >= LONG {
-                self.last_count = Instant::now();
+            if is_last {
                 self.log.count_refusals();
+                // The last ones have to be on disk before they can be read.
+                let last = self.journal.status().next.saturating_sub(1);
+                let _closed = self.journal.on_disk(last).await;
+            }
+            // As long as batches are full; what came meanwhile gathers.
+            let mut is_behind = true;
+            while is_behind {
+                let shipped = self.ship(next, &gauges).await;
+                next += shipped;
+                is_behind = shipped == BATCH as u64;
+                self.tend(&gauges);
+                self.vouch(is_last && !is_behind).await;
             }
             if is_last && self.journal.status().next == next {
                 return;
             }
+        }
+    }
+
+    /// What is due by the clock.
+    fn tend(&mut self, gauges: &Gauges) {
+        let status = self.journal.status();
+        gauges.pending.set(i64::try_from(status.next - status.shipped).unwrap_or(i64::MAX));
+        if self.last_count.elapsed() >= LONG {
+            self.last_count = Instant::now();
+            self.log.count_refusals();
         }
     }
 
@@ -240,32 +249,31 @@ impl Shipper {
         }
     }
 
-    /// Ships what is there from place `next` on; gives the place after it and how long the database took, or
-    /// nothing where there was nothing.
-    async fn ship(&mut self, next: u64) -> Option<(u64, Duration)> {
+    /// Ships what is there from place `next` on; gives how many entries that were.
+    async fn ship(&mut self, next: u64, gauges: &Gauges) -> u64 {
         let journal = Arc::clone(&self.journal);
         let entries = match tasks::block(move || journal.read_from(next, BATCH)).await {
-            Ok(entries) => Arc::<[Sealed]>::from(entries),
+            Ok(entries) => entries,
             Err(error) => {
                 self.fail(&error);
                 tokio::time::sleep(PAUSE).await;
-                return None;
+                return 0;
             }
         };
-        let last = entries.last()?.seq;
+        let Some(last) = entries.last().map(|sealed| sealed.seq) else { return 0 };
         let began = Instant::now();
         let mut patience = Patience::default();
         while let Err(error) = self.store.append_entries(&entries).await {
             patience.bear(&error).await;
         }
-        let took = began.elapsed();
+        gauges.commit.observe(began.elapsed().as_secs_f64());
         entries.iter().for_each(|sealed| self.push(sealed));
         let journal = Arc::clone(&self.journal);
         if let Err(error) = tasks::block(move || journal.acknowledge(last)).await {
             // They are shipped again, and passed over.
             self.fail(&error);
         }
-        Some((last + 1, took))
+        entries.len() as u64
     }
 
     fn fail(&mut self, error: &dyn std::fmt::Display) {

@@ -8,15 +8,15 @@ use jiff::Timestamp;
 use serde::Serialize;
 use synapse_core::{
     alert::{Alert, Rule, Severity, State},
-    id::{KeyId, TeamName},
     store::alerts::{AlertFilter, Delivery, Progress},
 };
 use synapse_store::place::Stores;
 
 use super::{
+    filter::SliceArgs,
     location::SharedArgs,
     output::{Output, fields, table},
-    time::{moment, parse_duration, past, relative},
+    time::{moment, parse_duration, relative},
 };
 
 #[derive(Args, Debug)]
@@ -59,18 +59,8 @@ enum AlertVerb {
 
 #[derive(Args, Debug)]
 struct FilterArgs {
-    /// Since a time (2026-01-31, 2026-01-31T12:00:00Z), or for so long (24h, 7d)
-    #[arg(long, value_name = "TIME", value_parser = past)]
-    since: Option<Timestamp>,
-    /// Before a time, or until so long ago
-    #[arg(long, value_name = "TIME", value_parser = past)]
-    until: Option<Timestamp>,
-    /// Only of this team
-    #[arg(long)]
-    team: Option<TeamName>,
-    /// Only of this key
-    #[arg(long)]
-    key: Option<KeyId>,
+    #[command(flatten)]
+    slice: SliceArgs,
     /// Only of this rule
     #[arg(long, value_parser = PossibleValuesParser::new(Rule::ALL.iter().map(|rule| rule.name())))]
     rule: Option<String>,
@@ -84,7 +74,7 @@ struct FilterArgs {
 
 impl FilterArgs {
     fn into_filter(self) -> AlertFilter {
-        let Self { since, until, team, key, rule, severity, state } = self;
+        let Self { slice: SliceArgs { since, until, team, key }, rule, severity, state } = self;
         let rule = rule.as_deref().and_then(Rule::of);
         let severity = severity.as_deref().and_then(Severity::of);
         AlertFilter { since, until, team, key, rule, severity, state, before: None }

@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
+use synapse_core::hex;
 use synapse_dlp::{
     Action, Category, CategoryInfo, Direction, Finding, Group, Placeholders, Policy, Severity,
 };
@@ -228,8 +229,7 @@ fn hash(args: &HashArgs) -> anyhow::Result<()> {
         let value = line.trim();
         if !value.is_empty() {
             let hash = synapse_dlp::exact_hash(key.as_bytes(), value);
-            let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-            writeln!(out, "{hex}")?;
+            writeln!(out, "{}", hex(&hash))?;
         }
     }
     Ok(out.flush()?)

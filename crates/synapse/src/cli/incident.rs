@@ -1,20 +1,15 @@
 //! `synapse incident`: lists, shows and exports what was found in requests and replies.
 
-use std::io::{self, Write};
-
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
-use synapse_core::{
-    id::{KeyId, TeamName},
-    incident::Incident,
-    store::incidents::IncidentFilter,
-};
+use synapse_core::{incident::Incident, store::incidents::IncidentFilter};
 use synapse_store::place::Stores;
 
 use super::{
+    filter::SliceArgs,
     location::SharedArgs,
-    output::{Output, csv, fields, table},
-    time::{moment, past, relative},
+    output::{Output, csv, fields, print, table},
+    time::{moment, relative},
 };
 
 /// Incidents that an export reads at once.
@@ -64,18 +59,8 @@ enum Format {
 
 #[derive(Args, Debug)]
 struct FilterArgs {
-    /// Since a time (2026-01-31, 2026-01-31T12:00:00Z), or for so long (24h, 7d)
-    #[arg(long, value_name = "TIME", value_parser = past)]
-    since: Option<Timestamp>,
-    /// Before a time, or until so long ago
-    #[arg(long, value_name = "TIME", value_parser = past)]
-    until: Option<Timestamp>,
-    /// Only of this team
-    #[arg(long)]
-    team: Option<TeamName>,
-    /// Only of this key
-    #[arg(long)]
-    key: Option<KeyId>,
+    #[command(flatten)]
+    slice: SliceArgs,
     /// Only with this strongest action
     #[arg(long, value_parser = ["alert", "redact", "block"])]
     action: Option<String>,
@@ -89,7 +74,7 @@ struct FilterArgs {
 
 impl FilterArgs {
     fn into_filter(self) -> IncidentFilter {
-        let Self { since, until, team, key, action, severity, category } = self;
+        let Self { slice: SliceArgs { since, until, team, key }, action, severity, category } = self;
         IncidentFilter { since, until, team, key, action, severity, category, before: None }
     }
 }
@@ -190,12 +175,6 @@ async fn export(store: &dyn Stores, mut filter: IncidentFilter, format: Format) 
         }
         print(&lines)?;
     }
-}
-
-fn print(text: &str) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()
 }
 
 fn rows(incident: &Incident) -> String {

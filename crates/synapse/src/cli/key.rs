@@ -184,13 +184,13 @@ async fn act(
             };
             let info = store.create_key(&key, &new).await?;
             reveal(&key, &info, output)?;
-            return Ok(Some(changed("key.created", &info)));
+            return Ok(Some(Change::of_key("key.created", &info)));
         }
         KeyVerb::Rotate { key: KeyRef { id }, overlap } => {
             let key = ApiKey::generate_for(&id).context("the system has no randomness to give")?;
             let info = store.rotate_key(&key, overlap).await?;
             reveal(&key, &info, output)?;
-            return Ok(Some(changed("key.rotated", &info)));
+            return Ok(Some(Change::of_key("key.rotated", &info)));
         }
         KeyVerb::List { team } => return list(store, team.as_ref(), output).await.map(|()| None),
         KeyVerb::Prompts(KeyRef { id }) => return prompts(store, &id, output).await.map(|()| None),
@@ -206,11 +206,7 @@ async fn act(
         KeyVerb::Revoke(KeyRef { id }) => ("key.revoked", store.revoke_key(&id).await?),
     };
     output.result(&info, |info| fields(&describe(info)))?;
-    Ok(Some(changed(action, &info)))
-}
-
-fn changed(action: &'static str, info: &KeyInfo) -> Change {
-    Change { team: Some(info.team.clone()), key: Some(info.id.clone()), ..Change::of(action, &info.id) }
+    Ok(Some(Change::of_key(action, &info)))
 }
 
 fn reveal(key: &ApiKey, info: &KeyInfo, output: Output) -> anyhow::Result<()> {

@@ -9,6 +9,7 @@ mod check;
 mod config;
 mod dlp;
 mod environment;
+mod filter;
 mod incident;
 mod issued;
 mod key;

@@ -22,15 +22,20 @@ impl Output {
         if !document.is_empty() && !document.ends_with('\n') {
             document.push('\n');
         }
-        let mut stdout = io::stdout().lock();
-        stdout.write_all(document.as_bytes())?;
-        stdout.flush()
+        print(&document)
     }
 
     /// Adds a word for the person at the terminal; scripts are spared.
     pub(super) fn note(self, text: &str) -> io::Result<()> {
         if self.json { Ok(()) } else { writeln!(io::stderr(), "{text}") }
     }
+}
+
+/// Writes a part of a result that comes piece by piece.
+pub(super) fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
 }
 
 /// Lines of equally wide columns.

@@ -106,7 +106,7 @@ async fn act(
         TeamVerb::Enable { name } => ("team.enabled", switch(store, &name, false).await?),
     };
     output.result(&team, |team| fields(&describe(team)))?;
-    Ok(Some(Change { team: Some(team.name.clone()), ..Change::of(action, &team.name) }))
+    Ok(Some(Change::of_team(action, &team.name)))
 }
 
 async fn switch(store: &dyn Stores, name: &TeamName, disabled: bool) -> anyhow::Result<Team> {

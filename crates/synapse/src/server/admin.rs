@@ -55,7 +55,7 @@ pub(super) fn answer(
     address: std::net::IpAddr,
 ) -> Response<ReplyBody> {
     let actor = Actor { address: Some(address), ..Actor::default() };
-    let mut record = gateway.journal.open(id, resource.route(), actor);
+    let mut record = gateway.records.open(id, resource.route(), actor);
     let reply = match authenticate(gateway, headers) {
         Ok(token) => {
             record.actor(|actor| actor.key = Some(token));

@@ -215,7 +215,7 @@ impl Shell {
     /// A worker comes in, or is told why not; either leaves a record.
     fn join(&self, request: Request<Incoming>, id: RequestId, address: IpAddr) -> Answer {
         let actor = Actor { address: Some(address), ..Actor::default() };
-        let mut record = self.gateway.journal.open(id, "GET /ws", actor);
+        let mut record = self.gateway.records.open(id, "GET /ws", actor);
         let (reply, join) = match join(&self.gateway, request, address) {
             Ok((reply, join)) => {
                 record.actor(|actor| actor.key = Some(join.key().clone()));
@@ -254,7 +254,7 @@ impl Shell {
     /// A refusal before any route was known; it leaves a record like everything else.
     fn refuse(&self, fault: &Fault, id: RequestId, address: IpAddr) -> Reply {
         let actor = Actor { address: Some(address), ..Actor::default() };
-        let mut record = self.gateway.journal.open(id, "-", actor);
+        let mut record = self.gateway.records.open(id, "-", actor);
         let reply = pipeline::refuse(fault, &mut record);
         let status = reply.status().as_u16();
         record.end(|end| end.status = status);

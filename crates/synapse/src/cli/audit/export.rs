@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value as Json};
 use synapse_core::{
     audit::entry::{Column, Entry, Sealed, Value},
+    hex,
     store::audit::{AuditFilter, AuditStore},
 };
 
@@ -124,8 +125,4 @@ fn text(column: &Column, value: Value<'_>, entry: &Entry) -> String {
         (_, Value::Text(text)) => text.to_owned(),
         (_, Value::Bytes(bytes)) => hex(bytes),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -6,22 +6,21 @@ mod proof;
 mod verify;
 
 use std::{
-    io::{self, Write},
+    io::{self},
     path::PathBuf,
     process::ExitCode,
 };
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use jiff::Timestamp;
 use synapse_audit::note::PublicKey;
-use synapse_core::{
-    audit::entry::EntryKind,
-    id::{KeyId, TeamName},
-    store::audit::AuditFilter,
-};
+use synapse_core::{audit::entry::EntryKind, id::TeamName, store::audit::AuditFilter};
 
-use super::{location::SharedArgs, output::Output, time::past};
+use super::{
+    filter::SliceArgs,
+    location::SharedArgs,
+    output::{Output, print},
+};
 use crate::audit::files::{Files, signing_key};
 
 /// How many entries are read at once.
@@ -113,24 +112,14 @@ impl TrustArgs {
 
 #[derive(Args, Debug)]
 struct FilterArgs {
-    /// Since a time (2026-01-31, 2026-01-31T12:00:00Z), or for so long (24h, 7d)
-    #[arg(long, value_name = "TIME", value_parser = past)]
-    since: Option<Timestamp>,
-    /// Before a time, or until so long ago
-    #[arg(long, value_name = "TIME", value_parser = past)]
-    until: Option<Timestamp>,
+    #[command(flatten)]
+    slice: SliceArgs,
     /// Only of this kind
     #[arg(long, value_parser = EntryKind::ALL.map(EntryKind::name))]
     kind: Vec<String>,
     /// Only of this request
     #[arg(long)]
     request: Option<String>,
-    /// Only of this team
-    #[arg(long)]
-    team: Option<TeamName>,
-    /// Only of this key
-    #[arg(long)]
-    key: Option<KeyId>,
     /// Only by this person or token
     #[arg(long)]
     actor: Option<String>,
@@ -147,7 +136,8 @@ struct FilterArgs {
 
 impl FilterArgs {
     fn into_filter(self) -> AuditFilter {
-        let Self { since, until, kind, request, team, key, actor, outcome, model, incident } = self;
+        let Self { slice, kind, request, actor, outcome, model, incident } = self;
+        let SliceArgs { since, until, team, key } = slice;
         let kinds = kind.iter().filter_map(|name| EntryKind::of(name)).collect();
         AuditFilter {
             since,
@@ -190,7 +180,7 @@ pub(super) async fn run(args: AuditArgs, output: Output) -> anyhow::Result<ExitC
     }
     let store = match location.open().await {
         Ok(store) => store,
-        Err(error) if matches!(args.verb, AuditVerb::Verify { .. }) => return verify::impossible(&error),
+        Err(error) if matches!(args.verb, AuditVerb::Verify { .. }) => return Ok(verify::impossible(error)),
         Err(error) => return Err(error),
     };
     let done = match args.verb {
@@ -224,10 +214,4 @@ fn read(path: &PathBuf) -> anyhow::Result<Vec<u8>> {
         bytes = std::fs::read(path).with_context(|| format!("{}: it cannot be read", path.display()))?;
     }
     Ok(bytes)
-}
-
-fn print(text: &str) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()
 }

@@ -20,13 +20,9 @@ const IMPOSSIBLE: u8 = 2;
 const DATABASE: usize = 0;
 
 /// Tells why nothing could be checked.
-pub(super) fn impossible(error: &anyhow::Error) -> anyhow::Result<ExitCode> {
-    say(&format!("error: the audit log cannot be checked: {error:#}\n"))?;
-    Ok(ExitCode::from(IMPOSSIBLE))
-}
-
-fn say(text: &str) -> io::Result<()> {
-    io::Write::write_all(&mut io::stderr().lock(), text.as_bytes())
+pub(super) fn impossible(error: anyhow::Error) -> ExitCode {
+    crate::report(&error.context("the audit log cannot be checked"));
+    ExitCode::from(IMPOSSIBLE)
 }
 
 pub(super) async fn run(
@@ -37,7 +33,7 @@ pub(super) async fn run(
 ) -> anyhow::Result<ExitCode> {
     let reports = match check(store, files, trust).await {
         Ok(reports) => reports,
-        Err(error) => return impossible(&error),
+        Err(error) => return Ok(impossible(error)),
     };
     let is_sound = reports.iter().all(Report::is_sound);
     if output.json {
