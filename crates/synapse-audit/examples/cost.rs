@@ -22,7 +22,10 @@ use synapse_audit::{
     note::SigningKey,
     verify::Verifier,
 };
-use synapse_core::audit::entry::{Entry, EntryKind};
+use synapse_core::audit::{
+    entry::{Entry, EntryKind},
+    stretch::Stretch,
+};
 use uuid::Uuid;
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -145,22 +148,28 @@ fn verifying() -> Outcome {
     for n in 0..ENTRIES / 2 {
         let kind = if n % 2 == 0 { EntryKind::RequestAccepted } else { EntryKind::RequestClosed };
         rows.push(chain.seal(entry(kind)));
-        maker.push(&rows[n]).map_err(|_| "an entry out of order")?;
+        maker.push(rows[n].link()).map_err(|_| "an entry out of order")?;
         if maker.pending() == 1000 {
             notes.extend(maker.checkpoint(Timestamp::now()).map(|made| made.sign(&key).note));
         }
     }
+    let pages = rows.chunks(1000).map(|page| {
+        let mut stretch = Stretch::new(chain.id);
+        page.iter().for_each(|row| stretch.push(row.seq, row.prev, row.hash, row.entry.values()));
+        stretch
+    });
+    let pages: Vec<_> = pages.collect();
     let (begun, cpu_before) = (Instant::now(), cpu());
     let mut verifier = Verifier::new(chain.id, vec![key.public().clone()], &["database", "file"]);
     let mut copies = [notes.iter(), notes.iter()];
-    for page in rows.chunks(1000) {
+    for page in &pages {
         for (source, notes) in copies.iter_mut().enumerate() {
-            while verifier.covered(source) <= page[page.len() - 1].seq {
+            while Some(verifier.covered(source)) <= page.last() {
                 let Some(note) = notes.next() else { break };
                 verifier.checkpoint(source, note);
             }
         }
-        page.iter().for_each(|row| verifier.entry(row.seq, Some(row)));
+        page.iter().for_each(|(seq, standing)| verifier.entry(seq, standing));
     }
     let report = verifier.finish();
     let used = (cpu() - cpu_before) as f64 / 1e9;

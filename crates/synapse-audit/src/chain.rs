@@ -2,12 +2,13 @@
 
 use sha2::{Digest as _, Sha256};
 use synapse_core::{
-    audit::entry::{Digest, Entry, Sealed},
+    audit::{
+        canonical::encode,
+        entry::{Digest, Entry, Sealed},
+    },
     store::audit::Head,
 };
 use uuid::Uuid;
-
-use crate::encode::encode;
 
 /// What stands in for the hash before the first entry.
 pub const BEFORE_FIRST: Digest = [0; 32];

@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use synapse_core::{
-    audit::entry::{Digest, Sealed},
+    audit::entry::{Digest, Link},
     store::audit::StoredCheckpoint,
 };
 use uuid::Uuid;
@@ -131,15 +131,15 @@ impl Checkpointer {
     ///
     /// # Errors
     /// The entry, when it is not the next one of this chain: then some are missing before it.
-    pub fn push<'s>(&mut self, sealed: &'s Sealed) -> Result<(), &'s Sealed> {
-        if sealed.chain == self.chain && sealed.seq < self.next() {
+    pub fn push(&mut self, link: Link) -> Result<(), Link> {
+        if link.chain == self.chain && link.seq < self.next() {
             return Ok(());
         }
-        if sealed.chain != self.chain || sealed.seq != self.next() || sealed.prev != self.head {
-            return Err(sealed);
+        if link.chain != self.chain || link.seq != self.next() || link.prev != self.head {
+            return Err(link);
         }
-        self.tree.push(sealed.hash);
-        self.head = sealed.hash;
+        self.tree.push(link.hash);
+        self.head = link.hash;
         Ok(())
     }
 

@@ -55,6 +55,18 @@ impl Epoch {
         let date = at.to_zoned(TimeZone::UTC).date();
         Self(u32::from(date.year().unsigned_abs()) * 12 + u32::from(date.month().unsigned_abs()) - 1)
     }
+
+    /// When it begins; none beyond the times that there are.
+    pub fn start(self) -> Option<Timestamp> {
+        let (year, month) = (i16::try_from(self.0 / 12).ok()?, i8::try_from(self.0 % 12 + 1).ok()?);
+        let date = jiff::civil::Date::new(year, month, 1).ok()?;
+        Some(date.to_zoned(TimeZone::UTC).ok()?.timestamp())
+    }
+
+    /// The month after it.
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
 }
 
 impl fmt::Display for Epoch {

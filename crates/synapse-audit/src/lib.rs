@@ -9,7 +9,6 @@
 pub mod chain;
 pub mod checkpoint;
 pub mod digest;
-pub mod encode;
 pub mod files;
 pub mod journal;
 pub mod merkle;

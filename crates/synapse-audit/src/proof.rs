@@ -3,12 +3,14 @@
 use std::fmt::Write;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use synapse_core::audit::entry::{Digest, Sealed};
+use synapse_core::audit::{
+    canonical::{self, Malformed},
+    entry::{Digest, Sealed},
+};
 
 use crate::{
     chain,
     checkpoint::Checkpoint,
-    encode::{self, Malformed},
     merkle,
     note::{NoteError, PublicKey},
 };
@@ -57,7 +59,7 @@ pub fn prove(
     let index = usize::try_from(index).map_err(|_| ProofError::Unproven)?;
     let path = merkle::path(hashes, index).ok_or(ProofError::Unproven)?;
     let mut canonical = Vec::new();
-    encode::encode(sealed.chain, sealed.seq, &sealed.entry, &mut canonical);
+    canonical::encode(sealed.chain, sealed.seq, &sealed.entry, &mut canonical);
     let mut text = format!("{TITLE}\nentry {}\n", STANDARD.encode(&canonical));
     for (name, digest) in
         [("prev", &sealed.prev)].into_iter().chain(path.iter().map(|beside| ("path", beside)))
@@ -93,7 +95,7 @@ pub fn verify(text: &str, keys: &[PublicKey]) -> Result<Proven, ProofError> {
     for _ in 3..said.lines().count() {
         path.push(digest(field("path").ok_or(ProofError::Malformed)?)?);
     }
-    let (chain, seq, entry) = encode::decode(&canonical)?;
+    let (chain, seq, entry) = canonical::decode(&canonical)?;
     let checkpoint = Checkpoint::open(note, keys)?;
     let hash = chain::hash(&canonical, &prev);
     let index = seq.checked_sub(checkpoint.first).ok_or(ProofError::Unproven)?;

@@ -1,7 +1,9 @@
 //! The closing record of a request. It opens before anything can fail and closes exactly once; what of it is
 //! kept for good is an entry of the audit log.
 
+pub mod canonical;
 pub mod entry;
+pub mod stretch;
 
 use std::time::Duration;
 

@@ -64,12 +64,12 @@ async fn main() {
     let rate = |from: Instant| (total as f64 / from.elapsed().as_secs_f64()) as u64;
     let start = Instant::now();
     for entries in entries.chunks(batch) {
-        store.append_entries(entries).await.expect("appended");
+        store.append_entries(entries.into()).await.expect("appended");
     }
     println!("appended {} entries a second, {batch} at once", rate(start));
     let start = Instant::now();
     let mut from = 0;
-    while let Some((last, _)) = store.read_chain(chain, from, 1000).await.expect("entries").last() {
+    while let Some(last) = store.read_chain(chain, from, 5000).await.expect("entries").last() {
         from = last + 1;
     }
     println!("read {} entries a second", rate(start));

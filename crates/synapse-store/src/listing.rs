@@ -5,7 +5,7 @@ use sqlx::{Database, Encode, QueryBuilder, Type};
 use synapse_core::{
     alert::{Rule, Severity},
     id::{KeyId, TeamName},
-    store::{alerts::AlertFilter, audit::AuditFilter, incidents::IncidentFilter},
+    store::{alerts::AlertFilter, incidents::IncidentFilter},
 };
 
 /// What databases say differently.
@@ -20,14 +20,12 @@ pub(crate) struct Words {
 pub(crate) trait Binds: Database {
     fn number(query: &mut QueryBuilder<Self>, number: i64);
     fn text(query: &mut QueryBuilder<Self>, text: String);
-    fn bytes(query: &mut QueryBuilder<Self>, bytes: Vec<u8>);
 }
 
 impl<DB: Database> Binds for DB
 where
     i64: for<'q> Encode<'q, DB> + Type<DB>,
     String: for<'q> Encode<'q, DB> + Type<DB>,
-    Vec<u8>: for<'q> Encode<'q, DB> + Type<DB>,
 {
     fn number(query: &mut QueryBuilder<Self>, number: i64) {
         query.push_bind(number);
@@ -35,10 +33,6 @@ where
 
     fn text(query: &mut QueryBuilder<Self>, text: String) {
         query.push_bind(text);
-    }
-
-    fn bytes(query: &mut QueryBuilder<Self>, bytes: Vec<u8>) {
-        query.push_bind(bytes);
     }
 }
 
@@ -120,52 +114,6 @@ pub(crate) fn alerts<DB: Binds>(
         query.push(")");
     }
     query.push(" ORDER BY a.at DESC, a.id DESC LIMIT ");
-    DB::number(&mut query, limit.into());
-    query
-}
-
-/// Entries of the audit log, from a statement that names columns and table.
-pub(crate) fn entries<DB: Binds>(
-    select: String,
-    filter: &AuditFilter,
-    limit: u32,
-    pack: fn(&str) -> String,
-) -> QueryBuilder<DB> {
-    let mut query = QueryBuilder::new(select);
-    query.push(" WHERE TRUE");
-    within(&mut query, "at", filter.since, filter.until);
-    let texts = [
-        ("request", filter.request.as_deref()),
-        ("team", filter.team.as_ref().map(TeamName::as_str)),
-        ("key", filter.key.as_ref().map(KeyId::as_str)),
-        ("actor", filter.actor.as_deref()),
-        ("outcome", filter.outcome.as_deref()),
-        ("model_asked", filter.model.as_deref()),
-        ("incident", filter.incident.as_deref()),
-    ];
-    with_texts(&mut query, texts, pack);
-    for (place, kind) in filter.kinds.iter().enumerate() {
-        query.push(if place == 0 { " AND kind IN (" } else { ", " });
-        DB::text(&mut query, kind.name().to_owned());
-    }
-    if !filter.kinds.is_empty() {
-        query.push(")");
-    }
-    if let Some(digest) = &filter.digest {
-        query.push(" AND (request_digest = ");
-        DB::bytes(&mut query, digest.to_vec());
-        query.push(" OR reply_digest = ");
-        DB::bytes(&mut query, digest.to_vec());
-        query.push(")");
-    }
-    if let Some((at, id)) = &filter.before {
-        query.push(" AND (at, id) < (");
-        DB::number(&mut query, at.as_microsecond());
-        query.push(", ");
-        DB::bytes(&mut query, id.as_bytes().to_vec());
-        query.push(")");
-    }
-    query.push(" ORDER BY at DESC, id DESC LIMIT ");
     DB::number(&mut query, limit.into());
     query
 }

@@ -5,11 +5,7 @@ use std::error::Error;
 use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{Row, postgres::PgRow, sqlite::SqliteRow};
-use synapse_core::{
-    audit::entry::{ColumnKind, Owned},
-    key::SecretHash,
-    store::StoreError,
-};
+use synapse_core::{key::SecretHash, store::StoreError};
 
 use crate::postgres::text::unpacked;
 
@@ -27,8 +23,6 @@ pub(crate) trait Cells {
     fn flag(&self, column: &str) -> Result<bool, StoreError>;
     /// Bytes, or nothing.
     fn optional_bytes(&self, column: &str) -> Result<Option<Vec<u8>>, StoreError>;
-    /// What a column of the audit log holds, by its place; `None` where that is nothing that it can hold.
-    fn owned(&self, place: usize, kind: ColumnKind) -> Option<Owned>;
 }
 
 /// Reads a kind of row; `unpack` undoes what was done to a text to store it.
@@ -57,17 +51,6 @@ macro_rules! cells {
 
             fn optional_bytes(&self, column: &str) -> Result<Option<Vec<u8>>, StoreError> {
                 self.try_get(column).map_err(backend)
-            }
-
-            fn owned(&self, place: usize, kind: ColumnKind) -> Option<Owned> {
-                let owned = match kind {
-                    ColumnKind::Integer => self.try_get::<Option<i64>, _>(place).ok()?.map(Owned::Integer),
-                    ColumnKind::Text => {
-                        self.try_get::<Option<String>, _>(place).ok()?.map($unpack).map(Owned::Text)
-                    }
-                    ColumnKind::Bytes => self.try_get::<Option<Vec<u8>>, _>(place).ok()?.map(Owned::Bytes),
-                };
-                Some(owned.unwrap_or(Owned::Null))
             }
         }
     };

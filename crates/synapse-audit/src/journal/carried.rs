@@ -9,8 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use synapse_core::audit::canonical;
+
 use super::segment::{self, Piece};
-use crate::{encode, files};
+use crate::files;
 
 const SHIPPED: &str = "shipped";
 const OPEN: &str = "open";
@@ -131,7 +133,7 @@ fn position(shipped: u64) -> String {
 fn keep_records(mut bytes: &[u8], is_wanted: impl Fn(u64) -> bool, into: &mut BTreeMap<u64, Vec<u8>>) {
     while let Piece::Record(record) = segment::record(bytes) {
         let (whole, rest) = bytes.split_at(record.size);
-        if let Some((_, seq)) = encode::place(record.canonical).filter(|(_, seq)| is_wanted(*seq)) {
+        if let Some((_, seq)) = canonical::place(record.canonical).filter(|(_, seq)| is_wanted(*seq)) {
             into.insert(seq, whole.to_vec());
         }
         bytes = rest;

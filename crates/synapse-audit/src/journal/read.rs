@@ -8,17 +8,17 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use synapse_core::audit::entry::{Digest, Sealed};
+use synapse_core::audit::{
+    canonical::{self, Malformed},
+    entry::{Digest, Sealed},
+};
 
 use super::{
     Journal,
     segment::{self, HEADER, Piece},
     sync::{Shared, lock},
 };
-use crate::{
-    chain,
-    encode::{self, Malformed},
-};
+use crate::chain;
 
 /// What is read at a time, beside room for one record.
 const CHUNK: u64 = 256 << 10;
@@ -149,7 +149,7 @@ impl Shared {
                 break;
             }
             if seq >= from {
-                let read = encode::decode(record.canonical);
+                let read = canonical::decode(record.canonical);
                 let (chain, _, entry) = read.map_err(|source| ReadError::Malformed { seq, source })?;
                 entries.push(Sealed { chain, seq, prev: cursor.prev, hash: record.hash, entry });
             }

@@ -10,7 +10,10 @@ use std::{
     sync::Arc,
 };
 
-use synapse_core::audit::entry::{Entry, EntryKind};
+use synapse_core::audit::{
+    canonical,
+    entry::{Entry, EntryKind},
+};
 use uuid::Uuid;
 
 use super::{
@@ -20,7 +23,7 @@ use super::{
 };
 use crate::{
     chain::{self, Chain},
-    encode, files,
+    files,
 };
 
 /// A journal as it was found.
@@ -128,7 +131,7 @@ impl Walk {
         let mut end = HEADER as usize;
         while let Piece::Record(record) = segment::record(&bytes[end..]) {
             let Some(chain) = &mut self.chain else { break };
-            let is_next = encode::place(record.canonical) == Some((chain.id, chain.next));
+            let is_next = canonical::place(record.canonical) == Some((chain.id, chain.next));
             if !is_next || chain::hash(record.canonical, &chain.head) != record.hash {
                 break;
             }
@@ -141,7 +144,7 @@ impl Walk {
 
     /// Keeps track of which requests are open.
     fn note(&mut self, canonical: &[u8]) {
-        let Ok((_, seq, entry)) = encode::decode(canonical) else { return };
+        let Ok((_, seq, entry)) = canonical::decode(canonical) else { return };
         let Some(request) = entry.request.clone() else { return };
         match entry.kind {
             EntryKind::RequestAccepted => {

@@ -9,10 +9,10 @@ use std::{
     sync::Arc,
 };
 
-use synapse_core::audit::entry::Digest;
+use synapse_core::audit::{canonical, entry::Digest};
 use uuid::Uuid;
 
-use crate::{chain::Chain, encode, files};
+use crate::{chain::Chain, files};
 
 const MAGIC: &[u8; 8] = b"SYNAUDJ1";
 /// Magic, chain, first place, hash before, checksum.
@@ -145,7 +145,7 @@ pub(super) fn frame(
     into.extend_from_slice(&[0; FRAME]);
     into.extend_from_slice(&on_disk.to_le_bytes());
     let canonical = into.len();
-    encode::encode(chain.id, chain.next, entry, into);
+    canonical::encode(chain.id, chain.next, entry, into);
     let hash = crate::chain::hash(&into[canonical..], &chain.head);
     into.extend_from_slice(&hash);
     let body = begin + FRAME;
@@ -202,7 +202,7 @@ pub(super) fn record(bytes: &[u8]) -> Piece<'_> {
 
 /// The whole records of a chain anywhere in these bytes.
 pub(super) fn records_anywhere<'b>(bytes: &'b [u8], chain: Uuid) -> impl Iterator<Item = Record<'b>> {
-    let mark = [[encode::VERSION].as_slice(), chain.as_bytes()].concat();
+    let mark = [[canonical::VERSION].as_slice(), chain.as_bytes()].concat();
     let marks: Vec<usize> = memchr::memmem::find_iter(bytes, &mark).collect();
     marks.into_iter().filter_map(|mark| match record(bytes.get(mark.checked_sub(FRAME + 8)?..)?) {
         Piece::Record(record) => Some(record),

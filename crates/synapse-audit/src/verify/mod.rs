@@ -8,14 +8,17 @@ mod source;
 
 use std::fmt;
 
-use synapse_core::audit::entry::{Digest, Sealed};
+use synapse_core::audit::{
+    canonical,
+    entry::{Digest, Link},
+    stretch::Standing,
+};
 use uuid::Uuid;
 
 use self::source::Source;
 use crate::{
     chain::{self, BEFORE_FIRST},
     checkpoint::Checkpoint,
-    encode,
     note::PublicKey,
 };
 
@@ -247,7 +250,7 @@ impl Verifier {
     }
 
     /// The next entry by its place; nothing, where there is one that cannot be read.
-    pub fn entry(&mut self, seq: u64, sealed: Option<&Sealed>) {
+    pub fn entry(&mut self, seq: u64, standing: Option<Standing<'_>>) {
         self.report.entries += 1;
         if seq < self.walk.next {
             let damage = Damage { seq, through: seq, kind: DamageKind::Inserted, source: None };
@@ -258,11 +261,11 @@ impl Verifier {
             self.missing(self.walk.next, seq);
             self.walk.next = seq;
         }
-        let verdict = sealed.map_or(Verdict::Broken, |sealed| self.walk.judge(sealed));
-        let verdict = self.settle(Some((verdict, sealed)));
-        match (verdict, sealed) {
-            (Verdict::Sound, Some(sealed)) => self.sound(sealed),
-            _ => self.suspect(verdict, sealed),
+        let verdict = standing.map_or(Verdict::Broken, |standing| self.walk.judge(standing));
+        let verdict = self.settle(Some((verdict, standing)));
+        match (verdict, standing) {
+            (Verdict::Sound, Some(standing)) => self.sound(standing.link),
+            _ => self.suspect(verdict, standing),
         }
         self.walk.next += 1;
     }
@@ -290,9 +293,9 @@ impl Verifier {
     }
 
     /// An entry whose hash covers what it says.
-    fn sound(&mut self, sealed: &Sealed) {
-        let seq = sealed.seq;
-        if self.walk.head.is_some_and(|head| head != sealed.prev) {
+    fn sound(&mut self, link: Link) {
+        let seq = link.seq;
+        if self.walk.head.is_some_and(|head| head != link.prev) {
             // It remembers that something else stood before it. Unless a checkpoint has vouched for what does.
             let before = self.walk.place(seq).saturating_sub(1);
             let is_vouched = self.sources.iter().any(|source| source.vouches_for(before));
@@ -301,22 +304,23 @@ impl Verifier {
             self.report.add([damage]);
             self.leaf_is_lost(self.walk.place(at));
         }
-        self.walk.head = Some(sealed.hash);
-        self.leaf(self.walk.place(seq), Some(sealed.hash));
+        self.walk.head = Some(link.hash);
+        self.leaf(self.walk.place(seq), Some(link.hash));
     }
 
     /// An entry that is not as it should be. What was done to it shows with the next one.
-    fn suspect(&mut self, verdict: Verdict, sealed: Option<&Sealed>) {
+    fn suspect(&mut self, verdict: Verdict, standing: Option<Standing<'_>>) {
         let seq = self.walk.next;
         let from = self.walk.suspect.map_or(seq, |row| row.from);
-        let hashes = sealed.map(|sealed| [sealed.hash, chain::hash(&self.walk.canonical, &sealed.prev)]);
+        let hashes =
+            standing.map(|Standing { link, .. }| [link.hash, chain::hash(&self.walk.canonical, &link.prev)]);
         self.walk.suspect = Some(Suspect { from, seq, verdict, hashes });
         self.walk.head = None;
     }
 
     /// Decides what was done to a suspect, now that the entry behind it is known, or that there is none. Tells what
     /// is to be thought of that entry.
-    fn settle(&mut self, behind: Option<(Verdict, Option<&Sealed>)>) -> Verdict {
+    fn settle(&mut self, behind: Option<(Verdict, Option<Standing<'_>>)>) -> Verdict {
         let verdict = behind.map_or(Verdict::Sound, |(verdict, _)| verdict);
         let Some(suspect) = self.walk.suspect else { return verdict };
         if (suspect.verdict, verdict) == (Verdict::Broken, Verdict::Broken) && behind.is_some() {
@@ -349,11 +353,11 @@ impl Verifier {
             // What stands behind was moved only because of that.
             return if behind.is_some() { Verdict::Sound } else { verdict };
         }
-        let known = behind.and_then(|(_, sealed)| sealed).filter(|_| verdict == Verdict::Sound);
+        let known = behind.and_then(|(_, standing)| standing).filter(|_| verdict == Verdict::Sound);
         for at in from..seq {
             self.leaf(self.walk.place(at), None);
         }
-        self.leaf(self.walk.place(seq), known.map(|sealed| sealed.prev));
+        self.leaf(self.walk.place(seq), known.map(|standing| standing.link.prev));
         verdict
     }
 
@@ -415,23 +419,25 @@ impl Walk {
     }
 
     /// What the hashes of the next entry say. Leaves its canonical bytes.
-    fn judge(&mut self, sealed: &Sealed) -> Verdict {
+    fn judge(&mut self, Standing { link, canonical }: Standing<'_>) -> Verdict {
+        // Behind entries that are gone or too many, it was sealed at another place.
+        let place = self.place(self.next);
         self.canonical.clear();
-        encode::encode(self.chain, self.place(self.next), &sealed.entry, &mut self.canonical);
-        let fits = |canonical: &[u8], prev: &Digest| chain::hash(canonical, prev) == sealed.hash;
-        if fits(&self.canonical, &sealed.prev) {
-            let is_here = sealed.chain == self.chain && sealed.seq == self.next;
-            return if is_here { Verdict::Sound } else { Verdict::Broken };
+        self.canonical.extend_from_slice(canonical);
+        canonical::set_place(&mut self.canonical, place);
+        let fits = |canonical: &[u8], prev: &Digest| chain::hash(canonical, prev) == link.hash;
+        if fits(&self.canonical, &link.prev) {
+            return Verdict::Sound;
         }
         let before = self.suspect.and_then(|suspect| suspect.hashes);
         if self.head.iter().chain(before.iter().flatten()).any(|head| fits(&self.canonical, head)) {
             return Verdict::Relinked;
         }
-        self.sealed_at(sealed).map_or(Verdict::Broken, Verdict::Moved)
+        self.sealed_at(link).map_or(Verdict::Broken, Verdict::Moved)
     }
 
     /// How far from here the entry was sealed, if its hash covers all but its place.
-    fn sealed_at(&mut self, sealed: &Sealed) -> Option<i64> {
+    fn sealed_at(&mut self, link: Link) -> Option<i64> {
         let here = self.place(self.next);
         let reach = (self.patience / 2).clamp(NEAR, FAR);
         // Behind the end, there may be a few that no checkpoint covers yet.
@@ -441,8 +447,8 @@ impl Walk {
         let mut tried = 0;
         let found = alternate(before.rev(), behind).find(|place| {
             tried += 1;
-            encode::set_place(&mut canonical, *place);
-            chain::hash(&canonical, &sealed.prev) == sealed.hash
+            canonical::set_place(&mut canonical, *place);
+            chain::hash(&canonical, &link.prev) == link.hash
         });
         self.patience = self.patience.saturating_sub(tried);
         found.map(|place| place.cast_signed().wrapping_sub(here.cast_signed()))

@@ -8,11 +8,13 @@ use synapse_audit::{
     chain::Chain,
     checkpoint::{Checkpoint, Checkpointer},
     digest::{Content, DigestKey, Epoch, KeyRing},
-    encode::{Malformed, decode, encode},
     merkle,
     note::{self, KeyError, NoteError, PublicKey, SigningKey},
 };
-use synapse_core::audit::entry::{ColumnKind, Entry, EntryKind, Owned};
+use synapse_core::audit::{
+    canonical::{Malformed, decode, encode},
+    entry::{ColumnKind, Entry, EntryKind, Owned},
+};
 use uuid::Uuid;
 
 use crate::texts::{change, full, values};
@@ -122,7 +124,7 @@ fn signed(n: usize) -> (SigningKey, Vec<Checkpoint>, Vec<String>) {
     let mut made = Vec::new();
     for period in 0..n {
         for entry in 0..=period {
-            maker.push(&chain.seal(change(&entry.to_string()))).expect("the next one");
+            maker.push(chain.seal(change(&entry.to_string())).link()).expect("the next one");
         }
         made.extend(maker.checkpoint(Timestamp::now()));
     }

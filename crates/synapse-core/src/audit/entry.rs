@@ -386,6 +386,26 @@ pub struct Sealed {
     pub entry: Entry,
 }
 
+/// Where an entry stands in its chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The chain.
+    pub chain: Uuid,
+    /// Its place.
+    pub seq: u64,
+    /// The hash of the entry before it.
+    pub prev: Digest,
+    /// Its own hash.
+    pub hash: Digest,
+}
+
+impl Sealed {
+    /// Where it stands.
+    pub fn link(&self) -> Link {
+        Link { chain: self.chain, seq: self.seq, prev: self.prev, hash: self.hash }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;

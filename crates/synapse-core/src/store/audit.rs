@@ -1,12 +1,17 @@
 //! The audit log in a database: appended to, searched, checked; never changed.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::StoreError;
 use crate::{
-    audit::entry::{Digest, EntryKind, Sealed},
+    audit::{
+        entry::{Digest, EntryKind, Sealed},
+        stretch::Stretch,
+    },
     id::{KeyId, TeamName},
 };
 
@@ -39,8 +44,10 @@ pub struct AuditFilter {
     pub since: Option<Timestamp>,
     /// Before this time.
     pub until: Option<Timestamp>,
-    /// Of these kinds; of all, where none is named.
+    /// Of these kinds; where none is named, of all but those that only say that a request was accepted.
     pub kinds: Vec<EntryKind>,
+    /// Those as well, where no kind is named. Most indices leave them out: a request is found by what closes it.
+    pub accepted: bool,
     /// Of this request.
     pub request: Option<String>,
     /// Of this team.
@@ -66,17 +73,12 @@ pub struct AuditFilter {
 pub trait AuditStore: Send + Sync {
     /// Appends entries, all or none. One whose chain has its place taken already is passed over, so that what is
     /// sent twice stands there once; whether it is the same is a matter of verification.
-    async fn append_entries(&self, entries: &[Sealed]) -> Result<(), StoreError>;
+    async fn append_entries(&self, entries: Arc<[Sealed]>) -> Result<(), StoreError>;
     /// Every chain that there is, with its last entry.
     async fn audit_heads(&self) -> Result<Vec<(Uuid, Head)>, StoreError>;
-    /// Entries of a chain from place `from` on, in order, `limit` at most. What cannot be read as an entry fails
-    /// alone: its place is told, so that verification can name it.
-    async fn read_chain(
-        &self,
-        chain: Uuid,
-        from: u64,
-        limit: u32,
-    ) -> Result<Vec<(u64, Option<Sealed>)>, StoreError>;
+    /// Entries of a chain from place `from` on, in order, `limit` at most; more only where several claim the last
+    /// place. What cannot be read as an entry is told by its place, so that verification can name it.
+    async fn read_chain(&self, chain: Uuid, from: u64, limit: u32) -> Result<Stretch, StoreError>;
     /// Entries that fit, newest first, `limit` at most.
     async fn list_entries(&self, filter: &AuditFilter, limit: u32) -> Result<Vec<Sealed>, StoreError>;
     /// Keeps a checkpoint; one of that chain and place that is there already stays as it is.

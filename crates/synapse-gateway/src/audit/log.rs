@@ -28,7 +28,7 @@ use super::{Draft, entries, refusals::Refusals};
 use crate::tasks;
 
 /// Whose key digests are made with for callers without a team.
-const NO_TEAM: &str = "default";
+pub const NO_TEAM: &str = "default";
 
 /// The audit log of a gateway.
 pub struct AuditLog {

@@ -27,7 +27,7 @@ use crate::{
 use bill::Facts;
 pub use bill::Work;
 use log::Evidence;
-pub use log::{AuditLog, Settling};
+pub use log::{AuditLog, NO_TEAM, Settling};
 
 /// Takes closed records. It must neither wait nor fail: the caller's last bytes wait for it.
 pub trait RecordSink: Send + Sync {

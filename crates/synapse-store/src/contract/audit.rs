@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use synapse_core::{
-    audit::entry::{ColumnKind, Digest, Entry, EntryKind, Owned, Sealed, Value},
+    audit::{
+        canonical::decode,
+        entry::{ColumnKind, Digest, Entry, EntryKind, Owned, Sealed, Value},
+        stretch::Standing,
+    },
     store::{
         audit::{AuditFilter, AuditStore, Head, StoredCheckpoint},
         keys::KeyStore,
@@ -51,7 +55,7 @@ pub(crate) fn sealed(chain: Uuid, seq: u64, entry: Entry) -> Sealed {
 }
 
 fn plain(chain: Uuid, seq: u64, at: Timestamp) -> Sealed {
-    sealed(chain, seq, Entry::new(EntryKind::RequestAccepted, at))
+    sealed(chain, seq, Entry::new(EntryKind::RequestClosed, at))
 }
 
 /// All of a chain, page by page.
@@ -60,12 +64,13 @@ async fn read(store: &impl AuditStore, chain: Uuid, page: u32) -> Vec<Sealed> {
     let mut from = 0;
     loop {
         let entries = store.read_chain(chain, from, page).await.expect("a page");
-        let Some((last, _)) = entries.last() else { return all };
+        let Some(last) = entries.last() else { return all };
         from = last + 1;
-        for (seq, entry) in entries {
-            let entry = entry.expect("an entry");
-            assert_eq!(entry.seq, seq);
-            all.push(entry);
+        for (place, standing) in entries.iter() {
+            let Standing { link, canonical } = standing.expect("an entry");
+            let (of, seq, entry) = decode(canonical).expect("an entry");
+            assert_eq!((of, seq, link.chain, link.seq), (chain, place, chain, place));
+            all.push(Sealed { chain, seq, prev: link.prev, hash: link.hash, entry });
         }
     }
 }
@@ -79,8 +84,8 @@ pub(crate) async fn an_entry_reads_back_as_it_was_appended(db: impl Database) {
         sealed(chain, 2, full("1931-05-06T07:08:09.123456Z".parse().expect("a time"))),
         sealed(chain, 3, full("2612-05-06T07:08:09.123456Z".parse().expect("a time"))),
     ];
-    store.append_entries(&[]).await.expect("nothing to append");
-    store.append_entries(&entries).await.expect("appended");
+    store.append_entries([].into()).await.expect("nothing to append");
+    store.append_entries(entries.clone().into()).await.expect("appended");
     assert_eq!(read(&db.open().await, chain, 100).await, entries);
     assert!(read(&store, Uuid::now_v7(), 100).await.is_empty());
 }
@@ -89,17 +94,17 @@ pub(crate) async fn a_place_is_taken_by_the_first_that_claims_it(db: impl Databa
     let (store, other) = (db.open().await, db.open().await);
     let chain = Uuid::now_v7();
     let first: Vec<_> = (0..10).map(|seq| plain(chain, seq, day(1))).collect();
-    store.append_entries(&first[..6]).await.expect("appended");
+    store.append_entries(first[..6].into()).await.expect("appended");
     // The same again with some that are new, as after an answer that was lost.
-    other.append_entries(&first).await.expect("appended");
+    other.append_entries(first.clone().into()).await.expect("appended");
     assert_eq!(read(&store, chain, 4).await, first);
     // Others in the same places: of the same month, of another one, and twice within one call.
     for at in [day(2), day(40), day(400)] {
-        store.append_entries(&[plain(chain, 3, at), plain(chain, 9, at)]).await.expect("passed over");
+        store.append_entries([plain(chain, 3, at), plain(chain, 9, at)].into()).await.expect("passed over");
         assert_eq!(read(&other, chain, 4).await, first);
     }
     let twice = [plain(chain, 10, day(3)), plain(chain, 10, day(60))];
-    store.append_entries(&twice).await.expect("appended");
+    store.append_entries(twice.clone().into()).await.expect("appended");
     assert_eq!(read(&other, chain, 100).await.last(), Some(&twice[0]));
     assert_eq!(store.list_entries(&AuditFilter::default(), 100).await.expect("a list").len(), 11);
 }
@@ -108,7 +113,8 @@ pub(crate) async fn many_that_append_the_same_leave_it_there_once(db: impl Datab
     let chain = Uuid::now_v7();
     let entries: Vec<_> = (0..600).map(|seq| plain(chain, seq, day(seq / 10))).collect();
     let (one, two) = (db.open().await, db.open().await);
-    let (first, second) = tokio::join!(one.append_entries(&entries), two.append_entries(&entries));
+    let (first, second) =
+        tokio::join!(one.append_entries(entries.clone().into()), two.append_entries(entries.clone().into()));
     first.expect("appended");
     second.expect("appended");
     assert_eq!(read(&one, chain, 250).await, entries);
@@ -120,14 +126,14 @@ pub(crate) async fn a_chain_is_read_in_order_across_months_and_clocks_that_go_ba
     // Days that go to and fro over five months.
     let entries: Vec<_> = (0..60).map(|seq| plain(chain, seq, day(seq * 37 % 150))).collect();
     for batch in entries.chunks(7) {
-        store.append_entries(batch).await.expect("appended");
-        store.append_entries(&[plain(other, batch[0].seq, day(1))]).await.expect("appended");
+        store.append_entries(batch.into()).await.expect("appended");
+        store.append_entries([plain(other, batch[0].seq, day(1))].into()).await.expect("appended");
     }
     for page in [1, 4, 59, 60, 1000] {
         assert_eq!(read(&store, chain, page).await, entries, "{page} at a time");
     }
     let part = store.read_chain(chain, 17, 3).await.expect("a part");
-    assert_eq!(part.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [17, 18, 19]);
+    assert_eq!(part.iter().map(|(seq, _)| seq).collect::<Vec<_>>(), [17, 18, 19]);
 }
 
 pub(crate) async fn the_heads_are_the_last_entries_of_every_chain(db: impl Database) {
@@ -139,7 +145,7 @@ pub(crate) async fn the_heads_are_the_last_entries_of_every_chain(db: impl Datab
         // The last one is not the one of the latest time.
         let entries: Vec<_> =
             (0..length).map(|seq| plain(chain, seq, day(if seq == 0 { 90 } else { seq }))).collect();
-        store.append_entries(&entries).await.expect("appended");
+        store.append_entries(entries.clone().into()).await.expect("appended");
         let last = entries.last().expect("an entry");
         expected.push((chain, Head { seq: last.seq, hash: last.hash }));
     }
@@ -150,7 +156,7 @@ pub(crate) async fn entries_are_listed_newest_first_page_by_page(db: impl Databa
     let store = db.open().await;
     let chain = Uuid::now_v7();
     let mut all: Vec<_> = (0..40).map(|seq| plain(chain, seq, day(seq / 3 * 9))).collect();
-    store.append_entries(&all).await.expect("appended");
+    store.append_entries(all.clone().into()).await.expect("appended");
     all.sort_by_key(|sealed| (sealed.entry.at, sealed.entry.id));
     all.reverse();
     let mut seen = Vec::new();
@@ -184,13 +190,19 @@ pub(crate) async fn entries_are_found_by_what_they_are_about(db: impl Database) 
         entry(EntryKind::RequestClosed, 40, "a\0b", "blocked"),
         entry(EntryKind::AdminChange, 80, "lab", "blocked"),
         Entry::new(EntryKind::ChainBegun, day(90)),
+        entry(EntryKind::RequestAccepted, 91, "pub", "failed"),
     ];
     let entries: Vec<_> = (0..).zip(entries).map(|(seq, entry)| sealed(chain, seq, entry)).collect();
-    store.append_entries(&entries).await.expect("appended");
+    store.append_entries(entries.clone().into()).await.expect("appended");
     let any = AuditFilter::default;
     let text = |text: &str| Some(text.to_owned());
     for (filter, want) in [
         (any(), vec![3, 2, 1, 0]),
+        (AuditFilter { accepted: true, ..any() }, vec![4, 3, 2, 1, 0]),
+        (AuditFilter { kinds: vec![EntryKind::RequestAccepted], ..any() }, vec![4]),
+        (AuditFilter { team: Some("pub".into()), ..any() }, vec![]),
+        (AuditFilter { team: Some("pub".into()), accepted: true, ..any() }, vec![4]),
+        (AuditFilter { outcome: text("completed"), ..any() }, vec![0]),
         (AuditFilter { since: Some(day(40)), ..any() }, vec![3, 2, 1]),
         (AuditFilter { until: Some(day(40)), ..any() }, vec![0]),
         (AuditFilter { since: Some(day(2)), until: Some(day(85)), ..any() }, vec![2, 1]),
@@ -242,6 +254,6 @@ pub(crate) async fn a_checkpoint_is_kept_once_and_listed_in_order(db: impl Datab
 pub(crate) async fn the_audit_log_leaves_the_mark_of_keys_alone(db: impl Database) {
     let store = db.open().await;
     let mark = store.change_mark().await.expect("a mark");
-    store.append_entries(&[plain(Uuid::now_v7(), 0, Timestamp::now())]).await.expect("appended");
+    store.append_entries([plain(Uuid::now_v7(), 0, Timestamp::now())].into()).await.expect("appended");
     assert_eq!(store.change_mark().await.expect("a mark"), mark);
 }

@@ -3,14 +3,21 @@
 use std::{
     borrow::Cow,
     collections::HashSet,
-    sync::{LazyLock, atomic::Ordering},
+    sync::{Arc, LazyLock, atomic::Ordering},
 };
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::{PgConnection, Row};
+use sqlx::{
+    AssertSqlSafe, PgConnection, Postgres, Row,
+    postgres::{PgArguments, PgRow},
+    query::Query,
+};
 use synapse_core::{
-    audit::entry::{ColumnKind, Sealed, Value},
+    audit::{
+        entry::{ColumnKind, Owned, Sealed, Value},
+        stretch::Stretch,
+    },
     store::{
         StoreError,
         audit::{AuditFilter, AuditStore, Head, StoredCheckpoint},
@@ -18,10 +25,16 @@ use synapse_core::{
 };
 use uuid::Uuid;
 
-use super::{PostgresStore, text::packed, written};
+use super::{
+    PostgresStore, copy,
+    text::{packed, unpacked},
+    written,
+};
 use crate::{
-    audit::{self, Claim},
-    listing,
+    audit::{
+        self, Claim,
+        listing::{self, Listing},
+    },
     rows::backend,
 };
 
@@ -44,50 +57,30 @@ static INSERT: LazyLock<String> = LazyLock::new(|| {
         audit::names()
     )
 });
-/// Two entries of one place are both told, so that none hides behind the other at the end of a page.
-static READ_CHAIN: LazyLock<String> = LazyLock::new(|| {
-    format!(
-        "SELECT {} FROM audit_entries WHERE chain = $1 AND seq >= $2
-         ORDER BY seq FETCH FIRST ($3) ROWS WITH TIES",
-        audit::names()
-    )
-});
 static HEADS: LazyLock<String> = LazyLock::new(|| audit::heads_statement("audit_entries"));
 
 #[async_trait]
 impl AuditStore for PostgresStore {
-    async fn append_entries(&self, entries: &[Sealed]) -> Result<(), StoreError> {
-        written(self.append(entries)).await
+    async fn append_entries(&self, entries: Arc<[Sealed]>) -> Result<(), StoreError> {
+        written(self.append(&entries)).await
     }
 
     async fn audit_heads(&self) -> Result<Vec<(Uuid, Head)>, StoreError> {
         let rows = sqlx::query(HEADS.as_str()).fetch_all(&self.pool).await.map_err(backend)?;
-        let mut heads = rows.iter().map(audit::head).collect::<Result<Vec<_>, _>>()?;
+        let head = |row: &PgRow| audit::head(row.get("chain"), row.get("seq"), row.get("hash"));
+        let mut heads = rows.iter().map(head).collect::<Result<Vec<_>, _>>()?;
         heads.dedup_by_key(|(chain, _)| *chain);
         Ok(heads)
     }
 
-    async fn read_chain(
-        &self,
-        chain: Uuid,
-        from: u64,
-        limit: u32,
-    ) -> Result<Vec<(u64, Option<Sealed>)>, StoreError> {
-        let rows = sqlx::query(READ_CHAIN.as_str())
-            .bind(&chain.as_bytes()[..])
-            .bind(audit::place_of(from))
-            .bind(i64::from(limit))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(backend)?;
-        audit::places(&rows)
+    async fn read_chain(&self, chain: Uuid, from: u64, limit: u32) -> Result<Stretch, StoreError> {
+        copy::stretch(&self.pool, chain, from, limit).await.map_err(backend)
     }
 
     async fn list_entries(&self, filter: &AuditFilter, limit: u32) -> Result<Vec<Sealed>, StoreError> {
         let select = format!("SELECT {} FROM audit_entries", audit::names());
-        let mut query = listing::entries(select, filter, limit, |text| packed(text).into_owned());
-        let rows = query.build().fetch_all(&self.pool).await.map_err(backend)?;
-        audit::entries(&rows)
+        let listing = listing::entries(select, filter, limit, |text| packed(text).into_owned());
+        bound(listing).fetch_all(&self.pool).await.map_err(backend)?.iter().map(sealed).collect()
     }
 
     async fn add_checkpoint(&self, checkpoint: &StoredCheckpoint) -> Result<(), StoreError> {
@@ -119,8 +112,38 @@ impl AuditStore for PostgresStore {
         .fetch_all(&self.pool)
         .await
         .map_err(backend)?;
-        rows.iter().map(|row| audit::checkpoint(chain, row)).collect()
+        rows.iter()
+            .map(|row| audit::checkpoint(chain, row.get("seq"), row.get("at"), unpacked(row.get("note"))))
+            .collect()
     }
+}
+
+/// The statement of a listing, with its values.
+pub(super) fn bound(listing: Listing) -> Query<'static, Postgres, PgArguments> {
+    let mut query = sqlx::query(AssertSqlSafe(listing.sql));
+    for value in listing.values {
+        query = match value {
+            Owned::Null => query.bind(None::<i64>),
+            Owned::Integer(number) => query.bind(number),
+            Owned::Text(text) => query.bind(text),
+            Owned::Bytes(bytes) => query.bind(bytes),
+        };
+    }
+    query
+}
+
+fn sealed(row: &PgRow) -> Result<Sealed, StoreError> {
+    let owned = |place, kind| {
+        let owned = match kind {
+            ColumnKind::Integer => row.try_get::<Option<i64>, _>(place).ok()?.map(Owned::Integer),
+            ColumnKind::Text => {
+                row.try_get::<Option<String>, _>(place).ok()?.map(|text| Owned::Text(unpacked(text)))
+            }
+            ColumnKind::Bytes => row.try_get::<Option<Vec<u8>>, _>(place).ok()?.map(Owned::Bytes),
+        };
+        Some(owned.unwrap_or(Owned::Null))
+    };
+    audit::sealed(owned).ok_or_else(|| audit::unreadable(row.get("seq")))
 }
 
 impl PostgresStore {

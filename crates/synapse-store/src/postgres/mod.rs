@@ -4,6 +4,7 @@
 mod admin_tokens;
 mod alerts;
 mod audit;
+mod copy;
 mod incidents;
 mod keys;
 mod open;

@@ -1,7 +1,5 @@
 //! The store contract on a real PostgreSQL, and what only a server can do wrong.
 
-use std::collections::HashSet;
-
 use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 use synapse_core::{
@@ -19,9 +17,8 @@ use uuid::Uuid;
 
 use super::{PostgresStore, Server};
 use crate::{
-    audit,
+    audit::{self, listing},
     contract::{Database, full, sealed, store_contract},
-    listing,
 };
 
 struct OnServer(String);
@@ -90,7 +87,7 @@ const CHANGES: [&str; 5] = [
 async fn whoever_appends_can_do_nothing_else_to_the_audit_log() {
     let (_db, store, mut superuser) = opened().await;
     let chain = Uuid::now_v7();
-    store.append_entries(&[sealed(chain, 0, full(Timestamp::now()))]).await.expect("appended");
+    store.append_entries([sealed(chain, 0, full(Timestamp::now()))].into()).await.expect("appended");
     store
         .add_checkpoint(&synapse_core::store::audit::StoredCheckpoint {
             chain,
@@ -129,7 +126,7 @@ async fn an_entry_that_was_tampered_with_is_told_by_its_place() {
     let (_db, store, mut superuser) = opened().await;
     let chain = Uuid::now_v7();
     let entries: Vec<_> = (0..3).map(|seq| sealed(chain, seq, full(Timestamp::now()))).collect();
-    store.append_entries(&entries).await.expect("appended");
+    store.append_entries(entries.clone().into()).await.expect("appended");
     for change in [
         "SET session_replication_role = replica",
         "UPDATE synapse.audit_entries SET hash = '\\x00' WHERE seq = 1",
@@ -140,9 +137,10 @@ async fn an_entry_that_was_tampered_with_is_told_by_its_place() {
         assert_eq!(code(&mut superuser, change).await, "done", "{change}");
     }
     let read = store.read_chain(chain, 0, 1).await.expect("entries");
-    assert_eq!(read.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [0, 0], "none hides behind the other");
+    assert_eq!(read.iter().map(|(seq, _)| seq).collect::<Vec<_>>(), [0, 0], "none hides behind the other");
     let read = store.read_chain(chain, 1, 10).await.expect("entries");
-    assert_eq!(read, [(1, None), (2, Some(entries[2].clone()))]);
+    let read: Vec<_> = read.iter().map(|(seq, standing)| (seq, standing.map(|s| s.link))).collect();
+    assert_eq!(read, [(1, None), (2, Some(entries[2].link()))]);
 }
 
 #[tokio::test]
@@ -152,7 +150,7 @@ async fn entries_are_in_the_partition_of_their_month_or_in_the_default_one() {
     let long_ago = "1999-12-31T23:59:59Z".parse().expect("a time");
     let entries = [Timestamp::now(), long_ago].map(|at| Entry::new(EntryKind::ChainBegun, at));
     let entries: Vec<_> = (0..).zip(entries).map(|(seq, entry)| sealed(chain, seq, entry)).collect();
-    store.append_entries(&entries).await.expect("appended");
+    store.append_entries(entries.clone().into()).await.expect("appended");
     let places: Vec<String> =
         sqlx::query_scalar("SELECT tableoid::regclass::text FROM audit_entries ORDER BY seq")
             .fetch_all(&store.pool)
@@ -217,8 +215,8 @@ async fn every_listing_is_read_in_order_from_the_index_that_serves_it() {
         (AuditFilter { model: text(), ..any() }, "_model_asked_at_id_idx"),
     ] {
         let explain = format!("EXPLAIN SELECT {} FROM audit_entries", audit::names());
-        let mut query = listing::entries::<sqlx::Postgres>(explain, &filter, 50, str::to_owned);
-        let rows = query.build().fetch_all(&mut *connection).await.expect("a plan");
+        let listing = listing::entries(explain, &filter, 50, str::to_owned);
+        let rows = super::audit::bound(listing).fetch_all(&mut *connection).await.expect("a plan");
         let plan: String = rows.iter().map(|row| row.get::<String, _>(0) + "\n").collect();
         assert!(plan.contains(index) && !plan.contains("Sort  ("), "{filter:?}: {plan}");
     }
@@ -246,7 +244,7 @@ async fn a_gateways_user_needs_no_more_than_its_role() {
     let url = login(&db, "gateway_only", "IN ROLE synapse_app").await;
     let store = server(&url).open().await.expect("a store");
     store.create_team(&"lab".into(), &Limits::default()).await.expect("a team");
-    store.append_entries(&[sealed(Uuid::now_v7(), 0, full(Timestamp::now()))]).await.expect("appended");
+    store.append_entries([sealed(Uuid::now_v7(), 0, full(Timestamp::now()))].into()).await.expect("appended");
     // Where there is no schema yet, it cannot make one.
     let empty = OnServer::create().await;
     let url = Postgres::shared().await.url("gateway_only", "swordfish", database(&empty.0));
@@ -262,7 +260,7 @@ async fn the_owner_of_a_database_needs_no_roles() {
     Postgres::shared().await.tell("postgres", &give).await;
     let store = server(&url).open().await.expect("a store");
     store.create_team(&"lab".into(), &Limits::default()).await.expect("a team");
-    store.append_entries(&[sealed(Uuid::now_v7(), 0, full(Timestamp::now()))]).await.expect("appended");
+    store.append_entries([sealed(Uuid::now_v7(), 0, full(Timestamp::now()))].into()).await.expect("appended");
     for change in CHANGES {
         let outcome = code(&store.pool, change).await;
         // Of checkpoints there are none that could be changed.
@@ -397,25 +395,24 @@ async fn a_server_that_goes_away_is_found_again() {
     store.watch.hear().await.expect("it listens");
     let chain = Uuid::now_v7();
     let entries: Vec<_> = (0..2).map(|seq| sealed(chain, seq, full(Timestamp::now()))).collect();
-    store.append_entries(&entries[..1]).await.expect("appended");
+    store.append_entries(entries[..1].into()).await.expect("appended");
     let mark = store.change_mark().await.expect("a mark");
     postgres.die();
     store.change_mark().await.expect_err("nobody answers");
-    store.append_entries(&entries).await.expect_err("nobody answers");
+    store.append_entries(entries.clone().into()).await.expect_err("nobody answers");
     postgres.start_again().await;
     within("the server to be found", async {
         while other.create_team(&"lab".into(), &Limits::default()).await.is_err() {}
         while !matches!(store.change_mark().await, Ok(now) if now != mark) {
             store.next_look().await;
         }
-        while store.append_entries(&entries).await.is_err() {}
+        while store.append_entries(entries.clone().into()).await.is_err() {}
         // Told again, not only seen.
         while store.watch.hear().await.is_err() {}
     })
     .await;
     let read = store.read_chain(chain, 0, 10).await.expect("entries");
-    let read: HashSet<_> =
-        read.into_iter().map(|(seq, entry)| (seq, entry.map(|entry| entry.entry.id))).collect();
-    let sent: HashSet<_> = entries.iter().map(|sealed| (sealed.seq, Some(sealed.entry.id))).collect();
+    let read: Vec<_> = read.iter().filter_map(|(_, standing)| Some(standing?.link)).collect();
+    let sent: Vec<_> = entries.iter().map(|sealed| sealed.link()).collect();
     assert_eq!(read, sent, "what was sent twice stands there once");
 }

@@ -22,6 +22,11 @@ pub(crate) fn packed(text: &str) -> Cow<'_, str> {
     Cow::Owned(packed)
 }
 
+/// Whether a text was packed into another one.
+pub(super) fn is_packed(text: &str) -> bool {
+    text.contains(MARK)
+}
+
 /// The text that was packed.
 pub(crate) fn unpacked(text: String) -> String {
     if !text.contains(MARK) {

@@ -15,6 +15,7 @@ mod worker_keys;
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -41,7 +42,7 @@ pub struct SqliteStore {
     readers: SqlitePool,
     /// Asked several times a second, and never busy with anything else.
     watcher: Mutex<SqliteConnection>,
-    months: audit::Months,
+    months: Arc<audit::Months>,
 }
 
 impl SqliteStore {
@@ -72,7 +73,7 @@ impl SqliteStore {
         self.readers.close().await;
         drop(self.watcher);
         self.writer.close().await;
-        self.months.close().await;
+        audit::close(self.months).await;
     }
 
     /// A transaction that is a writer from its start: one that began as a reader could not wait for

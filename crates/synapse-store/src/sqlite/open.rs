@@ -5,6 +5,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     str::FromStr,
+    sync::Arc,
     time::Duration,
 };
 
@@ -24,8 +25,6 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a call waits for a free connection; longer than one busy statement.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(15);
 const READERS: u32 = 4;
-/// What a writer may keep in memory, in SQLite's words: 32 MiB. Indices of the audit log are written all over.
-const CACHE: &str = "-32768";
 
 /// A step of a schema. One that was released never changes; a new one is added.
 pub(super) fn step(version: i64, name: &'static str, sql: &'static str) -> Migration {
@@ -101,7 +100,7 @@ pub(super) async fn connect(path: &Path) -> Result<SqliteStore, StoreError> {
     let reading = options(path)?.pragma("query_only", "ON");
     let watcher = reading.connect().await.map_err(|error| explain(path, error))?;
     let readers = pool(READERS).connect_lazy_with(reading);
-    let months = Months::new(folder_of(path)?);
+    let months = Arc::new(Months::new(folder_of(path)?));
     Ok(SqliteStore { writer, readers, watcher: Mutex::new(watcher), months })
 }
 
@@ -125,7 +124,6 @@ pub(super) async fn writer(
     schema: Migrator,
 ) -> Result<SqlitePool, StoreError> {
     let writing = options(path)?.journal_mode(SqliteJournalMode::Wal).synchronous(synchronous);
-    let writing = writing.pragma("cache_size", CACHE);
     let writer = pool(1).connect_with(writing).await.map_err(|error| explain(path, error))?;
     migrate(&writer, schema).await.map_err(|error| explain_migration(path, error))?;
     Ok(writer)
@@ -174,9 +172,17 @@ fn explain_migration(path: &Path, error: MigrateError) -> StoreError {
     }
 }
 
-/// Words for the result codes of SQLite (<https://www.sqlite.org/rescode.html>) that an operator can act on.
 fn explain(path: &Path, error: sqlx::Error) -> StoreError {
     let code = error.as_database_error().and_then(|e| e.code()).and_then(|code| code.parse::<u32>().ok());
+    explain_code(path, code, error)
+}
+
+/// Words for the result codes of SQLite (<https://www.sqlite.org/rescode.html>) that an operator can act on.
+pub(super) fn explain_code(
+    path: &Path,
+    code: Option<u32>,
+    source: impl std::error::Error + Send + Sync + 'static,
+) -> StoreError {
     // The low byte is the primary code.
     let problem = match code.map(|code| code & 0xff) {
         Some(5 | 6) => "another process keeps it locked; stop that process, or try again",
@@ -191,7 +197,7 @@ fn explain(path: &Path, error: sqlx::Error) -> StoreError {
     StoreError::Unusable {
         place: path.display().to_string(),
         problem: problem.into(),
-        source: Some(error.into()),
+        source: Some(source.into()),
     }
 }
 

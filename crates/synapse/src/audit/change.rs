@@ -62,13 +62,14 @@ impl Change {
         let actor = format!("command line, uid {}", rustix::process::geteuid().as_raw());
         let mut chain = Chain::new(Uuid::now_v7());
         let sealed = chain.seal(self.entry(&actor));
-        store.append_entries(std::slice::from_ref(&sealed)).await?;
+        let link = sealed.link();
+        store.append_entries([sealed].into()).await?;
         if !files.signing_key().exists() {
             // On a machine that has no more of the gateway than its database, nobody can vouch for it.
             return Ok(());
         }
-        let mut checkpoints = Checkpointer::new(sealed.chain);
-        if checkpoints.push(&sealed).is_ok()
+        let mut checkpoints = Checkpointer::new(link.chain);
+        if checkpoints.push(link).is_ok()
             && let Some(made) = checkpoints.checkpoint(Timestamp::now())
         {
             let signed = made.sign(&signing_key(files)?);

@@ -11,14 +11,14 @@ use anyhow::Context;
 use jiff::Timestamp;
 use prometheus_client::metrics::{gauge::Gauge, histogram::Histogram};
 use synapse_audit::{
-    chain::expected_hash,
+    chain,
     checkpoint::{Checkpoint, Checkpointer},
     journal::Journal,
     note::SigningKey,
     sink::FileSink,
 };
 use synapse_core::{
-    audit::entry::Sealed,
+    audit::entry::{Link, Sealed},
     config::snapshot::Durability,
     store::{
         StoreError,
@@ -31,7 +31,7 @@ use tokio::sync::watch;
 use super::files::Files;
 
 /// Entries of one transaction.
-const BATCH: usize = 500;
+const BATCH: usize = 2000;
 /// How long entries gather, so that a transaction has many.
 const GATHER: Duration = Duration::from_millis(50);
 /// The same where requests wait for their entries.
@@ -220,17 +220,17 @@ impl Shipper {
             let from = self.checkpoints.next();
             let limit = u32::try_from(BATCH).unwrap_or(u32::MAX);
             let mut patience = Patience::default();
-            let chain = loop {
+            let stretch = loop {
                 match self.store.read_chain(self.log.chain(), from, limit).await {
-                    Ok(chain) => break chain,
+                    Ok(stretch) => break stretch,
                     Err(error) => patience.bear(&error).await,
                 }
             };
             let before = self.checkpoints.next();
-            for (_, sealed) in &chain {
+            for standing in stretch.iter().filter_map(|(_, standing)| standing) {
                 // Nobody vouches for what was changed in the database.
-                if let Some(sealed) = sealed.as_ref().filter(|sealed| expected_hash(sealed) == sealed.hash) {
-                    self.push(sealed);
+                if chain::hash(standing.canonical, &standing.link.prev) == standing.link.hash {
+                    self.push(standing.link);
                 }
             }
             if self.checkpoints.next() == before {
@@ -243,9 +243,9 @@ impl Shipper {
         }
     }
 
-    fn push(&mut self, sealed: &Sealed) {
-        if self.checkpoints.push(sealed).is_err() {
-            tracing::error!(seq = sealed.seq, "an entry of the audit log does not follow the one before it");
+    fn push(&mut self, link: Link) {
+        if self.checkpoints.push(link).is_err() {
+            tracing::error!(seq = link.seq, "an entry of the audit log does not follow the one before it");
         }
     }
 
@@ -261,13 +261,14 @@ impl Shipper {
             }
         };
         let Some(last) = entries.last().map(|sealed| sealed.seq) else { return 0 };
+        let entries: Arc<[Sealed]> = entries.into();
         let began = Instant::now();
         let mut patience = Patience::default();
-        while let Err(error) = self.store.append_entries(&entries).await {
+        while let Err(error) = self.store.append_entries(Arc::clone(&entries)).await {
             patience.bear(&error).await;
         }
         gauges.commit.observe(began.elapsed().as_secs_f64());
-        entries.iter().for_each(|sealed| self.push(sealed));
+        entries.iter().for_each(|sealed| self.push(sealed.link()));
         let journal = Arc::clone(&self.journal);
         if let Err(error) = tasks::block(move || journal.acknowledge(last)).await {
             // They are shipped again, and passed over.

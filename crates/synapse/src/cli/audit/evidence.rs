@@ -1,6 +1,6 @@
 //! `synapse audit find` and `synapse audit erase`: what the digests of the log still tell, and the end of that.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::bail;
 use synapse_audit::digest::{Content, DigestKey, Epoch, KeyRing};
@@ -10,7 +10,12 @@ use synapse_core::{
     store::audit::{AuditFilter, AuditStore},
 };
 
+use synapse_gateway::audit::NO_TEAM;
+
 use super::{Files, Output, PAGE, export, print, read};
+
+/// How long a request can take at most.
+const LONGEST_REQUEST: Duration = Duration::from_secs(24 * 3600);
 
 /// Prints the entries of requests or replies with this text.
 pub(super) async fn find(
@@ -20,15 +25,16 @@ pub(super) async fn find(
     output: Output,
 ) -> anyhow::Result<()> {
     let text = read(content)?;
-    let mut keys = vec![DigestKey::plain()];
+    let mut keys = vec![(DigestKey::plain(), AuditFilter::default())];
     if files.digest_keys().exists() {
-        keys.extend(KeyRing::open(&files.digest_keys())?.all().into_iter().map(|(_, _, key)| key));
+        let ring = KeyRing::open(&files.digest_keys())?;
+        keys.extend(ring.all().into_iter().map(|(team, epoch, key)| (key, within(team, epoch))));
     }
     let mut found: Vec<Sealed> = Vec::new();
-    for key in &keys {
+    for (key, within) in &keys {
         for content in [Content::Request, Content::Reply] {
             let digest = Some(key.digest(content, &text));
-            let entries = store.list_entries(&AuditFilter { digest, ..AuditFilter::default() }, PAGE).await?;
+            let entries = store.list_entries(&AuditFilter { digest, ..within.clone() }, PAGE).await?;
             found.extend(entries.into_iter().filter(|new| new.entry.digest_key.as_ref() == Some(key.name())));
         }
     }
@@ -38,6 +44,13 @@ pub(super) async fn find(
         output.note("No entry has this text, or its key was destroyed.")?;
     }
     Ok(print(&found.iter().map(|sealed| format!("{}\n", export::document(sealed))).collect::<String>())?)
+}
+
+/// Where entries are whose digests were made with a team's key of a month: a request may end in the month after.
+fn within(team: TeamName, epoch: Epoch) -> AuditFilter {
+    let until = epoch.next().start().map(|end| end + LONGEST_REQUEST);
+    let team = (team.as_str() != NO_TEAM).then_some(team);
+    AuditFilter { team, since: epoch.start(), until, ..AuditFilter::default() }
 }
 
 /// Destroys the key of a team's digests of a month.

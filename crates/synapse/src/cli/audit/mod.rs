@@ -117,6 +117,9 @@ struct FilterArgs {
     /// Only of this kind
     #[arg(long, value_parser = EntryKind::ALL.map(EntryKind::name))]
     kind: Vec<String>,
+    /// Also the entries that only say that a request was accepted
+    #[arg(long)]
+    accepted: bool,
     /// Only of this request
     #[arg(long)]
     request: Option<String>,
@@ -136,13 +139,14 @@ struct FilterArgs {
 
 impl FilterArgs {
     fn into_filter(self) -> AuditFilter {
-        let Self { slice, kind, request, actor, outcome, model, incident } = self;
+        let Self { slice, kind, accepted, request, actor, outcome, model, incident } = self;
         let SliceArgs { since, until, team, key } = slice;
         let kinds = kind.iter().filter_map(|name| EntryKind::of(name)).collect();
         AuditFilter {
             since,
             until,
             kinds,
+            accepted: accepted || request.is_some(),
             request,
             team,
             key,
@@ -189,7 +193,9 @@ pub(super) async fn run(args: AuditArgs, output: Output) -> anyhow::Result<ExitC
             export::list(&*store, &filter.into_filter(), limit, output).await.map(|()| ExitCode::SUCCESS)
         }
         AuditVerb::Export { filter, format } => {
-            export::all(&*store, filter.into_filter(), format).await.map(|()| ExitCode::SUCCESS)
+            export::all(&*store, AuditFilter { accepted: true, ..filter.into_filter() }, format)
+                .await
+                .map(|()| ExitCode::SUCCESS)
         }
         AuditVerb::Proof { request, trust } => {
             proof::prove(&*store, &request, &trust.keys(&files)?).await.map(|()| ExitCode::SUCCESS)

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use synapse_audit::{checkpoint::Checkpoint, note::PublicKey, proof};
 use synapse_core::{
-    audit::entry::{Digest, EntryKind, Sealed},
+    audit::entry::{Digest, EntryKind},
     store::audit::{AuditFilter, AuditStore},
 };
 
@@ -13,7 +13,7 @@ use super::{PAGE, export, print, read};
 
 /// Prints the proof of the entry that closes a request, or of the one that accepts it where that is all there is.
 pub(super) async fn prove(store: &dyn AuditStore, request: &str, keys: &[PublicKey]) -> anyhow::Result<()> {
-    let filter = AuditFilter { request: Some(request.to_owned()), ..AuditFilter::default() };
+    let filter = AuditFilter { request: Some(request.to_owned()), accepted: true, ..AuditFilter::default() };
     let entries = store.list_entries(&filter, PAGE).await?;
     let closing = entries.iter().find(|sealed| sealed.entry.kind == EntryKind::RequestClosed);
     let Some(sealed) = closing.or(entries.first()) else {
@@ -35,12 +35,10 @@ async fn hashes(store: &dyn AuditStore, checkpoint: &Checkpoint) -> anyhow::Resu
     let mut next = checkpoint.first;
     while next <= checkpoint.last {
         let page = store.read_chain(checkpoint.chain, next, PAGE).await?;
-        let Some((last, _)) = page.last() else { break };
+        let Some(last) = page.last() else { break };
         next = last + 1;
         let covered = page.iter().filter(|(seq, _)| *seq <= checkpoint.last);
-        hashes.extend(
-            covered.map(|(_, sealed)| sealed.as_ref().map_or([0; 32], |sealed: &Sealed| sealed.hash)),
-        );
+        hashes.extend(covered.map(|(_, standing)| standing.map_or([0; 32], |standing| standing.link.hash)));
     }
     Ok(hashes)
 }

@@ -16,6 +16,8 @@ use super::{Files, Output, PAGE, TrustArgs, print};
 const TAMPERED: u8 = 1;
 /// And for one that cannot be checked.
 const IMPOSSIBLE: u8 = 2;
+/// How many entries are read at once: a few megabytes.
+const STRETCH: u32 = 5000;
 /// The place among the sources of checkpoints that the database has.
 const DATABASE: usize = 0;
 
@@ -99,8 +101,8 @@ async fn walk(
 ) -> anyhow::Result<Report> {
     let (mut next, mut checkpoint_from) = (0, 0);
     loop {
-        let entries = store.read_chain(chain, next, PAGE).await?;
-        let last = entries.last().map_or(u64::MAX, |(seq, _)| *seq);
+        let entries = store.read_chain(chain, next, STRETCH).await?;
+        let last = entries.last().unwrap_or(u64::MAX);
         let mut has_more = false;
         while verifier.covered(DATABASE) <= last {
             let page = store.list_checkpoints(chain, checkpoint_from, PAGE).await?;
@@ -124,8 +126,8 @@ async fn walk(
             return Ok(verifier.finish());
         }
         // Checkpoints that came just now may cover entries that came with them.
-        for (seq, sealed) in &entries {
-            verifier.entry(*seq, sealed.as_ref());
+        for (seq, standing) in entries.iter() {
+            verifier.entry(seq, standing);
             next = seq + 1;
         }
     }

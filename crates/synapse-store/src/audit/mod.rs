@@ -1,9 +1,14 @@
 //! What both databases make of the audit log: the columns of a row and their values, once for all statements.
 
+pub(crate) mod listing;
+
 use std::collections::{BTreeMap, HashSet};
 
 use synapse_core::{
-    audit::entry::{Column, ColumnKind, Digest, Entry, Owned, Sealed, Value},
+    audit::{
+        entry::{Column, ColumnKind, Digest, Entry, Owned, Sealed, Value},
+        stretch::Stretch,
+    },
     store::{
         StoreError,
         audit::{Head, StoredCheckpoint},
@@ -11,7 +16,7 @@ use synapse_core::{
 };
 use uuid::Uuid;
 
-use crate::rows::{Cells, backend, time};
+use crate::rows::{backend, timestamp};
 
 /// An entry's place in its chain, before what it says.
 const PLACE: [Column; 4] = [
@@ -47,9 +52,10 @@ pub(crate) fn place_of(seq: u64) -> i64 {
     i64::try_from(seq).unwrap_or(i64::MAX)
 }
 
-/// The entry of a row that was selected by [`names`]; `None` where that is none any more.
-pub(crate) fn sealed(row: &impl Cells) -> Option<Sealed> {
-    let mut values = columns().enumerate().map(|(place, column)| row.owned(place, column.kind));
+/// The entry of a row that was selected by [`names`], from a reader of its columns by place; `None` where that is
+/// none any more.
+pub(crate) fn sealed(read: impl Fn(usize, ColumnKind) -> Option<Owned>) -> Option<Sealed> {
+    let mut values = columns().enumerate().map(|(place, column)| read(place, column.kind));
     let mut bytes = || match values.next() {
         Some(Some(Owned::Bytes(bytes))) => Some(bytes),
         _ => None,
@@ -65,38 +71,41 @@ pub(crate) fn sealed(row: &impl Cells) -> Option<Sealed> {
     Some(Sealed { chain, seq: u64::try_from(seq).ok()?, prev, hash, entry })
 }
 
-/// Rows of a chain, each with its place.
-pub(crate) fn places(rows: &[impl Cells]) -> Result<Vec<(u64, Option<Sealed>)>, StoreError> {
-    let place = |row| Ok((u64::try_from(Cells::number(row, "seq")?).map_err(backend)?, sealed(row)));
-    rows.iter().map(place).collect()
+/// What to say of a row that is to be an entry and is none.
+pub(crate) fn unreadable(seq: i64) -> StoreError {
+    backend(format!("entry {seq} of the audit log cannot be read: run `synapse audit verify`"))
 }
 
-/// Rows that are all to be entries.
-pub(crate) fn entries(rows: &[impl Cells]) -> Result<Vec<Sealed>, StoreError> {
-    let entry = |row| {
-        sealed(row).ok_or_else(|| {
-            let seq = Cells::number(row, "seq").unwrap_or_default();
-            backend(format!("entry {seq} of the audit log cannot be read: run `synapse audit verify`"))
-        })
+/// Adds a row of [`names`] to a stretch, by the values that it has.
+pub(crate) fn push<'v>(stretch: &mut Stretch, seq: u64, values: impl Iterator<Item = Value<'v>>) {
+    // Before what it says, the chain and the place, which are known.
+    let mut values = values.skip(2);
+    let mut digest = || match values.next() {
+        Some(Value::Bytes(bytes)) => Digest::try_from(bytes).ok(),
+        _ => None,
     };
-    rows.iter().map(entry).collect()
+    match (digest(), digest()) {
+        (Some(prev), Some(hash)) => stretch.push(seq, prev, hash, values),
+        _ => stretch.push_unreadable(seq),
+    }
 }
 
-/// A row that has a `chain`, and the `seq` and `hash` of its last entry.
-pub(crate) fn head(row: &impl Cells) -> Result<(Uuid, Head), StoreError> {
-    let damaged = || backend("the last entry of a chain cannot be read: run `synapse audit verify`");
-    let chain = row.optional_bytes("chain")?.and_then(|bytes| Uuid::from_slice(&bytes).ok());
-    let seq = u64::try_from(row.number("seq")?).ok();
-    let hash = row.optional_bytes("hash")?.and_then(|bytes| Digest::try_from(bytes).ok());
-    let (chain, seq, hash) =
-        (chain.ok_or_else(damaged)?, seq.ok_or_else(damaged)?, hash.ok_or_else(damaged)?);
-    Ok((chain, Head { seq, hash }))
+/// The last entry of a chain.
+pub(crate) fn head(chain: &[u8], seq: i64, hash: &[u8]) -> Result<(Uuid, Head), StoreError> {
+    match (Uuid::from_slice(chain), u64::try_from(seq), Digest::try_from(hash)) {
+        (Ok(chain), Ok(seq), Ok(hash)) => Ok((chain, Head { seq, hash })),
+        _ => Err(unreadable(seq)),
+    }
 }
 
-/// The row of a checkpoint.
-pub(crate) fn checkpoint(chain: Uuid, row: &impl Cells) -> Result<StoredCheckpoint, StoreError> {
-    let seq = u64::try_from(row.number("seq")?).map_err(backend)?;
-    Ok(StoredCheckpoint { chain, seq, at: time(row, "at")?, note: row.text("note")? })
+/// A checkpoint of a chain.
+pub(crate) fn checkpoint(
+    chain: Uuid,
+    seq: i64,
+    at: i64,
+    note: String,
+) -> Result<StoredCheckpoint, StoreError> {
+    Ok(StoredCheckpoint { chain, seq: u64::try_from(seq).map_err(backend)?, at: timestamp(at)?, note })
 }
 
 /// One entry for each place, the first that claims it, without those `taken`.

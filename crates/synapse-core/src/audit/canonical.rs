@@ -4,11 +4,12 @@
 //! calls for. Empty columns at the end are left out, so that columns can be added without changing what older
 //! entries hash to. Of every entry there is one such form, and nothing else is read.
 
-use synapse_core::audit::entry::{Entry, Misfit, Owned, Value};
 use uuid::Uuid;
 
+use super::entry::{Entry, Misfit, Owned, Value};
+
 /// The version of the form, in front of everything.
-pub(crate) const VERSION: u8 = 1;
+pub const VERSION: u8 = 1;
 
 /// Version, chain and place.
 const HEAD: usize = 1 + 16 + 8;
@@ -37,14 +38,26 @@ pub enum Malformed {
 
 /// Appends the canonical bytes of an entry at place `seq` of a chain.
 pub fn encode(chain: Uuid, seq: u64, entry: &Entry, into: &mut Vec<u8>) {
+    encode_values(chain, seq, entry.values(), into);
+}
+
+/// The same from the values of its columns, in order.
+pub fn encode_values<'v>(
+    chain: Uuid,
+    seq: u64,
+    values: impl IntoIterator<Item = Value<'v>>,
+    into: &mut Vec<u8>,
+) {
     into.push(VERSION);
     into.extend_from_slice(chain.as_bytes());
     into.extend_from_slice(&seq.to_be_bytes());
-    let values = entry.values();
-    let filled = values.iter().rposition(|value| *value != Value::Null).map_or(0, |last| last + 1);
-    for value in &values[..filled] {
+    let mut filled = into.len();
+    for value in values {
         match value {
-            Value::Null => into.push(NULL),
+            Value::Null => {
+                into.push(NULL);
+                continue;
+            }
             Value::Integer(number) => {
                 into.push(INTEGER);
                 into.extend_from_slice(&number.to_be_bytes());
@@ -52,7 +65,9 @@ pub fn encode(chain: Uuid, seq: u64, entry: &Entry, into: &mut Vec<u8>) {
             Value::Text(text) => sized(TEXT, text.as_bytes(), into),
             Value::Bytes(bytes) => sized(BYTES, bytes, into),
         }
+        filled = into.len();
     }
+    into.truncate(filled);
 }
 
 /// A value behind its tag and length. No column comes near 4 GiB; one that did would be cut, which keeps the form
@@ -89,13 +104,13 @@ pub fn decode(bytes: &[u8]) -> Result<(Uuid, u64, Entry), Malformed> {
 }
 
 /// The chain and the place alone.
-pub(crate) fn place(bytes: &[u8]) -> Option<(Uuid, u64)> {
+pub fn place(bytes: &[u8]) -> Option<(Uuid, u64)> {
     let mut rest = bytes.get(1..HEAD)?;
     Some((Uuid::from_bytes(fixed(&mut rest).ok()?), u64::from_be_bytes(fixed(&mut rest).ok()?)))
 }
 
 /// Puts another place into canonical bytes.
-pub(crate) fn set_place(canonical: &mut [u8], seq: u64) {
+pub fn set_place(canonical: &mut [u8], seq: u64) {
     if let Some(place) = canonical.get_mut(HEAD - 8..HEAD) {
         place.copy_from_slice(&seq.to_be_bytes());
     }

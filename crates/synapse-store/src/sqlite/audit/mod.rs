@@ -1,0 +1,149 @@
+//! The audit log in SQLite files of their own. They are read and written with the plain library on threads that may
+//! block: entries have many columns, and handing each value from thread to thread would cost more than SQLite does.
+
+mod months;
+mod read;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{Arc, LazyLock},
+};
+
+use async_trait::async_trait;
+use rusqlite::{
+    ToSql, TransactionBehavior, params, params_from_iter,
+    types::{ToSqlOutput, ValueRef},
+};
+use synapse_core::{
+    audit::{
+        entry::{Sealed, Value},
+        stretch::Stretch,
+    },
+    store::{
+        StoreError,
+        audit::{AuditFilter, AuditStore, Head, StoredCheckpoint},
+    },
+};
+use uuid::Uuid;
+
+use self::months::Month;
+pub(super) use self::months::Months;
+use super::SqliteStore;
+use crate::{audit, rows::backend};
+
+static INSERT: LazyLock<String> = LazyLock::new(|| {
+    let values = vec!["?"; audit::columns().count()].join(", ");
+    format!("INSERT INTO entries ({}) VALUES ({values}) ON CONFLICT DO NOTHING", audit::names())
+});
+
+/// Does what blocks where it may.
+async fn block<T: Send + 'static>(
+    months: &Arc<Months>,
+    work: impl FnOnce(&Months) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let months = Arc::clone(months);
+    tokio::task::spawn_blocking(move || work(&months)).await.map_err(backend)?
+}
+
+pub(super) async fn close(months: Arc<Months>) {
+    // Where the runtime ends, the files are closed with the last owner.
+    let _closed = block(&months, |months| {
+        months.close();
+        Ok(())
+    })
+    .await;
+}
+
+/// A value on its way into a statement.
+struct Cell<'v>(Value<'v>);
+
+impl ToSql for Cell<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self.0 {
+            Value::Null => ValueRef::Null,
+            Value::Integer(number) => ValueRef::Integer(number),
+            Value::Text(text) => ValueRef::Text(text.as_bytes()),
+            Value::Bytes(bytes) => ValueRef::Blob(bytes),
+        }))
+    }
+}
+
+/// Appends entries to the files of their months.
+fn append(months: &Months, entries: &[Sealed]) -> Result<(), StoreError> {
+    let taken = read::taken(months, &audit::claims(entries))?;
+    let mut by_month = BTreeMap::<Month, Vec<&Sealed>>::new();
+    for sealed in audit::first_claims(entries, &taken) {
+        by_month.entry(Month::of(sealed.entry.at)).or_default().push(sealed);
+    }
+    // Where a month's end lies between two entries, an earlier month may have its entries when a later one fails;
+    // sent again, they are passed over.
+    for (month, entries) in by_month {
+        months.write(&month, |writer| {
+            let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let mut insert = transaction.prepare_cached(&INSERT)?;
+            for sealed in entries {
+                insert.execute(params_from_iter(audit::values(sealed).map(Cell)))?;
+            }
+            drop(insert);
+            transaction.commit()
+        })?;
+    }
+    Ok(())
+}
+
+fn add_checkpoint(months: &Months, checkpoint: &StoredCheckpoint) -> Result<(), StoreError> {
+    let place = read::checkpoints(months, checkpoint.chain, checkpoint.seq, 1)?;
+    if place.first().is_some_and(|known| known.seq == checkpoint.seq) {
+        return Ok(());
+    }
+    months.write(&Month::of(checkpoint.at), |writer| {
+        let values = params![
+            checkpoint.chain.as_bytes().as_slice(),
+            audit::place_of(checkpoint.seq),
+            checkpoint.at.as_microsecond(),
+            checkpoint.note,
+        ];
+        let insert =
+            "INSERT INTO checkpoints (chain, seq, at, note) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING";
+        writer.execute(insert, values).map(drop)
+    })
+}
+
+#[async_trait]
+impl AuditStore for SqliteStore {
+    async fn append_entries(&self, entries: Arc<[Sealed]>) -> Result<(), StoreError> {
+        block(&self.months, move |months| append(months, &entries)).await
+    }
+
+    async fn audit_heads(&self) -> Result<Vec<(Uuid, Head)>, StoreError> {
+        block(&self.months, read::heads).await
+    }
+
+    async fn read_chain(&self, chain: Uuid, from: u64, limit: u32) -> Result<Stretch, StoreError> {
+        block(&self.months, move |months| read::chain(months, chain, from, limit)).await
+    }
+
+    async fn list_entries(&self, filter: &AuditFilter, limit: u32) -> Result<Vec<Sealed>, StoreError> {
+        let filter = filter.clone();
+        block(&self.months, move |months| read::listing(months, &filter, limit)).await
+    }
+
+    async fn add_checkpoint(&self, checkpoint: &StoredCheckpoint) -> Result<(), StoreError> {
+        let checkpoint = checkpoint.clone();
+        block(&self.months, move |months| add_checkpoint(months, &checkpoint)).await
+    }
+
+    async fn list_checkpoints(
+        &self,
+        chain: Uuid,
+        from: u64,
+        limit: u32,
+    ) -> Result<Vec<StoredCheckpoint>, StoreError> {
+        block(&self.months, move |months| read::checkpoints(months, chain, from, limit)).await
+    }
+}
+
+/// Places that are taken, in whichever month.
+type Taken = HashSet<(Uuid, i64)>;

@@ -1,0 +1,193 @@
+//! Reading the audit log across the files of its months.
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use rusqlite::{
+    Connection, Row, Rows, Statement, fallible_streaming_iterator::FallibleStreamingIterator, params,
+    params_from_iter, types::ValueRef,
+};
+use synapse_core::{
+    audit::{
+        entry::{ColumnKind, Owned, Sealed, Value},
+        stretch::Stretch,
+    },
+    store::{
+        StoreError,
+        audit::{AuditFilter, Head, StoredCheckpoint},
+    },
+};
+use uuid::Uuid;
+
+use super::{
+    Cell, Taken,
+    months::{Month, Months},
+};
+use crate::{
+    audit::{self, Claim, listing},
+    rows::backend,
+};
+
+static READ_CHAIN: LazyLock<String> = LazyLock::new(|| {
+    format!("SELECT {} FROM entries WHERE chain = ?1 AND seq >= ?2 ORDER BY seq", audit::names())
+});
+static HEADS: LazyLock<String> = LazyLock::new(|| audit::heads_statement("entries"));
+
+/// Where the place stands in every row that is read.
+const SEQ: usize = 1;
+
+/// Which places of these claims are taken.
+pub(super) fn taken(months: &Months, claims: &[Claim]) -> Result<Taken, StoreError> {
+    let mut taken = Taken::new();
+    for month in months.all()? {
+        months.write(&month, |connection| {
+            let mut find = connection
+                .prepare_cached("SELECT seq FROM entries WHERE chain = ?1 AND seq BETWEEN ?2 AND ?3")?;
+            for claim in claims {
+                let range = params![claim.chain.as_bytes().as_slice(), claim.first, claim.last];
+                for seq in find.query_map(range, |row| row.get(0))? {
+                    taken.insert((claim.chain, seq?));
+                }
+            }
+            Ok(())
+        })?;
+    }
+    Ok(taken)
+}
+
+pub(super) fn heads(months: &Months) -> Result<Vec<(Uuid, Head)>, StoreError> {
+    let mut heads = BTreeMap::<Uuid, Head>::new();
+    for reader in months.readers()? {
+        let mut find = reader.prepare(&HEADS).map_err(backend)?;
+        let mut rows = find.query([]).map_err(backend)?;
+        while let Some(row) = rows.next().map_err(backend)? {
+            let bytes = |place| row.get_ref(place).ok().and_then(|value| value.as_blob().ok());
+            let seq = row.get(SEQ).map_err(backend)?;
+            let (chain, head) = audit::head(bytes(0).unwrap_or_default(), seq, bytes(2).unwrap_or_default())?;
+            let known = heads.entry(chain).or_insert(head);
+            if head.seq > known.seq {
+                *known = head;
+            }
+        }
+    }
+    Ok(heads.into_iter().collect())
+}
+
+/// Reads a chain from all months at once: a later one usually goes on where the one before it ends, but clocks may
+/// have been set back.
+pub(super) fn chain(months: &Months, chain: Uuid, from: u64, limit: u32) -> Result<Stretch, StoreError> {
+    let readers = months.readers()?;
+    merged(&readers, chain, from, limit).map_err(backend)
+}
+
+fn merged(readers: &[Connection], chain: Uuid, from: u64, limit: u32) -> rusqlite::Result<Stretch> {
+    let mut statements = readers
+        .iter()
+        .map(|reader| reader.prepare(&READ_CHAIN))
+        .collect::<Result<Vec<Statement<'_>>, _>>()?;
+    let range = params![chain.as_bytes().as_slice(), audit::place_of(from)];
+    let mut months = statements
+        .iter_mut()
+        .map(|statement| Ok(Some(statement.query(range)?)))
+        .collect::<rusqlite::Result<Vec<Option<Rows<'_>>>>>()?;
+    // The place that each month has next.
+    let mut next = months.iter_mut().map(advance).collect::<Result<Vec<Option<i64>>, _>>()?;
+    let mut stretch = Stretch::new(chain);
+    while let Some((month, seq)) = first(&next) {
+        let place = seq.unsigned_abs();
+        // Entries of one place are told together, so that none hides behind the other at the end of a page.
+        if stretch.len() >= limit as usize && stretch.last() != Some(place) {
+            break;
+        }
+        if let Some(row) = months[month].as_ref().and_then(Rows::get) {
+            audit::push(&mut stretch, place, (0..).map_while(|at| row.get_ref(at).ok()).map(value));
+        }
+        next[month] = advance(&mut months[month])?;
+    }
+    Ok(stretch)
+}
+
+/// The month whose next entry has the lowest place.
+fn first(next: &[Option<i64>]) -> Option<(usize, i64)> {
+    let there = next.iter().enumerate().filter_map(|(month, seq)| Some((month, (*seq)?)));
+    there.min_by_key(|(_, seq)| *seq)
+}
+
+/// Goes on to the next entry; gives its place.
+fn advance(rows: &mut Option<Rows<'_>>) -> rusqlite::Result<Option<i64>> {
+    let Some(reading) = rows else { return Ok(None) };
+    match reading.next()? {
+        Some(row) => row.get(SEQ).map(Some),
+        None => {
+            *rows = None;
+            Ok(None)
+        }
+    }
+}
+
+/// What a cell holds. For what none can, bytes stand that no cell has.
+fn value(cell: ValueRef<'_>) -> Value<'_> {
+    match cell {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(number) => Value::Integer(number),
+        ValueRef::Text(text) => std::str::from_utf8(text).map_or(Value::Bytes(text), Value::Text),
+        ValueRef::Blob(bytes) => Value::Bytes(bytes),
+        ValueRef::Real(_) => Value::Bytes(b"a fraction"),
+    }
+}
+
+pub(super) fn listing(months: &Months, filter: &AuditFilter, limit: u32) -> Result<Vec<Sealed>, StoreError> {
+    let first = filter.since.map(Month::of);
+    let end = filter.until.into_iter().chain(filter.before.map(|(at, _)| at)).min().map(Month::of);
+    let mut found = Vec::new();
+    for month in months.all()?.into_iter().rev() {
+        let is_asked_for = first.as_ref().is_none_or(|first| *first <= month)
+            && end.as_ref().is_none_or(|end| month <= *end);
+        let left = limit.saturating_sub(u32::try_from(found.len()).unwrap_or(u32::MAX));
+        if is_asked_for && left > 0 {
+            let reader = months.reader(&month)?;
+            let select = format!("SELECT {} FROM entries", audit::names());
+            let listing = listing::entries(select, filter, left, str::to_owned);
+            let mut find = reader.prepare(&listing.sql).map_err(backend)?;
+            let values = listing.values.iter().map(|value| Cell(value.as_value()));
+            let mut rows = find.query(params_from_iter(values)).map_err(backend)?;
+            while let Some(row) = rows.next().map_err(backend)? {
+                found.push(sealed(row)?);
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn sealed(row: &Row<'_>) -> Result<Sealed, StoreError> {
+    let owned = |place: usize, kind: ColumnKind| match (row.get_ref(place).ok()?, kind) {
+        (ValueRef::Null, _) => Some(Owned::Null),
+        (ValueRef::Integer(number), ColumnKind::Integer) => Some(Owned::Integer(number)),
+        (ValueRef::Text(text), ColumnKind::Text) => String::from_utf8(text.to_vec()).ok().map(Owned::Text),
+        (ValueRef::Blob(bytes), ColumnKind::Bytes) => Some(Owned::Bytes(bytes.to_vec())),
+        _ => None,
+    };
+    audit::sealed(owned).ok_or_else(|| audit::unreadable(row.get(SEQ).unwrap_or_default()))
+}
+
+pub(super) fn checkpoints(
+    months: &Months,
+    chain: Uuid,
+    from: u64,
+    limit: u32,
+) -> Result<Vec<StoredCheckpoint>, StoreError> {
+    let mut found = Vec::new();
+    for reader in months.readers()? {
+        let select =
+            "SELECT seq, at, note FROM checkpoints WHERE chain = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3";
+        let mut find = reader.prepare(select).map_err(backend)?;
+        let range = params![chain.as_bytes().as_slice(), audit::place_of(from), limit];
+        let rows = find.query_map(range, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+        for row in rows.map_err(backend)? {
+            let (seq, at, note) = row.map_err(backend)?;
+            found.push(audit::checkpoint(chain, seq, at, note)?);
+        }
+    }
+    found.sort_by_key(|checkpoint| checkpoint.seq);
+    found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    Ok(found)
+}
