@@ -73,6 +73,11 @@ impl Checkpoint {
         Self::read(note::open(note, keys)?).ok_or(NoteError::Malformed)
     }
 
+    /// The chain that a note names, whoever signed it.
+    pub fn chain_of(note: &str) -> Option<Uuid> {
+        note.strip_prefix(TITLE)?.strip_prefix("\nchain ")?.get(..36)?.parse().ok()
+    }
+
     /// Reads the text. Only the one way of writing it is accepted, so that its hash says all.
     fn read(text: &str) -> Option<Self> {
         let mut lines = text.lines();

@@ -6,6 +6,7 @@
 //! the store first and to the sinks second, and one that a sink lacks is given to it again. Verification needs no
 //! more than the store's entries, the checkpoints of store and sinks, and the public key.
 
+pub mod anchor;
 pub mod chain;
 pub mod checkpoint;
 pub mod digest;

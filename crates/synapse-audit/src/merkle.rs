@@ -10,7 +10,7 @@ fn node(left: &Digest, right: &Digest) -> Digest {
 }
 
 /// A tree that grows leaf by leaf. It keeps the roots of its complete subtrees, one for each bit of its size.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tree {
     size: u64,
     /// From the largest to the smallest.
@@ -29,6 +29,16 @@ impl Tree {
         }
         self.peaks.push(root);
         self.size += 1;
+    }
+
+    /// One of this size that has these complete subtrees, from the largest to the smallest; none if no tree has.
+    pub fn grown(size: u64, peaks: Vec<Digest>) -> Option<Self> {
+        (peaks.len() == size.count_ones() as usize).then_some(Self { size, peaks })
+    }
+
+    /// The roots of its complete subtrees, from the largest to the smallest.
+    pub fn peaks(&self) -> &[Digest] {
+        &self.peaks
     }
 
     /// How many leaves there are.

@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
 use synapse_core::store::{
     StoreError, admin_tokens::AdminTokenStore, alerts::AlertStore, audit::AuditStore,
-    incidents::IncidentStore, keys::KeyStore, teams::TeamStore, worker_keys::WorkerKeyStore,
+    incidents::IncidentStore, keys::KeyStore, retention::RetentionStore, teams::TeamStore,
+    worker_keys::WorkerKeyStore,
 };
 
 use crate::{
@@ -17,7 +18,14 @@ use crate::{
 /// All stores of one database.
 #[async_trait]
 pub trait Stores:
-    TeamStore + KeyStore + WorkerKeyStore + AdminTokenStore + IncidentStore + AlertStore + AuditStore
+    TeamStore
+    + KeyStore
+    + WorkerKeyStore
+    + AdminTokenStore
+    + IncidentStore
+    + AlertStore
+    + AuditStore
+    + RetentionStore
 {
     /// Waits for running statements and lets go of the database.
     async fn close(self: Box<Self>);

@@ -15,13 +15,39 @@ use synapse_core::{
         admin_tokens::{AdminTokenInfo, AdminTokenTable},
         alerts::{Delivery, Progress},
         keys::{KeyInfo, PromptVersion},
+        retention::{Hold, StoredAnchor},
         teams::Team,
         worker_keys::WorkerKeyInfo,
     },
     worker::WorkerKeyTable,
 };
+use uuid::Uuid;
 
 use crate::rows::{Cells, backend, from_json, hash, moment, time};
+
+/// The anchors that count: one stands in place of all before it.
+pub(crate) const FURTHEST_ANCHORS: &str = "SELECT * FROM audit_anchors AS a
+     WHERE a.next = (SELECT max(b.next) FROM audit_anchors AS b WHERE b.chain = a.chain) ORDER BY a.chain";
+
+pub(crate) fn anchor(row: &impl Cells) -> Result<StoredAnchor, StoreError> {
+    let chain = row.optional_bytes("chain")?.unwrap_or_default();
+    Ok(StoredAnchor {
+        chain: Uuid::from_slice(&chain).map_err(backend)?,
+        next: u64::try_from(row.number("next")?).map_err(backend)?,
+        at: time(row, "at")?,
+        note: row.text("note")?,
+    })
+}
+
+pub(crate) fn hold(row: &impl Cells) -> Result<Hold, StoreError> {
+    Ok(Hold {
+        id: row.text("id")?,
+        since: moment(row, "since")?,
+        reason: row.text("reason")?,
+        at: time(row, "at")?,
+        released_at: moment(row, "released_at")?,
+    })
+}
 
 pub(crate) fn team(row: &impl Cells) -> Result<Team, StoreError> {
     Ok(Team {

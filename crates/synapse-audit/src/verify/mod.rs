@@ -8,6 +8,7 @@ mod source;
 
 use std::fmt;
 
+use jiff::Timestamp;
 use synapse_core::audit::{
     canonical,
     entry::{Digest, Link},
@@ -16,11 +17,7 @@ use synapse_core::audit::{
 use uuid::Uuid;
 
 use self::source::Source;
-use crate::{
-    chain::{self, BEFORE_FIRST},
-    checkpoint::Checkpoint,
-    note::PublicKey,
-};
+use crate::{anchor::Anchor, chain, checkpoint::Checkpoint, note::PublicKey};
 
 /// How many findings a report lists.
 const LISTED: usize = 1_000;
@@ -183,23 +180,13 @@ impl Verifier {
     /// For a chain from its first entry on. The sources of checkpoints are named for reports; the first one is the
     /// database, which should have all of them, whereas a sink may have been added later.
     pub fn new(chain: Uuid, keys: Vec<PublicKey>, sources: &[&str]) -> Self {
-        Self::begin(chain, 0, BEFORE_FIRST, BEFORE_FIRST, keys, sources)
+        Self::after(&Anchor::beginning(chain), keys, sources)
     }
 
-    /// For the rest of a chain, behind a checkpoint that is known to be good.
-    pub fn after(anchor: &Checkpoint, keys: Vec<PublicKey>, sources: &[&str]) -> Self {
-        Self::begin(anchor.chain, anchor.last + 1, anchor.head, anchor.hash(), keys, sources)
-    }
-
-    fn begin(
-        chain: Uuid,
-        next: u64,
-        head: Digest,
-        previous: Digest,
-        keys: Vec<PublicKey>,
-        sources: &[&str],
-    ) -> Self {
-        let source = |(at, name): (usize, &&str)| Source::new(name, next, (at == 0).then_some(previous));
+    /// For the rest of a chain, of whose beginning an anchor is kept.
+    pub fn after(anchor: &Anchor, keys: Vec<PublicKey>, sources: &[&str]) -> Self {
+        let Anchor { chain, next, head, .. } = *anchor;
+        let source = |(at, name): (usize, &&str)| Source::new(name, anchor, at == 0);
         Self {
             keys,
             walk: Walk {
@@ -218,6 +205,17 @@ impl Verifier {
         }
     }
 
+    /// An anchor in place of all entries that were given, as the first source vouches for them; none where something is
+    /// wrong with them, or may be.
+    pub fn anchor(&self, at: Timestamp) -> Option<Anchor> {
+        let Walk { chain, next, head, suspect: None, shift: 0, .. } = self.walk else { return None };
+        let (head, source) = (head.filter(|_| self.report.is_sound())?, self.sources.first()?);
+        let (first, previous, tree) = source.anchored(next);
+        // What is written has microseconds.
+        let at = Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at);
+        Some(Anchor { chain, next, head, first, previous, tree, at })
+    }
+
     /// The checkpoints of this source that were given so far cover the entries before this place. Before an entry
     /// is given, so should be the checkpoints that cover it, as far as there are any.
     pub fn covered(&self, source: usize) -> u64 {
@@ -228,10 +226,11 @@ impl Verifier {
     /// is one that is given twice.
     pub fn checkpoint(&mut self, source: usize, note: &str) {
         let Some(of) = self.sources.get_mut(source) else { return };
-        let opened = Checkpoint::open(note, &self.keys);
-        if opened.as_ref().is_ok_and(|checkpoint| checkpoint.chain != self.walk.chain) {
+        // Before its signature is looked at: a file has the checkpoints of many chains.
+        if Checkpoint::chain_of(note).is_some_and(|chain| chain != self.walk.chain) {
             return;
         }
+        let opened = Checkpoint::open(note, &self.keys);
         let passed = self.walk.passed();
         if let Ok(checkpoint) = &opened {
             self.walk.horizon = self.walk.horizon.max(checkpoint.last);

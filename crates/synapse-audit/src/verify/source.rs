@@ -5,11 +5,12 @@ use std::collections::VecDeque;
 use synapse_core::audit::entry::Digest;
 
 use super::{Damage, DamageKind, Vouched};
-use crate::{checkpoint::Checkpoint, merkle::Tree};
+use crate::{anchor::Anchor, checkpoint::Checkpoint, merkle::Tree};
 
 /// What is needed of a checkpoint.
 #[derive(Clone, Copy, Debug)]
 struct Statement {
+    hash: Digest,
     first: u64,
     last: u64,
     root: Digest,
@@ -20,8 +21,12 @@ struct Statement {
 #[derive(Clone, Debug)]
 pub(super) struct Source {
     pub(super) name: String,
-    /// Where verification begins.
+    /// The first entry that is not covered where verification begins.
     start: u64,
+    /// The tree over the entries from there on that are not kept, until the checkpoint comes that covers them.
+    begun: Option<Tree>,
+    /// The last checkpoint whose entries have passed by, by its hash.
+    behind: Digest,
     /// The last checkpoint that was given: what it covers up to, and its hash. Unknown at the beginning of a source
     /// that need not have all.
     last: Option<(u64, Digest)>,
@@ -37,17 +42,27 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// A complete source begins with the checkpoint behind `previous`.
-    pub(super) fn new(name: &str, start: u64, previous: Option<Digest>) -> Self {
+    /// A complete source begins with the first checkpoint behind the anchor.
+    pub(super) fn new(name: &str, anchor: &Anchor, is_complete: bool) -> Self {
         Self {
             name: name.to_owned(),
-            start,
-            last: previous.map(|hash| (start, hash)),
+            start: anchor.first,
+            begun: Some(anchor.tree.clone()),
+            behind: anchor.previous,
+            last: is_complete.then_some((anchor.first, anchor.previous)),
             ahead: VecDeque::new(),
             tree: Tree::default(),
             is_lost: false,
             checkpoints: 0,
-            compared: start,
+            compared: anchor.next,
+        }
+    }
+
+    /// What an anchor at this place, which all entries before have passed, says of the checkpoints.
+    pub(super) fn anchored(&self, next: u64) -> (u64, Digest, Tree) {
+        match self.ahead.front() {
+            Some(statement) if statement.first < next => (statement.first, self.behind, self.tree.clone()),
+            _ => (next, self.behind, Tree::default()),
         }
     }
 
@@ -98,7 +113,8 @@ impl Source {
             _ => None,
         };
         self.last = Some((end, hash));
-        if given.first < passed {
+        let begun = self.begun.take().filter(|_| given.first == self.start && passed <= self.compared);
+        if given.first < passed && begun.is_none() {
             // Its entries went by before it came, so it says nothing any more. Where a sink began in the middle of
             // what is looked at, that is no damage.
             let is_first = self.checkpoints == 0 && self.ahead.is_empty() && given.first < self.start;
@@ -106,8 +122,11 @@ impl Source {
                 (!is_first).then(|| self.damage(DamageKind::CheckpointMismatch, given.first, given.last))
             });
         }
+        if let Some(begun) = begun {
+            self.tree = begun;
+        }
         let Checkpoint { first, last, root, head, .. } = *given;
-        self.ahead.push_back(Statement { first, last, root, head });
+        self.ahead.push_back(Statement { hash, first, last, root, head });
         damage
     }
 
@@ -160,7 +179,9 @@ impl Source {
 
     /// Goes on to the next checkpoint.
     fn next(&mut self) {
-        self.ahead.pop_front();
+        if let Some(statement) = self.ahead.pop_front() {
+            self.behind = statement.hash;
+        }
         self.tree = Tree::default();
         self.is_lost = false;
     }

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use proptest::{prelude::*, sample::Index};
 use synapse_audit::{
+    anchor::Anchor,
     chain::Chain,
     checkpoint::Checkpointer,
     note::SigningKey,
@@ -137,8 +138,49 @@ fn flip(entry: &Entry, column: usize, bit: &Index) -> Option<Entry> {
     Entry::from_values(values).ok()
 }
 
+/// Verifies the entries from `log.rows[from]` on behind this anchor, in pages of seven.
+fn go_on(mut verifier: Verifier, log: &Log, from: usize) -> Verifier {
+    let mut notes = [log.store.iter(), log.sink.iter()];
+    for rows in log.rows[from..].chunks(7) {
+        for (source, notes) in notes.iter_mut().enumerate() {
+            while verifier.covered(source) <= rows[rows.len() - 1].seq {
+                let Some(note) = notes.next() else { break };
+                verifier.checkpoint(source, note);
+            }
+        }
+        stretch(rows).iter().for_each(|(seq, standing)| verifier.entry(seq, standing));
+    }
+    verifier
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn an_anchor_stands_in_place_of_all_entries_before_it(size in 2..60_usize, at: Index, changed: Index) {
+        let (key, sources) = (key(), ["the database", "the file"]);
+        let keys = vec![key.public().clone()];
+        let mut log = log(&key, Uuid::now_v7(), size);
+        let at = 1 + at.index(size - 1);
+        let mut first = log.clone();
+        first.rows.truncate(at);
+        let chain = log.rows[0].chain;
+        let made = go_on(Verifier::new(chain, keys.clone(), &sources), &first, 0).anchor(Timestamp::now());
+        let made = made.expect("an anchor");
+        let anchor = Anchor::open(&made.sign(&key).note, &keys).expect("an anchor");
+        prop_assert_eq!(&anchor, &made);
+        let report = go_on(Verifier::after(&anchor, keys.clone(), &sources), &log, at).finish();
+        prop_assert!(report.is_sound(), "{:?}", report.damages);
+        let covered = (size as u64 / 10 * 10).max(at as u64);
+        prop_assert!(report.vouched.iter().all(|vouched| vouched.before == covered), "{:?}", report.vouched);
+        // What stands behind it is looked at as before, and what it was made over as well.
+        let seq = at + changed.index(size - at);
+        log.rows[seq].hash[3] ^= 1;
+        let report = go_on(Verifier::after(&anchor, keys.clone(), &sources), &log, at).finish();
+        prop_assert_eq!(report.first().map(|damage| damage.seq), Some(seq as u64));
+        let damaged = go_on(Verifier::new(chain, keys, &sources), &log, 0);
+        prop_assert_eq!(damaged.anchor(Timestamp::now()), None);
+    }
 
     #[test]
     fn a_bit_of_any_column_is_found_where_it_is(size in 2..45_usize, at: Index, bit: Index) {

@@ -7,6 +7,7 @@ pub mod counters;
 pub mod incidents;
 pub mod keys;
 pub mod ledger;
+pub mod retention;
 pub mod teams;
 pub mod worker_keys;
 

@@ -5,6 +5,7 @@ mod alerts;
 mod audit;
 mod bindings;
 mod incidents;
+mod retention;
 mod worker_keys;
 
 use std::{collections::HashSet, time::Duration};
@@ -24,6 +25,7 @@ use synapse_core::{
         audit::AuditStore,
         incidents::IncidentStore,
         keys::{KeyChange, KeyInfo, KeyStore, NewKey},
+        retention::RetentionStore,
         teams::{TeamChange, TeamStore},
         worker_keys::WorkerKeyStore,
     },
@@ -34,6 +36,7 @@ pub(crate) use alerts::*;
 pub(crate) use audit::*;
 pub(crate) use bindings::*;
 pub(crate) use incidents::*;
+pub(crate) use retention::*;
 pub(crate) use worker_keys::*;
 
 /// An empty database that can be opened more than once, as a gateway and a command line do.
@@ -44,7 +47,8 @@ pub(crate) trait Database: Sized {
         + AdminTokenStore
         + IncidentStore
         + AlertStore
-        + AuditStore;
+        + AuditStore
+        + RetentionStore;
     async fn create() -> Self;
     async fn open(&self) -> Self::Store;
 }
@@ -104,6 +108,9 @@ macro_rules! store_contract {
             entries_are_found_by_what_they_are_about,
             a_checkpoint_is_kept_once_and_listed_in_order,
             the_audit_log_leaves_the_mark_of_keys_alone,
+            months_are_put_away_and_the_rest_stays,
+            the_furthest_anchor_of_each_chain_counts,
+            a_hold_is_in_force_until_it_is_released,
             an_alert_reads_back_as_it_was_kept,
             an_alert_kept_twice_is_one_and_owed_once,
             alerts_are_listed_newest_first_page_by_page,

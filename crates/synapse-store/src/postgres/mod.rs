@@ -8,6 +8,7 @@ mod copy;
 mod incidents;
 mod keys;
 mod open;
+mod retention;
 mod teams;
 #[cfg(test)]
 mod tests;

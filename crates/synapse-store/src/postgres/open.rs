@@ -57,6 +57,7 @@ pub(super) fn migrations() -> Migrator {
         ),
         step(2, "audit", include_str!("../../migrations/postgres/0002_audit.sql")),
         step(3, "alerts", include_str!("../../migrations/postgres/0003_alerts.sql")),
+        step(5, "retention", include_str!("../../migrations/postgres/0005_retention.sql")),
     ]);
     // Whoever migrates has a lock already.
     migrator.set_locking(false);

@@ -8,6 +8,7 @@ mod counters;
 mod incidents;
 mod keys;
 mod open;
+mod retention;
 mod teams;
 #[cfg(test)]
 mod tests;

@@ -44,6 +44,7 @@ pub(super) fn migrations() -> Migrator {
         step(4, "bindings", include_str!("../../migrations/sqlite/0004_bindings.sql")),
         step(5, "incidents", include_str!("../../migrations/sqlite/0005_incidents.sql")),
         step(6, "alerts", include_str!("../../migrations/sqlite/0006_alerts.sql")),
+        step(8, "retention", include_str!("../../migrations/sqlite/0008_retention.sql")),
     ])
 }
 

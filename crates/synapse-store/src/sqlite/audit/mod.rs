@@ -12,8 +12,9 @@ use std::{
 };
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use rusqlite::{
-    ToSql, TransactionBehavior, params, params_from_iter,
+    Connection, ToSql, TransactionBehavior, params, params_from_iter,
     types::{ToSqlOutput, ValueRef},
 };
 use synapse_core::{
@@ -24,6 +25,7 @@ use synapse_core::{
     store::{
         StoreError,
         audit::{AuditFilter, AuditStore, Head, StoredCheckpoint},
+        retention::Aged,
     },
 };
 use uuid::Uuid;
@@ -143,6 +145,27 @@ impl AuditStore for SqliteStore {
     ) -> Result<Vec<StoredCheckpoint>, StoreError> {
         block(&self.months, move |months| read::checkpoints(months, chain, from, limit)).await
     }
+}
+
+/// The chains with entries in months before this one.
+pub(super) async fn aged(months: &Arc<Months>, month: Timestamp) -> Result<Vec<Aged>, StoreError> {
+    block(months, move |months| read::aged(months, &Month::of(month))).await
+}
+
+/// Removes the files of months before this one.
+pub(super) async fn retire(months: &Arc<Months>, month: Timestamp) -> Result<u64, StoreError> {
+    block(months, move |months| {
+        let mut gone = 0;
+        for old in months.all()?.range(..Month::of(month)) {
+            let count = |file: &mut Connection| {
+                file.query_row("SELECT count(*) FROM entries", [], |row| row.get::<_, i64>(0))
+            };
+            gone += months.write(old, count)?.unsigned_abs();
+            months.remove(old)?;
+        }
+        Ok(gone)
+    })
+    .await
 }
 
 /// Places that are taken, in whichever month.

@@ -91,6 +91,25 @@ impl Months {
         work(connection).map_err(backend)
     }
 
+    /// Removes a month's file.
+    pub(super) fn remove(&self, month: &Month) -> Result<(), StoreError> {
+        let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        writers.remove(month);
+        let path = self.folder.join(month.file_name());
+        // Its own files first: without it, they would be taken for those of a new one.
+        for ending in ["-wal", "-shm", ""] {
+            let mut name = path.clone().into_os_string();
+            name.push(ending);
+            match fs::remove_file(&name) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(private::refused(&path, error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// A connection to read a month's file with. Its tables are seen to first: another may have made the file this
     /// instant, and not be done with them.
     pub(super) fn reader(&self, month: &Month) -> Result<Connection, StoreError> {

@@ -14,6 +14,7 @@ use synapse_core::{
     store::{
         StoreError,
         audit::{AuditFilter, Head, StoredCheckpoint},
+        retention::Aged,
     },
 };
 use uuid::Uuid;
@@ -133,6 +134,30 @@ fn value(cell: ValueRef<'_>) -> Value<'_> {
         ValueRef::Blob(bytes) => Value::Bytes(bytes),
         ValueRef::Real(_) => Value::Bytes(b"a fraction"),
     }
+}
+
+/// The chains with entries in months before this one, and what they have later.
+pub(super) fn aged(months: &Months, month: &Month) -> Result<Vec<Aged>, StoreError> {
+    let mut aged = BTreeMap::<Uuid, Aged>::new();
+    for known in months.all()? {
+        let reader = months.reader(&known)?;
+        let ends = "SELECT chain, min(seq), max(seq) FROM entries GROUP BY chain";
+        let mut find = reader.prepare(ends).map_err(backend)?;
+        let rows = find.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).map_err(backend)?;
+        for row in rows {
+            let (chain, first, last): (Vec<u8>, i64, i64) = row.map_err(backend)?;
+            let chain = Uuid::from_slice(&chain).map_err(|_| audit::unreadable(first))?;
+            let (first, last) = (first.unsigned_abs(), last.unsigned_abs());
+            // Months come in order: what is later of a chain that is not old does not matter.
+            if known < *month {
+                let of = aged.entry(chain).or_insert(Aged { chain, last, left: None });
+                of.last = of.last.max(last);
+            } else if let Some(of) = aged.get_mut(&chain) {
+                of.left = Some(of.left.map_or(first, |left| left.min(first)));
+            }
+        }
+    }
+    Ok(aged.into_values().collect())
 }
 
 pub(super) fn listing(months: &Months, filter: &AuditFilter, limit: u32) -> Result<Vec<Sealed>, StoreError> {
