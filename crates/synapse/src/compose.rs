@@ -4,6 +4,7 @@ use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use futures_util::FutureExt;
+use jiff::SignedDuration;
 use synapse_core::{
     config::snapshot::{AuthMode, BackendSpec, BaseUrl, EngineKind, Locality, Snapshot, Timeouts},
     id::GroupName,
@@ -113,6 +114,7 @@ async fn run(
         tasks::spawn("incident writer", incidents::write(Arc::clone(&store) as _, found)),
         tasks::spawn("incident keeper", forget_incidents(Arc::clone(&store) as _)),
     ];
+    tasks.extend(keep_audit(&gateway, &store)?);
     tasks.extend(look_out(&gateway, store, Arc::clone(&unusual), flushes).await);
     tasks.extend(counting);
     tasks.extend(demo_engine);
@@ -158,6 +160,17 @@ fn ship(shipper: Shipper, gateway: &Gateway) -> Shipping {
     let metrics = &gateway.metrics;
     let gauges = Gauges { pending: metrics.audit_pending.clone(), commit: metrics.audit_commit.clone() };
     shipper.start(gauges)
+}
+
+/// Puts old months of the audit log away.
+fn keep_audit(gateway: &Arc<Gateway>, store: &Arc<dyn Stores>) -> anyhow::Result<Option<TaskGuard>> {
+    let Some(log) = gateway.records.log() else { return Ok(None) };
+    let files = audit::files::Files::of(&gateway.live().snapshot);
+    let key = Arc::new(audit::files::signing_key(&files)?);
+    let (gateway, log) = (Arc::clone(gateway), Arc::clone(log));
+    let kept = move || SignedDuration::try_from(gateway.live().snapshot.audit.retention?).ok();
+    let keep = audit::retire::keep(Arc::clone(store), log, key, kept);
+    Ok(Some(tasks::spawn("audit keeper", keep)))
 }
 
 async fn forget_incidents(store: Arc<dyn Stores>) {

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
-use synapse_core::config::snapshot::Snapshot;
+use synapse_core::config::snapshot::{Audit, Snapshot};
 use synapse_gateway::{gateway::Gateway, metrics::ResultLabel};
 
 use crate::{
@@ -152,7 +152,7 @@ fn warn_of_restart(old: &Snapshot, new: &Snapshot) {
         ("database", text(&old.database_url) != text(&new.database_url)),
         ("redis", text(&old.redis_url) != text(&new.redis_url)),
         ("data_dir", old.data_dir != new.data_dir),
-        ("audit", old.audit != new.audit),
+        ("audit", old.audit != Audit { retention: old.audit.retention, ..new.audit.clone() }),
         ("logs.format", old.logs.format != new.logs.format),
     ];
     for (key, _) in pairs.iter().filter(|(_, changed)| *changed) {

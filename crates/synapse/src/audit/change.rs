@@ -59,27 +59,36 @@ impl Change {
 
     /// Writes it into the log.
     pub(crate) async fn record(&self, store: &dyn AuditStore, files: &Files) -> anyhow::Result<()> {
-        let actor = format!("command line, uid {}", rustix::process::geteuid().as_raw());
-        let mut chain = Chain::new(Uuid::now_v7());
-        let sealed = chain.seal(self.entry(&actor));
-        let link = sealed.link();
-        store.append_entries([sealed].into()).await?;
-        if !files.signing_key().exists() {
-            // On a machine that has no more of the gateway than its database, nobody can vouch for it.
-            return Ok(());
-        }
-        let mut checkpoints = Checkpointer::new(link.chain);
-        if checkpoints.push(link).is_ok()
-            && let Some(made) = checkpoints.checkpoint(Timestamp::now())
-        {
-            let signed = made.sign(&signing_key(files)?);
-            store.add_checkpoint(&signed).await?;
-            let place = files.sink();
-            let append = |mut sink: FileSink| sink.append(&signed.note);
-            FileSink::open(&place).and_then(append).with_context(|| place.display().to_string())?;
-        }
-        Ok(())
+        record(self.entry(&actor()), store, files).await
     }
+}
+
+/// Who gives commands.
+pub(crate) fn actor() -> String {
+    format!("command line, uid {}", rustix::process::geteuid().as_raw())
+}
+
+/// Writes an entry of a command into the log.
+pub(crate) async fn record(entry: Entry, store: &dyn AuditStore, files: &Files) -> anyhow::Result<()> {
+    let mut chain = Chain::new(Uuid::now_v7());
+    let sealed = chain.seal(entry);
+    let link = sealed.link();
+    store.append_entries([sealed].into()).await?;
+    if !files.signing_key().exists() {
+        // On a machine that has no more of the gateway than its database, nobody can vouch for it.
+        return Ok(());
+    }
+    let mut checkpoints = Checkpointer::new(link.chain);
+    if checkpoints.push(link).is_ok()
+        && let Some(made) = checkpoints.checkpoint(Timestamp::now())
+    {
+        let signed = made.sign(&signing_key(files)?);
+        store.add_checkpoint(&signed).await?;
+        let place = files.sink();
+        let append = |mut sink: FileSink| sink.append(&signed.note);
+        FileSink::open(&place).and_then(append).with_context(|| place.display().to_string())?;
+    }
+    Ok(())
 }
 
 /// Notes what a gateway has changed by itself.

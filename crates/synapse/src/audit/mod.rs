@@ -3,7 +3,9 @@
 
 pub(crate) mod change;
 pub(crate) mod files;
+pub(crate) mod retire;
 mod ship;
+pub(crate) mod walk;
 
 use std::sync::Arc;
 

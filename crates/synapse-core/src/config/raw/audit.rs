@@ -21,6 +21,10 @@ pub(in crate::config) struct Audit {
     /// with 503.
     #[schemars(range(min = 1, max = 604_800))]
     pub(in crate::config) max_wait_s: f64,
+    /// How many days entries are kept. Then whole months go, once a signed statement stands in their place; 0 keeps
+    /// them for good.
+    #[schemars(range(max = 36_500))]
+    pub(in crate::config) retention_days: u32,
     /// The file that signed checkpoints are appended to. Put it where those who can write the database cannot:
     /// on another volume, or collected by another machine. Default: a file in `data_dir`.
     #[schemars(length(min = 1))]
@@ -35,6 +39,7 @@ impl Default for Audit {
             digests: Digests::default(),
             journal_mb: 256,
             max_wait_s: 600.0,
+            retention_days: 400,
             checkpoint_file: None,
         }
     }

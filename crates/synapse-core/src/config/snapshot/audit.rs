@@ -15,6 +15,8 @@ pub struct Audit {
     pub journal_bytes: u64,
     /// The longest that records may wait for the database.
     pub max_wait: Duration,
+    /// How long entries are kept; for good, where it is not said.
+    pub retention: Option<Duration>,
     /// Where signed checkpoints are appended.
     pub checkpoint_file: Option<PathBuf>,
 }

@@ -1,5 +1,7 @@
 //! What is kept of requests.
 
+use std::time::Duration;
+
 use super::{Check, raw, seconds};
 use crate::config::snapshot::{Audit, Durability};
 
@@ -21,6 +23,8 @@ pub(super) fn check(raw: raw::Audit, check: &mut Check<'_>) -> Audit {
         plain_digests,
         journal_bytes: raw.journal_mb << 20,
         max_wait: seconds(raw.max_wait_s),
+        retention: (raw.retention_days > 0)
+            .then(|| Duration::from_secs(u64::from(raw.retention_days) * 86_400)),
         checkpoint_file: raw.checkpoint_file.map(Into::into),
     }
 }

@@ -3,12 +3,14 @@
 mod evidence;
 mod export;
 mod proof;
+mod retention;
 mod verify;
 
 use std::{
     io::{self},
     path::PathBuf,
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -20,6 +22,7 @@ use super::{
     filter::SliceArgs,
     location::SharedArgs,
     output::{Output, print},
+    time::parse_duration,
 };
 use crate::audit::files::{Files, signing_key};
 
@@ -86,6 +89,22 @@ enum AuditVerb {
         #[arg(long)]
         month: String,
     },
+    /// Put away months that are too old to be kept, each behind a signed statement in its place
+    Retire {
+        /// How old
+        #[arg(long, value_name = "SPAN", default_value = "400d", value_parser = parse_duration)]
+        older_than: Duration,
+        /// Only say what would go
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        trust: TrustArgs,
+    },
+    /// Orders to keep entries however old they are
+    Hold {
+        #[command(subcommand)]
+        verb: retention::HoldVerb,
+    },
     /// Print the public key that checkpoints and proofs are checked with
     PublicKey,
 }
@@ -93,9 +112,10 @@ enum AuditVerb {
 /// Whose checkpoints are believed.
 #[derive(Args, Debug)]
 struct TrustArgs {
-    /// The public key that checkpoints were signed with [default: the one of the data folder]
+    /// A public key that checkpoints were signed with; give one for each gateway of the log [default: the one of the
+    /// data folder]
     #[arg(long, value_name = "KEY")]
-    public_key: Option<String>,
+    public_key: Vec<String>,
     /// A file of checkpoints outside the database [default: the one of the configuration]
     #[arg(long, value_name = "FILE")]
     checkpoints: Vec<PathBuf>,
@@ -103,10 +123,11 @@ struct TrustArgs {
 
 impl TrustArgs {
     fn keys(&self, files: &Files) -> anyhow::Result<Vec<PublicKey>> {
-        match &self.public_key {
-            Some(text) => Ok(vec![text.trim().parse().context("--public-key is no such key")?]),
-            None => Ok(vec![signing_key(files)?.public().clone()]),
+        if self.public_key.is_empty() {
+            return Ok(vec![signing_key(files)?.public().clone()]);
         }
+        let read = |text: &String| text.trim().parse().context("--public-key is no such key");
+        self.public_key.iter().map(read).collect()
     }
 }
 
@@ -202,6 +223,14 @@ pub(super) async fn run(args: AuditArgs, output: Output) -> anyhow::Result<ExitC
         }
         AuditVerb::Find { content } => {
             evidence::find(&*store, &files, &content, output).await.map(|()| ExitCode::SUCCESS)
+        }
+        AuditVerb::Retire { older_than, dry_run, trust } => {
+            retention::retire(&*store, &files, &trust, (older_than, dry_run), output)
+                .await
+                .map(|()| ExitCode::SUCCESS)
+        }
+        AuditVerb::Hold { verb } => {
+            retention::hold(&*store, &files, verb, output).await.map(|()| ExitCode::SUCCESS)
         }
         AuditVerb::PublicKey | AuditVerb::CheckProof { .. } | AuditVerb::Erase { .. } => {
             Ok(ExitCode::SUCCESS)

@@ -1,25 +1,27 @@
 //! `synapse audit verify`: every chain of the log, entry by entry, in constant memory.
 
-use std::{fmt::Write, io, path::Path, process::ExitCode};
+use std::{collections::HashMap, fmt::Write, path::Path, process::ExitCode};
+
+use anyhow::Context;
 
 use serde_json::{Value, json};
 use synapse_audit::{
+    anchor::Anchor,
+    note::PublicKey,
     sink::FileSink,
     verify::{Report, Verifier},
 };
-use synapse_core::store::audit::{AuditStore, Head};
+use synapse_core::store::audit::Head;
+use synapse_store::place::Stores;
 use uuid::Uuid;
 
-use super::{Files, Output, PAGE, TrustArgs, print};
+use super::{Files, Output, TrustArgs, print};
+use crate::audit::walk::walk;
 
 /// The exit code for a log that was tampered with.
 const TAMPERED: u8 = 1;
 /// And for one that cannot be checked.
 const IMPOSSIBLE: u8 = 2;
-/// How many entries are read at once: a few megabytes.
-const STRETCH: u32 = 5000;
-/// The place among the sources of checkpoints that the database has.
-const DATABASE: usize = 0;
 
 /// Tells why nothing could be checked.
 pub(super) fn impossible(error: anyhow::Error) -> ExitCode {
@@ -28,7 +30,7 @@ pub(super) fn impossible(error: anyhow::Error) -> ExitCode {
 }
 
 pub(super) async fn run(
-    store: &dyn AuditStore,
+    store: &dyn Stores,
     files: &Files,
     trust: &TrustArgs,
     output: Output,
@@ -49,7 +51,7 @@ pub(super) async fn run(
     Ok(if is_sound { ExitCode::SUCCESS } else { ExitCode::from(TAMPERED) })
 }
 
-async fn check(store: &dyn AuditStore, files: &Files, trust: &TrustArgs) -> anyhow::Result<Vec<Report>> {
+async fn check(store: &dyn Stores, files: &Files, trust: &TrustArgs) -> anyhow::Result<Vec<Report>> {
     let keys = trust.keys(files)?;
     let own = [files.sink()];
     let is_there = own[0].exists();
@@ -65,20 +67,32 @@ async fn check(store: &dyn AuditStore, files: &Files, trust: &TrustArgs) -> anyh
             heads.push((chain, Head { seq: 0, hash: [0; 32] }));
         }
     }
+    let anchors = anchors(store, &keys).await?;
     for (chain, head) in heads {
-        let mut verifier = Verifier::new(chain, keys.clone(), &sources);
+        let anchor = anchors.get(&chain).cloned().unwrap_or_else(|| Anchor::beginning(chain));
+        let mut verifier = Verifier::after(&anchor, keys.clone(), &sources);
         verifier.expect_last(head.seq);
         let notes = sinks.iter().map(|sink| FileSink::read(sink)).collect::<Result<Vec<_>, _>>()?;
-        reports.push(walk(store, chain, verifier, notes).await?);
+        walk(store, chain, (anchor.next, u64::MAX), &mut verifier, notes).await?;
+        reports.push(verifier.finish());
     }
     Ok(reports)
 }
 
+/// What stands in place of old entries, chain by chain.
+async fn anchors(store: &dyn Stores, keys: &[PublicKey]) -> anyhow::Result<HashMap<Uuid, Anchor>> {
+    let stored = store.anchors().await?;
+    let opened = stored.iter().map(|stored| {
+        let anchor = Anchor::open(&stored.note, keys);
+        let anchor =
+            anchor.with_context(|| format!("the anchor of chain {} cannot be trusted", stored.chain))?;
+        Ok((anchor.chain, anchor))
+    });
+    opened.collect()
+}
+
 /// The chains that files of checkpoints tell of.
-fn chains_of(
-    sinks: &[std::path::PathBuf],
-    keys: &[synapse_audit::note::PublicKey],
-) -> anyhow::Result<Vec<Uuid>> {
+fn chains_of(sinks: &[std::path::PathBuf], keys: &[PublicKey]) -> anyhow::Result<Vec<Uuid>> {
     let mut chains = Vec::new();
     for sink in sinks {
         for note in FileSink::read(Path::new(sink))? {
@@ -90,47 +104,6 @@ fn chains_of(
         }
     }
     Ok(chains)
-}
-
-/// Gives the verifier all entries of a chain, and before each the checkpoints that cover it.
-async fn walk(
-    store: &dyn AuditStore,
-    chain: Uuid,
-    mut verifier: Verifier,
-    mut sinks: Vec<impl Iterator<Item = io::Result<String>>>,
-) -> anyhow::Result<Report> {
-    let (mut next, mut checkpoint_from) = (0, 0);
-    loop {
-        let entries = store.read_chain(chain, next, STRETCH).await?;
-        let last = entries.last().unwrap_or(u64::MAX);
-        let mut has_more = false;
-        while verifier.covered(DATABASE) <= last {
-            let page = store.list_checkpoints(chain, checkpoint_from, PAGE).await?;
-            for stored in &page {
-                verifier.checkpoint(DATABASE, &stored.note);
-                checkpoint_from = stored.seq + 1;
-            }
-            if page.is_empty() {
-                break;
-            }
-            has_more = true;
-        }
-        for (at, notes) in sinks.iter_mut().enumerate() {
-            while verifier.covered(at + 1) <= last
-                && let Some(note) = notes.next()
-            {
-                verifier.checkpoint(at + 1, &note?);
-            }
-        }
-        if entries.is_empty() && !has_more {
-            return Ok(verifier.finish());
-        }
-        // Checkpoints that came just now may cover entries that came with them.
-        for (seq, standing) in entries.iter() {
-            verifier.entry(seq, standing);
-            next = seq + 1;
-        }
-    }
 }
 
 fn told(report: &Report) -> String {
