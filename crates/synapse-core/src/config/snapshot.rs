@@ -3,6 +3,8 @@
 mod alerts;
 mod audit;
 mod dlp;
+mod outside;
+mod sinks;
 
 use std::{
     fmt,
@@ -13,11 +15,11 @@ use std::{
 
 use secrecy::SecretString;
 
-pub use alerts::{
-    Anomaly, Calendar, Repeated, SigningSecret, UsageSpike, Watch, Webhook, WebhookFormat, WebhookUrl,
-};
+pub use alerts::{Anomaly, Calendar, Repeated, UsageSpike, Watch, Webhook, WebhookFormat};
 pub use audit::{Audit, Durability};
 pub use dlp::{Dlp, DlpAction, DlpMatcher, DlpPolicy, DlpRule, DlpSeverity};
+pub use outside::{OutsideUrl, SigningSecret};
+pub use sinks::{CheckpointSink, S3Bucket, SinkKind, SinkWebhook, SyslogAddress};
 
 use super::ExternalUrl;
 pub use super::address::IpNet;

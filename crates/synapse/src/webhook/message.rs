@@ -126,7 +126,7 @@ fn short(text: &str, most: usize) -> String {
 pub(crate) mod tests {
     use synapse_core::{
         alert::{Rule, State},
-        config::snapshot::WebhookUrl,
+        config::snapshot::OutsideUrl,
     };
 
     use super::*;
@@ -137,7 +137,7 @@ pub(crate) mod tests {
     pub(crate) fn webhook(format: WebhookFormat) -> Webhook {
         Webhook {
             name: "w".into(),
-            url: WebhookUrl {
+            url: OutsideUrl {
                 https: true,
                 host: "alerts.example.com".into(),
                 port: 443,

@@ -9,7 +9,7 @@ use http_body_util::Full;
 use hyper::{Request, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
-use synapse_core::config::snapshot::{Webhook, WebhookUrl};
+use synapse_core::config::snapshot::{OutsideUrl, Webhook};
 use synapse_gateway::backend::http::TlsSetup;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -102,7 +102,7 @@ impl Http {
     }
 
     /// Looks the name up once, and connects to what was found then and to nothing else.
-    async fn connect(&self, url: &WebhookUrl, allow_private: bool) -> Result<Box<dyn Stream>, Error> {
+    async fn connect(&self, url: &OutsideUrl, allow_private: bool) -> Result<Box<dyn Stream>, Error> {
         let addresses: Vec<SocketAddr> = lookup_host((url.host.as_str(), url.port)).await?.collect();
         guard::check(&addresses, allow_private)?;
         let tcp = dial(&addresses).await?;

@@ -1,14 +1,13 @@
 //! What counts as unusual, and where alerts go, as it is configured.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
+use super::{OutsideUrl, SigningSecret};
+use crate::alert::{Rule, Severity};
 use jiff::{
     civil::{Date, Weekday},
     tz::TimeZone,
 };
-use secrecy::SecretString;
-
-use crate::alert::{Rule, Severity};
 
 /// What counts as unusual.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,7 +114,7 @@ pub struct Webhook {
     /// Its name, unique.
     pub name: String,
     /// Where it listens.
-    pub url: WebhookUrl,
+    pub url: OutsideUrl,
     /// What messages are signed with; chat services need none.
     pub secret: Option<SigningSecret>,
     /// What messages look like.
@@ -156,41 +155,3 @@ impl WebhookFormat {
         }
     }
 }
-
-/// A URL taken apart once. Those of chat services are secrets, so its path is never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct WebhookUrl {
-    /// Whether to speak TLS.
-    pub https: bool,
-    /// A name or an address (IPv6 without brackets).
-    pub host: String,
-    /// Explicit or the scheme's own.
-    pub port: u16,
-    /// Path and query.
-    pub target: String,
-}
-
-impl WebhookUrl {
-    /// `host[:port]` as the `Host` header spells it.
-    pub fn authority(&self) -> String {
-        let usual = if self.https { 443 } else { 80 };
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        if self.port == usual { host } else { format!("{host}:{}", self.port) }
-    }
-}
-
-impl fmt::Display for WebhookUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}/…", if self.https { "https" } else { "http" }, self.authority())
-    }
-}
-
-impl fmt::Debug for WebhookUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// The key of signatures, in Base64.
-#[derive(Clone, Debug)]
-pub struct SigningSecret(pub SecretString);

@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use super::CheckpointSink;
+
 /// The audit log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Audit {
@@ -17,8 +19,10 @@ pub struct Audit {
     pub max_wait: Duration,
     /// How long entries are kept; for good, where it is not said.
     pub retention: Option<Duration>,
-    /// Where signed checkpoints are appended.
+    /// The file outside the data folder that signed checkpoints are appended to.
     pub checkpoint_file: Option<PathBuf>,
+    /// Where they go besides.
+    pub sinks: Vec<CheckpointSink>,
 }
 
 /// What a record must have survived before its request goes on.

@@ -2,24 +2,17 @@
 
 use std::time::Duration;
 
-use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::{
     civil::{Date, Weekday},
     tz::TimeZone,
 };
 use secrecy::ExposeSecret;
-use url::{Host, Url};
 
 use super::{Check, Unique, raw, seconds};
 use crate::{
     alert::{Rule, Severity},
-    config::snapshot::{
-        Anomaly, Calendar, Repeated, SigningSecret, UsageSpike, Watch, Webhook, WebhookFormat, WebhookUrl,
-    },
+    config::snapshot::{Anomaly, Calendar, Repeated, UsageSpike, Watch, Webhook, WebhookFormat},
 };
-
-/// What a signing secret begins with.
-const SECRET_PREFIX: &str = "whsec_";
 
 pub(super) fn anomaly(raw: &raw::Anomaly, check: &mut Check<'_>) -> Anomaly {
     let rules = &raw.rules;
@@ -151,23 +144,13 @@ pub(super) fn webhooks(raw: raw::Alerts, check: &mut Check<'_>) -> Vec<Webhook> 
                 check.report(&format!("{pointer}/secret"), message);
             }
         }
-        if let Some(secret) = &webhook.secret
-            && !is_signing_secret(secret.0.expose_secret())
-        {
-            let message = "is not `whsec_` and Base64 of 24 to 64 bytes; `echo whsec_$(openssl rand -base64 32)` makes one";
-            check.report(&format!("{pointer}/secret"), message);
-        }
-        let url = match target(url.0.expose_secret(), webhook.allow_private) {
-            Ok(url) => url,
-            Err(message) => {
-                check.report(&format!("{pointer}/url"), message);
-                continue;
-            }
-        };
+        let secret = webhook.secret.map(|secret| check.signing_secret(&format!("{pointer}/secret"), secret));
+        let url = check.outside_url(&format!("{pointer}/url"), url.0.expose_secret(), webhook.allow_private);
+        let Some(url) = url else { continue };
         webhooks.push(Webhook {
             name,
             url,
-            secret: webhook.secret.map(|secret| SigningSecret(secret.0)),
+            secret,
             format,
             rules: webhook.rules.into_iter().map(rule).collect(),
             min_severity: severity(webhook.min_severity),
@@ -187,39 +170,6 @@ fn rule(raw: raw::RuleName) -> Rule {
         raw::RuleName::RefusedKeys => Rule::RefusedKeys,
         raw::RuleName::Errors => Rule::Errors,
     }
-}
-
-fn is_signing_secret(text: &str) -> bool {
-    let key = text.strip_prefix(SECRET_PREFIX).and_then(|rest| BASE64_STANDARD.decode(rest).ok());
-    key.is_some_and(|key| (24..=64).contains(&key.len()))
-}
-
-/// A URL taken apart. What is wrong with it is said without repeating it: it may be a secret.
-fn target(text: &str, allow_private: bool) -> Result<WebhookUrl, &'static str> {
-    let url = Url::parse(text.trim()).map_err(|_| "is not a URL; write `https://host/path`")?;
-    let https = match url.scheme() {
-        "https" => true,
-        "http" if allow_private => false,
-        "http" => {
-            return Err("must begin with `https://`; only beside `allow_private: true` may it be `http://`");
-        }
-        _ => return Err("must begin with `https://`"),
-    };
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("must not hold a user or a password");
-    }
-    let host = match url.host() {
-        Some(Host::Domain(name)) => name.to_owned(),
-        Some(Host::Ipv4(ip)) => ip.to_string(),
-        Some(Host::Ipv6(ip)) => ip.to_string(),
-        None => return Err("has no host"),
-    };
-    let port = url.port_or_known_default().filter(|port| *port != 0).ok_or("must not have port 0")?;
-    let target = match url.query() {
-        Some(query) => format!("{}?{query}", url.path()),
-        None => url.path().to_owned(),
-    };
-    Ok(WebhookUrl { https, host, port, target })
 }
 
 #[cfg(test)]

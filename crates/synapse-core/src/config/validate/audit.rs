@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Check, raw, seconds};
+use super::{Check, raw, seconds, sinks};
 use crate::config::snapshot::{Audit, Durability};
 
 pub(super) fn check(raw: raw::Audit, check: &mut Check<'_>) -> Audit {
@@ -26,5 +26,6 @@ pub(super) fn check(raw: raw::Audit, check: &mut Check<'_>) -> Audit {
         retention: (raw.retention_days > 0)
             .then(|| Duration::from_secs(u64::from(raw.retention_days) * 86_400)),
         checkpoint_file: raw.checkpoint_file.map(Into::into),
+        sinks: sinks::check(raw.checkpoints, check),
     }
 }

@@ -9,9 +9,11 @@ mod binding;
 mod dlp;
 mod limits;
 mod models;
+mod outside;
 mod prices;
 mod routing;
 mod server;
+mod sinks;
 
 use std::{collections::HashMap, time::Duration};
 
