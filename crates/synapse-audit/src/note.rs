@@ -207,6 +207,11 @@ pub fn open<'n>(note: &'n str, keys: &[PublicKey]) -> Result<&'n str, NoteError>
     if is_signed { Ok(text) } else { Err(NoteError::Unsigned) }
 }
 
+/// The text of a note, whoever has signed it.
+pub(crate) fn text(note: &str) -> Option<&str> {
+    split(note).map(|(text, _)| text)
+}
+
 /// Whether it has the form of a note.
 pub(crate) fn is_note(note: &str) -> bool {
     split(note).is_some_and(|(_, signatures)| signatures.lines().all(|line| signature(line).is_some()))

@@ -1,9 +1,12 @@
-//! Checkpoints outside the database: a file that is only ever appended to, in a place of the operator's choice.
+//! Checkpoints outside the database: a file that is only ever appended to, and the copies that others keep of the
+//! messages they were sent.
+
+pub mod message;
 
 use std::{
     fs::{File, OpenOptions},
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::Path,
 };
 
@@ -51,12 +54,31 @@ impl FileSink {
     }
 
     /// Reads the checkpoints of a file, in order. What a crash left half-written is passed over: it was given
-    /// again.
+    /// again. A file of [messages](message) is read in the same way, whatever else stands in its lines.
     ///
     /// # Errors
     /// When the system refuses.
     pub fn read(path: &Path) -> io::Result<Notes<BufReader<File>>> {
-        Ok(Notes { lines: BufReader::new(File::open(path)?) })
+        Self::read_from(path, 0)
+    }
+
+    /// The same from a place on where a note ends, as [`Notes::place`] told it.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn read_from(path: &Path, place: u64) -> io::Result<Notes<BufReader<File>>> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(place))?;
+        Ok(Notes { lines: BufReader::new(file), place })
+    }
+
+    /// Whether this is the file at a path, however either is named.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let (ours, theirs) = (self.file.metadata()?, path.metadata()?);
+        Ok((ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino()))
     }
 }
 
@@ -64,6 +86,14 @@ impl FileSink {
 #[derive(Debug)]
 pub struct Notes<R> {
     lines: R,
+    place: u64,
+}
+
+impl<R> Notes<R> {
+    /// Where the note ends that was read last.
+    pub fn place(&self) -> u64 {
+        self.place
+    }
 }
 
 impl<R: BufRead> Iterator for Notes<R> {
@@ -76,11 +106,14 @@ impl<R: BufRead> Iterator for Notes<R> {
             match (&mut self.lines).take(LONGEST).read_until(b'\n', &mut line) {
                 Ok(0) if text.is_empty() => return None,
                 Err(error) => return Some(Err(error)),
-                Ok(_) => {}
+                Ok(length) => self.place += length as u64,
             }
             let is_text_over = text.ends_with("\n\n");
             let ends = line.is_empty() || line == b"\n";
             let line = String::from_utf8_lossy(&line);
+            if let Some(note) = message::find(&line) {
+                return Some(Ok(note));
+            }
             if ends && note::is_note(&text) {
                 return Some(Ok(text));
             }

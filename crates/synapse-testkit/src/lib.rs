@@ -9,6 +9,7 @@
 )]
 
 mod answer;
+mod bucket;
 mod certificate;
 mod client;
 mod config;
@@ -27,6 +28,7 @@ mod wait;
 mod worker;
 
 pub use answer::Answer;
+pub use bucket::Bucket;
 pub use certificate::Authority;
 pub use client::Client;
 pub use config::{Config, KEY};
@@ -41,5 +43,5 @@ pub use reception::Reception;
 pub use redis::Redis;
 pub use relay::{Passing, Relay};
 pub use script::Script;
-pub use wait::within;
+pub use wait::{poll, within};
 pub use worker::Worker;

@@ -24,7 +24,7 @@ use tokio::{net::TcpListener, sync::Notify};
 
 use crate::{
     alerts::{self, AlertSink, Watcher},
-    audit::{self, Gauges, Shipper, Shipping},
+    audit::{self, Counts, Gauges, Shipper, Shipping},
     banner,
     incidents::{self, IncidentSink, Sinks},
     keys::KeyKeeper,
@@ -142,10 +142,8 @@ async fn run(
     if tokio::time::timeout(LAST_WORDS, incidents.flush()).await.is_err() {
         tracing::error!("the last incidents could not be stored in time");
     }
-    if let Some(shipping) = shipping
-        && tokio::time::timeout(LAST_WORDS, shipping.finish()).await.is_err()
-    {
-        tracing::warn!("the last entries of the audit log wait in the journal for the next start");
+    if let Some(shipping) = shipping {
+        end(shipping).await;
     }
     if tokio::time::timeout(LAST_WORDS, unusual.flush()).await.is_err() {
         tracing::error!("the last alerts and what is usual could not be stored in time");
@@ -158,8 +156,23 @@ async fn run(
 /// Begins to bring the audit log into the database.
 fn ship(shipper: Shipper, gateway: &Gateway) -> Shipping {
     let metrics = &gateway.metrics;
-    let gauges = Gauges { pending: metrics.audit_pending.clone(), commit: metrics.audit_commit.clone() };
-    shipper.start(gauges)
+    shipper.start(Gauges {
+        pending: metrics.audit_pending.clone(),
+        commit: metrics.audit_commit.clone(),
+        sinks: Counts { given: metrics.checkpoints.clone(), waiting: metrics.checkpoints_waiting.clone() },
+    })
+}
+
+/// Lets the audit log bring what it can to where it belongs.
+async fn end(mut shipping: Shipping) {
+    if tokio::time::timeout(LAST_WORDS, shipping.finish()).await.is_err() {
+        tracing::warn!("the last entries of the audit log wait in the journal for the next start");
+    }
+    if tokio::time::timeout(LAST_WORDS, shipping.finish_relays()).await.is_err() {
+        tracing::warn!(
+            "a sink was not given the audit log's last checkpoints in time; they wait for the next start"
+        );
+    }
 }
 
 /// Puts old months of the audit log away.

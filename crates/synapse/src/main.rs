@@ -10,6 +10,7 @@ mod compose;
 mod incidents;
 mod keys;
 mod logs;
+mod outside;
 mod reload;
 mod retention;
 mod server;

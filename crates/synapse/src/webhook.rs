@@ -1,7 +1,6 @@
 //! Delivering alerts to webhooks: at least once, the worst first, again and again for a day. What is owed is kept
 //! in the store, so that it outlasts this process; nobody waits for it.
 
-mod guard;
 mod message;
 mod post;
 
@@ -28,7 +27,7 @@ use synapse_gateway::{
 use tokio::{sync::Notify, time::Instant};
 
 pub(crate) use message::Message;
-pub(crate) use post::{Failure, Http, Post};
+pub(crate) use post::{Failure, Http, Post, post};
 
 /// Between two looks at what is owed: retries come due without anybody saying so.
 const LOOK_EVERY: Duration = Duration::from_secs(2);

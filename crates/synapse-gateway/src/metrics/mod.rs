@@ -74,6 +74,10 @@ labels! {
     ReasonLabel { reason: &'static str }
     /// Of a configuration reload or a closed record.
     ResultLabel { result: &'static str }
+    /// Of a sink of checkpoints.
+    SinkLabel { sink: Label }
+    /// Of a checkpoint that was given to a sink.
+    SinkLabels { sink: Label, result: &'static str }
     /// Of what was found in texts.
     FindingLabels { category: Label, action: &'static str, direction: &'static str }
     /// Of an alert.
@@ -144,6 +148,11 @@ pub struct Metrics {
     pub audit_commit: Histogram,
     /// `synapse_audit_lost_total`
     pub audit_lost: Counter,
+    /// `synapse_audit_checkpoints_total`: attempts to give one to a sink that were `delivered`, `failed`, or `refused`
+    /// for good
+    pub checkpoints: Family<SinkLabels, Counter>,
+    /// `synapse_audit_checkpoints_waiting`
+    pub checkpoints_waiting: Family<SinkLabel, Gauge>,
     /// `synapse_incidents_dropped_total`
     pub incidents_dropped: Counter,
     /// `synapse_alerts_total`
@@ -240,6 +249,8 @@ impl Metrics {
             audit_pending: Gauge::default(),
             audit_commit: seconds(),
             audit_lost: Counter::default(),
+            checkpoints: Family::default(),
+            checkpoints_waiting: Family::default(),
             incidents_dropped: Counter::default(),
             alerts: Family::default(),
             webhook_deliveries: Family::default(),
@@ -327,6 +338,16 @@ impl Metrics {
             "audit_lost",
             "Entries that could not be written to the audit log",
             self.audit_lost.clone(),
+        );
+        r.register(
+            "audit_checkpoints",
+            "Attempts to give a checkpoint to a sink, by result",
+            self.checkpoints.clone(),
+        );
+        r.register(
+            "audit_checkpoints_waiting",
+            "Checkpoints that a sink does not have",
+            self.checkpoints_waiting.clone(),
         );
         r.register("dlp_findings", "Sensitive data found in prompts and replies", self.findings.clone());
         r.register(

@@ -1,6 +1,6 @@
 //! What was changed, as an entry of the audit log. What a gateway changes itself stands in its own chain. A command has
 //! a chain of its own, of one entry, and so shares no place with a gateway that runs, nor with other commands; its
-//! checkpoint stands in the same file outside the database as those of the gateway.
+//! checkpoint stands in the same file of the data folder as those of the gateway, which gives it to all sinks.
 
 use anyhow::Context;
 use jiff::Timestamp;
@@ -84,7 +84,7 @@ pub(crate) async fn record(entry: Entry, store: &dyn AuditStore, files: &Files) 
     {
         let signed = made.sign(&signing_key(files)?);
         store.add_checkpoint(&signed).await?;
-        let place = files.sink();
+        let place = files.checkpoints();
         let append = |mut sink: FileSink| sink.append(&signed.note);
         FileSink::open(&place).and_then(append).with_context(|| place.display().to_string())?;
     }

@@ -13,7 +13,7 @@ const FOLDER: &str = "audit";
 #[derive(Clone, Debug)]
 pub(crate) struct Files {
     folder: PathBuf,
-    sink: Option<PathBuf>,
+    copy: Option<PathBuf>,
 }
 
 impl Files {
@@ -22,9 +22,9 @@ impl Files {
         Self::within(&snapshot.data_dir, snapshot.audit.checkpoint_file.clone())
     }
 
-    /// Those in this data folder, with checkpoints in this file, if not in the data folder too.
-    pub(crate) fn within(data_dir: &Path, sink: Option<PathBuf>) -> Self {
-        Self { folder: data_dir.join(FOLDER), sink }
+    /// Those in this data folder, with a copy of its checkpoints in this file.
+    pub(crate) fn within(data_dir: &Path, copy: Option<PathBuf>) -> Self {
+        Self { folder: data_dir.join(FOLDER), copy }
     }
 
     /// The folder of the journal.
@@ -47,9 +47,24 @@ impl Files {
         self.folder.join("last-checkpoint")
     }
 
-    /// The file that checkpoints are appended to.
-    pub(crate) fn sink(&self) -> PathBuf {
-        self.sink.clone().unwrap_or_else(|| self.folder.join("checkpoints"))
+    /// The file that every checkpoint is appended to first. All sinks are given theirs out of it.
+    pub(crate) fn checkpoints(&self) -> PathBuf {
+        self.folder.join("checkpoints")
+    }
+
+    /// The copy of it outside the data folder, where there is one.
+    pub(crate) fn copy(&self) -> Option<PathBuf> {
+        self.copy.clone()
+    }
+
+    /// The file of checkpoints that is the farthest from the database.
+    pub(crate) fn farthest(&self) -> PathBuf {
+        self.copy().unwrap_or_else(|| self.checkpoints())
+    }
+
+    /// The file that says how far a sink of checkpoints has come.
+    pub(crate) fn place_of(&self, sink: &str) -> PathBuf {
+        self.folder.join("sinks").join(sink)
     }
 }
 

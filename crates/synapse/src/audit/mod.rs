@@ -1,11 +1,13 @@
-//! The audit log of a running gateway: where its files are, what a crash left open in it, and the shipper that
-//! brings entries into the database.
+//! The audit log of a running gateway: where its files are, what a crash left open in it, the shipper that brings
+//! entries into the database, and the relays that bring checkpoints to sinks outside it.
 
 pub(crate) mod change;
 pub(crate) mod files;
 pub(crate) mod retire;
 mod ship;
+pub(crate) mod sinks;
 pub(crate) mod walk;
+mod work;
 
 use std::sync::Arc;
 
@@ -25,7 +27,10 @@ use synapse_gateway::audit::AuditLog;
 use uuid::Uuid;
 
 use self::files::Files;
-pub(crate) use self::ship::{Gauges, Shipper, Shipping};
+pub(crate) use self::{
+    ship::{Gauges, Shipper, Shipping},
+    sinks::Counts,
+};
 
 /// What of the audit log is up.
 pub(crate) struct Audit {
@@ -63,7 +68,7 @@ pub(crate) async fn open(snapshot: &Snapshot, store: Arc<dyn AuditStore>) -> any
         if settings.plain_digests { None } else { Some(Arc::new(KeyRing::open(&files.digest_keys())?)) };
     let log = AuditLog::new((Arc::clone(&journal), found.chain), keys, settings.durability);
     let log = Arc::new(log);
-    let shipper = Shipper::new(store, Arc::clone(&log), journal, files, settings.durability)?;
+    let shipper = Shipper::new(store, Arc::clone(&log), journal, files, settings)?;
     Ok(Some(Audit { log, shipper }))
 }
 

@@ -1,5 +1,5 @@
 //! The shipper: brings the journal's entries into the database, in order, each at least once, and vouches for them
-//! with checkpoints that the database and a file outside it are given.
+//! with checkpoints that the database is given, and a file that the relays of all sinks read.
 
 use std::{
     fs, io,
@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::Context;
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use prometheus_client::metrics::{gauge::Gauge, histogram::Histogram};
 use synapse_audit::{
@@ -19,7 +20,7 @@ use synapse_audit::{
 };
 use synapse_core::{
     audit::entry::{Link, Sealed},
-    config::snapshot::Durability,
+    config::snapshot::{Audit, Durability},
     store::{
         StoreError,
         audit::{AuditStore, StoredCheckpoint},
@@ -28,7 +29,11 @@ use synapse_core::{
 use synapse_gateway::{audit::AuditLog, tasks};
 use tokio::sync::watch;
 
-use super::files::Files;
+use super::{
+    files::Files,
+    sinks::{self, Counts, Relay},
+    work::{Work, asked_to},
+};
 
 /// Entries of one transaction.
 const BATCH: usize = 2000;
@@ -56,11 +61,8 @@ pub(crate) struct Gauges {
     pub(crate) pending: Gauge,
     /// How long a transaction took, in seconds.
     pub(crate) commit: Histogram,
-}
-
-async fn asked_to(stop: &mut watch::Receiver<bool>) {
-    // Nobody who could ask is as good as being asked.
-    let _asked = stop.wait_for(|stop| *stop).await;
+    /// Of the sinks of checkpoints.
+    pub(crate) sinks: Counts,
 }
 
 /// Waits for a store that fails; what is in the journal waits, too.
@@ -94,23 +96,26 @@ pub(crate) struct Shipper {
     /// A checkpoint that somebody may not have yet.
     undelivered: Option<StoredCheckpoint>,
     sink: Option<FileSink>,
+    relays: Vec<Relay>,
     gather: Duration,
     is_failing: bool,
 }
 
-/// A shipper at work.
+/// A shipper at work, and the relays that take on what it makes.
 pub(crate) struct Shipping {
-    stop: watch::Sender<bool>,
-    done: watch::Receiver<bool>,
-    _task: tasks::TaskGuard,
+    shipper: Work,
+    relays: Vec<Work>,
 }
 
 impl Shipping {
     /// Ships all there is, vouches for it and ends.
-    pub(crate) async fn finish(mut self) {
-        self.stop.send_replace(true);
-        // A shipper that is gone has nothing more to do.
-        let _gone = self.done.wait_for(|done| *done).await;
+    pub(crate) async fn finish(&mut self) {
+        self.shipper.finish().await;
+    }
+
+    /// Relays all there is, to the sinks that take it, and ends.
+    pub(crate) async fn finish_relays(&mut self) {
+        join_all(self.relays.iter_mut().map(Work::finish)).await;
     }
 }
 
@@ -120,7 +125,7 @@ impl Shipper {
         log: Arc<AuditLog>,
         journal: Arc<Journal>,
         files: Files,
-        durability: Durability,
+        settings: &Audit,
     ) -> anyhow::Result<Self> {
         let chain = log.chain();
         let key = SigningKey::load_or_generate(&files.signing_key(), SIGNER)?;
@@ -149,26 +154,24 @@ impl Shipper {
             store,
             log,
             journal,
-            files,
             key,
             last_checkpoint: Instant::now(),
             last_count: Instant::now(),
             undelivered,
             sink: None,
-            gather: if durability == Durability::Database { GATHER_URGENT } else { GATHER },
+            relays: sinks::relays(settings, &files)?,
+            gather: if settings.durability == Durability::Database { GATHER_URGENT } else { GATHER },
             is_failing: false,
+            files,
         })
     }
 
     /// Begins to ship.
-    pub(crate) fn start(self, gauges: Gauges) -> Shipping {
-        let (stop, stopping) = watch::channel(false);
-        let (has_done, done) = watch::channel(false);
-        let work = async move {
-            self.run(gauges, stopping).await;
-            has_done.send_replace(true);
-        };
-        Shipping { stop, done, _task: tasks::spawn("audit shipper", work) }
+    pub(crate) fn start(mut self, gauges: Gauges) -> Shipping {
+        let counts = gauges.sinks.clone();
+        let relay = |relay: Relay| Work::begin("audit relay", |stop| relay.run(counts.clone(), stop));
+        let relays = std::mem::take(&mut self.relays).into_iter().map(relay).collect();
+        Shipping { shipper: Work::begin("audit shipper", |stop| self.run(gauges, stop)), relays }
     }
 
     async fn run(mut self, gauges: Gauges, mut stopping: watch::Receiver<bool>) {
@@ -283,7 +286,7 @@ impl Shipper {
         }
     }
 
-    /// Makes a checkpoint where one is due, and gives it to all who are to have it.
+    /// Makes a checkpoint where one is due, and gives it to the database and the file that all sinks are fed from.
     async fn vouch(&mut self, is_last: bool) {
         if self.undelivered.is_none() && self.is_due(is_last) {
             let Some(made) = self.checkpoints.clone().checkpoint(Timestamp::now()) else { return };
@@ -329,7 +332,7 @@ impl Shipper {
             self.fail(&error);
             return false;
         }
-        let (place, note, sink) = (self.files.sink(), signed.note.clone(), self.sink.take());
+        let (place, note, sink) = (self.files.checkpoints(), signed.note.clone(), self.sink.take());
         let appended = tasks::block(move || {
             let mut sink = sink.map_or_else(|| FileSink::open(&place), Ok)?;
             sink.append(&note).map(|()| sink)

@@ -1,4 +1,4 @@
-//! What is sent to a webhook: an alert in the shape that its receiver reads, and a signature over it.
+//! What is sent to a webhook: an alert in the shape that its receiver reads, or any other body, and a signature over it.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
@@ -14,7 +14,7 @@ use synapse_core::{
 /// A message, signed where there is a secret, as in the Standard Webhooks specification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Message {
-    /// The alert's: it stays the same when a message is sent again.
+    /// Of what it tells: it stays the same when a message is sent again.
     pub(crate) id: String,
     /// When it is sent, in seconds since 1970.
     pub(crate) timestamp: i64,
@@ -31,8 +31,13 @@ impl Message {
             WebhookFormat::Teams => teams(alert),
         }
         .to_string();
-        let (id, timestamp) = (alert.id.clone(), now.as_second());
-        let signature = webhook.secret.as_ref().and_then(|secret| sign(secret, &id, timestamp, &body));
+        Self::signed(alert.id.clone(), body, webhook.secret.as_ref(), now)
+    }
+
+    /// A body of any kind, to be sent at `now`.
+    pub(crate) fn signed(id: String, body: String, secret: Option<&SigningSecret>, now: Timestamp) -> Self {
+        let timestamp = now.as_second();
+        let signature = secret.and_then(|secret| sign(secret, &id, timestamp, &body));
         Self { id, timestamp, body, signature }
     }
 }

@@ -1,30 +1,13 @@
-//! Posting a message: one connection for each, to an address that was looked at first. Redirects are not followed,
-//! and of the answer, nothing but its head is read.
-
-use std::{io, net::SocketAddr, time::Duration};
+//! Posting a message: what its answer means. Of the answer, nothing but its head is read.
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::{Request, client::conn::http1, header};
-use hyper_util::rt::TokioIo;
-use rustls_pki_types::ServerName;
+use hyper::{Request, header};
 use synapse_core::config::snapshot::{OutsideUrl, Webhook};
-use synapse_gateway::backend::http::TlsSetup;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, lookup_host},
-};
-use tokio_rustls::TlsConnector;
 
-use super::{guard, message::Message};
-
-/// How long a message may take, from the look-up of the name to the answer.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How long an address may take while there are others to try.
-const NEXT_ADDRESS: Duration = Duration::from_secs(2);
-/// What an answer's head may take.
-const MOST_HEAD: usize = 16 * 1024;
+use super::message::Message;
+use crate::outside::{Error, Outside, describe};
 
 /// Why a message did not arrive.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,85 +36,39 @@ pub(crate) trait Post: Send + Sync {
 /// Posts over HTTP/1.1.
 #[derive(Default)]
 pub(crate) struct Http {
-    tls: TlsSetup,
+    outside: Outside,
 }
-
-type Error = Box<dyn std::error::Error + Send + Sync>;
-
-/// A byte stream, encrypted or not.
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 #[async_trait]
 impl Post for Http {
     async fn post(&self, webhook: &Webhook, message: &Message) -> Result<u16, Failure> {
-        let status = match tokio::time::timeout(PATIENCE, self.exchange(webhook, message)).await {
-            Ok(Ok(status)) => status,
-            Ok(Err(error)) => return Err(Failure::Unreachable(describe(&*error))),
-            Err(_) => return Err(Failure::Unreachable(format!("no answer within {} s", PATIENCE.as_secs()))),
-        };
-        match status {
-            200..300 => Ok(status),
-            410 => Err(Failure::Gone),
-            408 | 425 | 429 | 500.. => Err(Failure::Unwell(status)),
-            _ => Err(Failure::Refused(status)),
-        }
+        post(&self.outside, &webhook.url, webhook.allow_private, message).await
     }
 }
 
-/// An error and what is behind it, on one line.
-fn describe(error: &(dyn std::error::Error + 'static)) -> String {
-    let chain = std::iter::successors(Some(error), |error| error.source());
-    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
-
-impl Http {
-    async fn exchange(&self, webhook: &Webhook, message: &Message) -> Result<u16, Error> {
-        let stream = self.connect(&webhook.url, webhook.allow_private).await?;
-        let (mut sender, connection) =
-            http1::Builder::new().max_buf_size(MOST_HEAD).handshake(TokioIo::new(stream)).await?;
-        let (mut connection, mut answer) =
-            (Box::pin(connection), Box::pin(sender.send_request(request(webhook, message)?)));
-        let answer = tokio::select! {
-            biased;
-            answer = &mut answer => answer?,
-            // It may end as soon as it has brought the answer.
-            _ended = &mut connection => answer.await?,
-        };
-        Ok(answer.status().as_u16())
-    }
-
-    /// Looks the name up once, and connects to what was found then and to nothing else.
-    async fn connect(&self, url: &OutsideUrl, allow_private: bool) -> Result<Box<dyn Stream>, Error> {
-        let addresses: Vec<SocketAddr> = lookup_host((url.host.as_str(), url.port)).await?.collect();
-        guard::check(&addresses, allow_private)?;
-        let tcp = dial(&addresses).await?;
-        tcp.set_nodelay(true)?;
-        if !url.https {
-            return Ok(Box::new(tcp));
-        }
-        let name = ServerName::try_from(url.host.clone())?;
-        let tls = TlsConnector::from(self.tls.config(None)?);
-        Ok(Box::new(tls.connect(name, tcp).await?))
+/// Posts a message to a URL; the status of the answer.
+///
+/// # Errors
+/// [`Failure`].
+pub(crate) async fn post(
+    outside: &Outside,
+    url: &OutsideUrl,
+    allow_private: bool,
+    message: &Message,
+) -> Result<u16, Failure> {
+    let request = request(url, message).map_err(|error| Failure::Unreachable(describe(&*error)))?;
+    let status = outside.send(url, allow_private, request, 0).await.map_err(Failure::Unreachable)?.status;
+    match status {
+        200..300 => Ok(status),
+        410 => Err(Failure::Gone),
+        408 | 425 | 429 | 500.. => Err(Failure::Unwell(status)),
+        _ => Err(Failure::Refused(status)),
     }
 }
 
-async fn dial(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for (at, address) in addresses.iter().enumerate() {
-        let patience = if at + 1 < addresses.len() { NEXT_ADDRESS } else { PATIENCE };
-        match tokio::time::timeout(patience, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => last = error,
-            Err(late) => last = late.into(),
-        }
-    }
-    Err(last)
-}
-
-fn request(webhook: &Webhook, message: &Message) -> Result<Request<Full<Bytes>>, Error> {
-    let mut request = Request::post(&webhook.url.target)
-        .header(header::HOST, webhook.url.authority())
+fn request(url: &OutsideUrl, message: &Message) -> Result<Request<Full<Bytes>>, Error> {
+    let mut request = Request::post(&url.target)
+        .header(header::HOST, url.authority())
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::USER_AGENT, concat!("synapse/", env!("CARGO_PKG_VERSION")))
         .header(header::CONNECTION, "close")
@@ -145,6 +82,8 @@ fn request(webhook: &Webhook, message: &Message) -> Result<Request<Full<Bytes>>,
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use jiff::Timestamp;
     use synapse_core::config::{self, Surroundings, snapshot::WebhookFormat};
     use synapse_testkit::Script;
@@ -262,7 +201,7 @@ mod tests {
             Timestamp::UNIX_EPOCH,
         );
         assert_eq!(message.signature, None);
-        let request = request(&webhook(WebhookFormat::Generic), &message).expect("a request");
+        let request = request(&webhook(WebhookFormat::Generic).url, &message).expect("a request");
         assert_eq!(request.headers()["webhook-id"], "alr_00001");
     }
 }

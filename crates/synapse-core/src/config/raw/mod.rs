@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::GroupName;
 
 pub(super) use alerts::{AlertSeverity, Alerts, Anomaly, Day, RuleName, WebhookFormat};
-pub(super) use audit::{Audit, CheckpointSinks, Digests, Durability, S3Sink, SyslogSink, WebhookSink};
+pub(super) use audit::{Audit, CheckpointSinks, Digests, Durability, S3Sink, WebhookSink};
 pub(super) use binding::{Binding, DataClass, Defaults, KeyLimits, Unscannable};
 pub(super) use dlp::{Dlp, DlpAction, DlpBase, DlpPlaceholder, DlpRule, DlpSeverity};
 pub(super) use limits::{Limits, OnRedisFailure};

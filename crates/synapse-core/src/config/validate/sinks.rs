@@ -1,5 +1,7 @@
 //! Where checkpoints of the audit log go besides files: names, addresses, buckets.
 
+use std::net::IpAddr;
+
 use secrecy::ExposeSecret;
 use url::Url;
 
@@ -108,6 +110,10 @@ fn s3(raw: raw::S3Sink, pointer: &str, check: &mut Check<'_>) -> Option<S3Bucket
     if endpoint.target != "/" {
         check.report(&at, "must have no path; `bucket` and `prefix` are written apart");
     }
+    if !raw.path_style && endpoint.host.parse::<IpAddr>().is_ok() {
+        let message = "no bucket's name can stand before an address; write a name, or `path_style: true`";
+        check.report(&format!("{pointer}/path_style"), message);
+    }
     Some(S3Bucket {
         endpoint,
         region: raw.region.clone(),
@@ -196,6 +202,10 @@ mod tests {
             (
                 format!("s3: [{{{}}}]", S3.replace("s3.example", "s3.example/box")),
                 "s3[0].endpoint: must have no path",
+            ),
+            (
+                format!("s3: [{{{}, path_style: false}}]", S3.replace("s3.example", "10.0.0.5")),
+                "s3[0].path_style: no bucket's name",
             ),
             (format!("s3: [{{{}}}]", S3.replace("https", "http")), "s3[0].endpoint: must begin with"),
         ] {

@@ -1,5 +1,6 @@
 //! `synapse audit`: the log of all requests and changes, checked, proven, searched and exported.
 
+mod copies;
 mod evidence;
 mod export;
 mod proof;
@@ -116,7 +117,8 @@ struct TrustArgs {
     /// data folder]
     #[arg(long, value_name = "KEY")]
     public_key: Vec<String>,
-    /// A file of checkpoints outside the database [default: the one of the configuration]
+    /// Checkpoints outside the database: a file of them, of syslog messages or of webhooks' bodies, or `s3://BUCKET/PREFIX`
+    /// of the configuration [default: the file of the configuration]
     #[arg(long, value_name = "FILE")]
     checkpoints: Vec<PathBuf>,
 }
@@ -183,11 +185,14 @@ impl FilterArgs {
 
 pub(super) async fn run(args: AuditArgs, output: Output) -> anyhow::Result<ExitCode> {
     let location = &args.shared.location;
-    let checkpoints = match &location.config {
-        Some(_) => location.snapshot()?.audit.checkpoint_file,
-        None => None,
+    let (copy, sinks) = match &location.config {
+        Some(_) => {
+            let settings = location.snapshot()?.audit;
+            (settings.checkpoint_file, settings.sinks)
+        }
+        None => (None, Vec::new()),
     };
-    let files = Files::within(&location.data_dir()?, checkpoints);
+    let files = Files::within(&location.data_dir()?, copy);
     match args.verb {
         AuditVerb::PublicKey => {
             print(&format!("{}\n", signing_key(&files)?.public()))?;
@@ -209,7 +214,7 @@ pub(super) async fn run(args: AuditArgs, output: Output) -> anyhow::Result<ExitC
         Err(error) => return Err(error),
     };
     let done = match args.verb {
-        AuditVerb::Verify { trust } => verify::run(&*store, &files, &trust, output).await,
+        AuditVerb::Verify { trust } => verify::run(&*store, &files, (&trust, &sinks), output).await,
         AuditVerb::List { filter, limit } => {
             export::list(&*store, &filter.into_filter(), limit, output).await.map(|()| ExitCode::SUCCESS)
         }

@@ -1,6 +1,11 @@
 //! `synapse audit verify`: every chain of the log, entry by entry, in constant memory.
 
-use std::{collections::HashMap, fmt::Write, path::Path, process::ExitCode};
+use std::{
+    collections::HashMap,
+    fmt::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Context;
 
@@ -11,11 +16,11 @@ use synapse_audit::{
     sink::FileSink,
     verify::{Report, Verifier},
 };
-use synapse_core::store::audit::Head;
+use synapse_core::{config::snapshot::CheckpointSink, store::audit::Head};
 use synapse_store::place::Stores;
 use uuid::Uuid;
 
-use super::{Files, Output, TrustArgs, print};
+use super::{Files, Output, TrustArgs, copies::Copy, print};
 use crate::audit::walk::walk;
 
 /// The exit code for a log that was tampered with.
@@ -32,7 +37,7 @@ pub(super) fn impossible(error: anyhow::Error) -> ExitCode {
 pub(super) async fn run(
     store: &dyn Stores,
     files: &Files,
-    trust: &TrustArgs,
+    trust: (&TrustArgs, &[CheckpointSink]),
     output: Output,
 ) -> anyhow::Result<ExitCode> {
     let reports = match check(store, files, trust).await {
@@ -51,18 +56,25 @@ pub(super) async fn run(
     Ok(if is_sound { ExitCode::SUCCESS } else { ExitCode::from(TAMPERED) })
 }
 
-async fn check(store: &dyn Stores, files: &Files, trust: &TrustArgs) -> anyhow::Result<Vec<Report>> {
+async fn check(
+    store: &dyn Stores,
+    files: &Files,
+    (trust, known): (&TrustArgs, &[CheckpointSink]),
+) -> anyhow::Result<Vec<Report>> {
     let keys = trust.keys(files)?;
-    let own = [files.sink()];
-    let is_there = own[0].exists();
-    let sinks = if trust.checkpoints.is_empty() { &own[..usize::from(is_there)] } else { &trust.checkpoints };
-    let names: Vec<String> = sinks.iter().map(|sink| sink.display().to_string()).collect();
+    let mut copies = Vec::new();
+    for named in &trust.checkpoints {
+        copies.push(Copy::open(named, known).await?);
+    }
+    let own = Some(files.farthest()).filter(|path| copies.is_empty() && path.exists());
+    copies.extend(own.map(Copy::file));
+    let sinks: Vec<PathBuf> = copies.iter().map(|copy| copy.path.clone()).collect();
     let sources: Vec<&str> =
-        std::iter::once("the database").chain(names.iter().map(String::as_str)).collect();
+        std::iter::once("the database").chain(copies.iter().map(|copy| copy.name.as_str())).collect();
     let mut reports = Vec::new();
     let mut heads = store.audit_heads().await?;
     // A chain of which nothing is left stands in the checkpoints alone.
-    for chain in chains_of(sinks, &keys)? {
+    for chain in chains_of(&sinks, &keys)? {
         if heads.iter().all(|(known, _)| *known != chain) {
             heads.push((chain, Head { seq: 0, hash: [0; 32] }));
         }

@@ -1,13 +1,13 @@
-//! Which addresses a webhook may lead to. Whoever can write a URL must not reach what only this machine reaches.
+//! Which addresses a name may lead to. Whoever can write a URL must not reach what only this machine reaches.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// A name leads to an address that webhooks do not go to.
+/// A name leads to an address that nothing is sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the name leads to {0}, which is no public address; `allow_private: true` would permit it")]
 pub(super) struct Forbidden(pub(super) IpAddr);
 
-/// The addresses as they are, if a webhook may go to every one of them: a name that leads both inside and outside
+/// The addresses as they are, if every one of them may be connected to: a name that leads both inside and outside
 /// is not to be trusted.
 pub(super) fn check(addresses: &[SocketAddr], allow_private: bool) -> Result<(), Forbidden> {
     match addresses.iter().map(SocketAddr::ip).find(|ip| !is_public(*ip)) {
