@@ -8,7 +8,7 @@ use synapse_testkit::{Config, Engine, Gateway, Postgres};
 use crate::start::{code, gateway, saying, single};
 
 /// Entries that fit, newest first, once there are as many.
-async fn entries(gateway: &Gateway, filter: &[&str], count: usize) -> Vec<Value> {
+pub(crate) async fn entries(gateway: &Gateway, filter: &[&str], count: usize) -> Vec<Value> {
     let command = [&["audit", "list", "--accepted", "--limit", "10000"], filter].concat();
     gateway
         .until("entries are in the database", async || {
@@ -104,7 +104,7 @@ async fn every_durability_serves_requests_and_streams() {
 }
 
 /// Changes the database behind the gateway's back, as its administrator could.
-fn tamper(folder: &Path, statement: &str) {
+pub(crate) fn tamper(folder: &Path, statement: &str) {
     let month = fs::read_dir(folder.join("data")).expect("a folder").flatten().find_map(|file| {
         let name = file.file_name().to_string_lossy().into_owned();
         (name.starts_with("audit-") && name.ends_with(".db")).then(|| file.path())

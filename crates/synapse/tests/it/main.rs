@@ -35,6 +35,7 @@ mod records;
 mod redis;
 mod reload;
 mod routing;
+mod sinks;
 mod smuggling;
 mod start;
 mod streams;
