@@ -1,5 +1,6 @@
 //! A bucket of a service that speaks S3, in memory: it takes only what is signed as AWS wants it (Signature Version 4, in
-//! the query), puts only where nothing is, and lists in small pages.
+//! the query), puts only where nothing is, and lists in small pages. Its objects are
+//! locked, which asks for their checksums.
 
 use std::{
     collections::BTreeMap,
@@ -149,6 +150,10 @@ impl Inner {
     }
 
     fn take(&self, key: &str, head: &Parts, body: &[u8]) -> (u16, String) {
+        // As where objects are locked by default.
+        if header(head, "x-amz-sdk-checksum-algorithm") != "SHA256" {
+            return refusal(400, "InvalidRequest");
+        }
         if header(head, "x-amz-checksum-sha256") != BASE64_STANDARD.encode(Sha256::digest(body)) {
             return refusal(400, "BadDigest");
         }

@@ -98,7 +98,8 @@ impl Objects {
     async fn put(&self, key: &str, note: &str) -> Result<Answer, String> {
         let headers = [
             ("if-none-match", "*".to_owned()),
-            // Buckets whose objects are locked ask for one.
+            // Buckets whose objects are locked ask for a checksum, some by its name and some by itself.
+            ("x-amz-sdk-checksum-algorithm", "SHA256".to_owned()),
             ("x-amz-checksum-sha256", BASE64_STANDARD.encode(Sha256::digest(note))),
         ];
         let action = PutObject::new(&self.bucket, Some(&self.credentials), key);
