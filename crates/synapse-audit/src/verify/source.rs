@@ -97,7 +97,8 @@ impl Source {
     pub(super) fn add(&mut self, given: &Checkpoint, passed: u64) -> Option<Damage> {
         let hash = given.hash();
         let end = given.last.saturating_add(1);
-        if self.last.is_some_and(|(_, last)| last == hash) {
+        // Sinks are given each at least once, so that some may come again. What was said first is what was compared.
+        if self.last.is_some_and(|(covered, last)| end < covered || hash == last) {
             return None;
         }
         if end <= self.start {

@@ -361,6 +361,10 @@ fn checkpoints_that_are_gone_or_forged_are_named() {
     let mut twice = whole;
     twice.sink.insert(2, twice.sink[1].clone());
     assert_eq!(found(&twice, &key), []);
+    // So may a row of them, where a gateway ended before it could keep how far the sink had come.
+    let mut again = twice;
+    again.sink.extend_from_within(1..);
+    assert_eq!(found(&again, &key), []);
 }
 
 #[test]
