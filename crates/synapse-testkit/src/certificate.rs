@@ -31,6 +31,11 @@ impl Authority {
         fs::write(folder.join("tls.crt"), self.certificate.cert.pem()).expect("a certificate");
     }
 
+    /// The certificate.
+    pub(crate) fn pem(&self) -> String {
+        self.certificate.cert.pem()
+    }
+
     /// What a client knows that trusts this certificate alone and offers these protocols.
     ///
     /// # Panics

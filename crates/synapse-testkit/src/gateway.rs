@@ -14,6 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
+    certificate::Authority,
     client::Client,
     config::{Config, KEY},
     connection::{Connection, Protocol},
@@ -49,6 +50,16 @@ impl Setup {
     #[must_use]
     pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
         self.args.push(arg.into());
+        self
+    }
+
+    /// Trusting this authority, and no other.
+    ///
+    /// # Panics
+    /// When its certificate cannot be written.
+    #[must_use]
+    pub fn trusting(self, authority: &Authority) -> Self {
+        fs::write(self.folder().join(TRUSTED), authority.pem()).expect("a certificate");
         self
     }
 
@@ -98,6 +109,8 @@ impl Setup {
 }
 
 const CONFIG: &str = "synapse.yaml";
+/// What stands in place of the system's authorities.
+const TRUSTED: &str = "trusted.pem";
 /// What is shown of a gateway's log when a test fails; under load it has hundreds of thousands.
 const LAST_LINES: usize = 100;
 
@@ -107,6 +120,10 @@ pub(crate) fn command(binary: &Path, folder: &Path) -> Command {
     command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SYNAPSE_")) {
         command.env_remove(name);
+    }
+    let trusted = folder.join(TRUSTED);
+    if trusted.exists() {
+        command.env("SSL_CERT_FILE", trusted);
     }
     command
 }

@@ -46,6 +46,8 @@ const SCAN_EVERY: Duration = Duration::from_secs(15);
 const LAST_CALL: Duration = Duration::from_millis(200);
 /// How long streams that outlive the grace period have to hand over their error event.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// The same for sinks of checkpoints, which are elsewhere.
+const LAST_CHECKPOINTS: Duration = Duration::from_secs(3);
 
 /// Runs the gateway until a signal ends it.
 pub(crate) async fn serve(settings: Settings, demo: bool) -> anyhow::Result<ExitCode> {
@@ -168,7 +170,7 @@ async fn end(mut shipping: Shipping) {
     if tokio::time::timeout(LAST_WORDS, shipping.finish()).await.is_err() {
         tracing::warn!("the last entries of the audit log wait in the journal for the next start");
     }
-    if tokio::time::timeout(LAST_WORDS, shipping.finish_relays()).await.is_err() {
+    if tokio::time::timeout(LAST_CHECKPOINTS, shipping.finish_relays()).await.is_err() {
         tracing::warn!(
             "a sink was not given the audit log's last checkpoints in time; they wait for the next start"
         );

@@ -5,12 +5,15 @@ use std::{fs, path::Path};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
-use synapse_testkit::{Bucket, Config, Engine, Gateway, Script};
-use tokio::net::UdpSocket;
+use synapse_testkit::{Authority, Bucket, Config, Engine, Gateway, Script};
+use tokio::{
+    io::AsyncReadExt,
+    net::{TcpListener, UdpSocket},
+};
 
 use crate::{
     audit::{entries, tamper},
-    start::gateway,
+    start::{gateway, setup},
 };
 
 /// A receiver of messages over HTTP, as the configuration has it.
@@ -141,6 +144,31 @@ async fn a_sink_that_is_away_gets_what_it_missed_and_holds_up_nobody() {
     gateway.metric("synapse_audit_checkpoints_waiting", &[("sink", "vault")], |n| n == 0.0).await;
     let (report, code) = verified(&gateway, "s3://box").await;
     assert_eq!((code, vouching(&report, "s3://box")), (Some(0), bucket.objects().len() as u64), "{report}");
+}
+
+#[tokio::test]
+async fn a_syslog_server_is_spoken_to_within_tls_if_it_can_be_trusted() {
+    let engine = Engine::serving("one", "m").await;
+    let (trusted, other) = (Authority::new(), Authority::new());
+    let server = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = server.local_addr().expect("an address").port();
+    let sinks = json!({"syslog": [{"name": "log", "url": format!("tls://localhost:{port}")}]});
+    let config = Config::with(&[&engine]).set("/audit/checkpoints", sinks);
+    let gateway = setup().trusting(&trusted).start(&config).await;
+    gateway.cli_json(&["team", "create", "lab"]).await;
+    let (stream, _) = server.accept().await.expect("a connection");
+    assert!(other.acceptor().accept(stream).await.is_err(), "it does not trust this one");
+    let (stream, _) = server.accept().await.expect("another connection");
+    let mut stream = trusted.acceptor().accept(stream).await.expect("TLS");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.expect("a message and an orderly end");
+    let (length, message) = text.split_once(' ').expect("a frame");
+    assert_eq!(length.parse(), Ok(message.len()));
+    drop(stream);
+    gateway.metric("synapse_audit_checkpoints_total", &[("result", "delivered")], |n| n == 1.0).await;
+    let copy = write(gateway.folder(), "syslog", format!("{message}\n"));
+    let (report, code) = verified(&gateway, &copy).await;
+    assert_eq!((code, vouching(&report, &copy)), (Some(0), 1), "{report}");
 }
 
 #[tokio::test]

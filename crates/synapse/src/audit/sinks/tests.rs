@@ -236,7 +236,7 @@ fn is_fine(line: &str, given: &Given) {
     assert!(time.parse::<Timestamp>().is_ok() && time.ends_with('Z'), "{time}");
     assert!(!host.is_empty() && process.parse::<u32>().is_ok());
     assert_eq!(text, message::of(&given.checkpoint, &given.note));
-    assert_eq!(logged(line), [given.note.clone()]);
+    assert_eq!(logged(line), texts(std::slice::from_ref(given)));
 }
 
 fn syslog(to: SyslogAddress) -> syslog::Syslog {
@@ -337,7 +337,7 @@ async fn a_webhook_gets_a_signed_message_with_the_same_id_each_time() {
     assert_eq!(ids, vec![format!("checkpoint-{}-9", given.checkpoint.chain); 2]);
     assert!(header(&requests[0], "webhook-signature").starts_with("v1,"));
     let (_, body) = requests[0].split_once("\r\n\r\n").unwrap();
-    assert_eq!(logged(body), [given.note.clone()]);
+    assert_eq!(logged(body), texts(&[given]));
 }
 
 fn objects(sink: serde_json::Value) -> s3::Objects {
