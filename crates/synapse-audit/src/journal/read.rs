@@ -10,7 +10,8 @@ use std::{
 
 use synapse_core::audit::{
     canonical::{self, Malformed},
-    entry::{Digest, Sealed},
+    entry::Digest,
+    stretch::Stretch,
 };
 
 use super::{
@@ -73,14 +74,14 @@ impl Journal {
     ///
     /// # Errors
     /// [`ReadError`].
-    pub fn read_from(&self, seq: u64, limit: usize) -> Result<Vec<Sealed>, ReadError> {
+    pub fn read_from(&self, seq: u64, limit: usize) -> Result<Stretch, ReadError> {
         let mut kept = lock(&self.shared.cursor);
         let mut cursor = match kept.take().filter(|cursor| cursor.next == seq) {
             Some(cursor) => cursor,
             None => self.shared.cursor_at(seq)?,
         };
         let end = self.shared.on_disk.load(Ordering::Relaxed);
-        let mut entries = Vec::new();
+        let mut entries = Stretch::new(self.shared.writer().chain.id);
         while cursor.next < end && entries.len() < limit {
             self.shared.read_chunk(&mut cursor, seq, end, limit, &mut entries)?;
         }
@@ -122,7 +123,7 @@ impl Shared {
         from: u64,
         end: u64,
         limit: usize,
-        entries: &mut Vec<Sealed>,
+        entries: &mut Stretch,
     ) -> Result<(), ReadError> {
         let (holder, largest) = {
             let writer = self.writer();
@@ -149,9 +150,9 @@ impl Shared {
                 break;
             }
             if seq >= from {
-                let read = canonical::decode(record.canonical);
-                let (chain, _, entry) = read.map_err(|source| ReadError::Malformed { seq, source })?;
-                entries.push(Sealed { chain, seq, prev: cursor.prev, hash: record.hash, entry });
+                let read = canonical::values(record.canonical);
+                read.map_err(|source| ReadError::Malformed { seq, source })?;
+                entries.push_canonical(seq, cursor.prev, record.hash, record.canonical);
             }
             cursor.next += 1;
             cursor.prev = record.hash;

@@ -6,7 +6,7 @@ use synapse_audit::{
     chain::{self, BEFORE_FIRST},
     journal::{Journal, OpenError, Options, Recovered, Unavailable},
 };
-use synapse_core::audit::entry::Sealed;
+use synapse_core::audit::{canonical::decode, entry::Sealed, stretch::Standing};
 
 use crate::texts::{accepted, change, closed};
 
@@ -26,7 +26,14 @@ async fn all(journal: &Journal, from: u64) -> Vec<Sealed> {
     }
     let mut entries = Vec::new();
     while from + (entries.len() as u64) < next {
-        entries.extend(journal.read_from(from + entries.len() as u64, 100).expect("entries"));
+        let stretch = journal.read_from(from + entries.len() as u64, 100).expect("entries");
+        entries.extend(stretch.iter().filter_map(|(_, standing)| standing).map(
+            |Standing { link, canonical }| {
+                let (chain, seq, entry) = decode(canonical).expect("an entry");
+                assert_eq!((chain, seq), (link.chain, link.seq));
+                Sealed { chain, seq, prev: link.prev, hash: link.hash, entry }
+            },
+        ));
     }
     entries
 }

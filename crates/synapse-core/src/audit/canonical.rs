@@ -6,7 +6,7 @@
 
 use uuid::Uuid;
 
-use super::entry::{Entry, Misfit, Owned, Value};
+use super::entry::{ColumnKind, Entry, Misfit, Value};
 
 /// The version of the form, in front of everything.
 pub const VERSION: u8 = 1;
@@ -79,28 +79,50 @@ fn sized(tag: u8, bytes: &[u8], into: &mut Vec<u8>) {
     into.extend_from_slice(&bytes[..length as usize]);
 }
 
+/// How many columns an entry has.
+const COLUMNS: usize = Entry::COLUMNS.len();
+
 /// Reads canonical bytes: the chain, the place, the entry.
 ///
 /// # Errors
 /// [`Malformed`], when they are not what [`encode`] makes of an entry.
 pub fn decode(bytes: &[u8]) -> Result<(Uuid, u64, Entry), Malformed> {
+    let (chain, seq) = place(bytes).ok_or(Malformed::Form)?;
+    let entry = Entry::from_values(values(bytes)?.map(Value::into_owned))?;
+    Ok((chain, seq, entry))
+}
+
+/// The value of every column, in order, as it stands in canonical bytes.
+///
+/// # Errors
+/// [`Malformed`], when they are not in the one form that an entry has, or a column holds what it cannot.
+pub fn values(bytes: &[u8]) -> Result<[Value<'_>; COLUMNS], Malformed> {
     if bytes.first().is_some_and(|version| *version != VERSION) {
         return Err(Malformed::Version);
     }
-    let mut rest = bytes.get(1..).ok_or(Malformed::Form)?;
-    let chain = Uuid::from_bytes(fixed(&mut rest)?);
-    let seq = u64::from_be_bytes(fixed(&mut rest)?);
-    let mut values = Vec::with_capacity(Entry::COLUMNS.len());
+    let mut rest = bytes.get(HEAD..).ok_or(Malformed::Form)?;
+    let mut values = [Value::Null; COLUMNS];
+    let mut columns = values.iter_mut().zip(Entry::COLUMNS);
+    let mut last = None;
     while !rest.is_empty() {
-        if values.len() == Entry::COLUMNS.len() {
-            return Err(Malformed::Columns);
+        let (into, column) = columns.next().ok_or(Malformed::Columns)?;
+        let read = value(&mut rest)?;
+        let fits = match read {
+            Value::Null => true,
+            Value::Integer(_) => column.kind == ColumnKind::Integer,
+            Value::Text(_) => column.kind == ColumnKind::Text,
+            Value::Bytes(_) => column.kind == ColumnKind::Bytes,
+        };
+        if !fits {
+            return Err(Misfit(column.name).into());
         }
-        values.push(value(&mut rest)?);
+        *into = read;
+        last = Some(read);
     }
-    if values.last() == Some(&Owned::Null) {
+    if last == Some(Value::Null) {
         return Err(Malformed::Form);
     }
-    Ok((chain, seq, Entry::from_values(values)?))
+    Ok(values)
 }
 
 /// The chain and the place alone.
@@ -116,13 +138,13 @@ pub fn set_place(canonical: &mut [u8], seq: u64) {
     }
 }
 
-fn value(rest: &mut &[u8]) -> Result<Owned, Malformed> {
+fn value<'b>(rest: &mut &'b [u8]) -> Result<Value<'b>, Malformed> {
     let [tag] = fixed(rest)?;
     Ok(match tag {
-        NULL => Owned::Null,
-        INTEGER => Owned::Integer(i64::from_be_bytes(fixed(rest)?)),
-        TEXT => Owned::Text(String::from_utf8(variable(rest)?.to_vec()).map_err(|_| Malformed::Form)?),
-        BYTES => Owned::Bytes(variable(rest)?.to_vec()),
+        NULL => Value::Null,
+        INTEGER => Value::Integer(i64::from_be_bytes(fixed(rest)?)),
+        TEXT => Value::Text(std::str::from_utf8(variable(rest)?).map_err(|_| Malformed::Form)?),
+        BYTES => Value::Bytes(variable(rest)?),
         _ => return Err(Malformed::Form),
     })
 }

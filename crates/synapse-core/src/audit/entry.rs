@@ -24,6 +24,18 @@ pub enum Value<'v> {
     Bytes(&'v [u8]),
 }
 
+impl Value<'_> {
+    /// The same for its own.
+    pub fn into_owned(self) -> Owned {
+        match self {
+            Self::Null => Owned::Null,
+            Self::Integer(number) => Owned::Integer(number),
+            Self::Text(text) => Owned::Text(text.to_owned()),
+            Self::Bytes(bytes) => Owned::Bytes(bytes.to_vec()),
+        }
+    }
+}
+
 /// The same, read back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Owned {

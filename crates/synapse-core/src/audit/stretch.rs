@@ -1,5 +1,5 @@
-//! Entries of a chain as they stand in a database: many, side by side in memory, in the bytes that their hashes
-//! cover. Whoever verifies a log needs no more, and so reads them several times faster than entries.
+//! Entries of a chain on their way from journal to database to verification: many, side by side in memory, in the
+//! bytes that their hashes cover. None of these needs more, and so they go several times faster than entries.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{
     canonical,
-    entry::{Digest, Link, Value},
+    entry::{Digest, Link, Sealed, Value},
 };
 
 /// Some entries of one chain, in the order of their places.
@@ -35,6 +35,18 @@ pub struct Standing<'s> {
 }
 
 impl Stretch {
+    /// One entry alone.
+    pub fn of(sealed: &Sealed) -> Self {
+        let mut stretch = Self::new(sealed.chain);
+        stretch.push(sealed.seq, sealed.prev, sealed.hash, sealed.entry.values());
+        stretch
+    }
+
+    /// The chain.
+    pub fn chain(&self) -> Uuid {
+        self.chain
+    }
+
     /// One without entries.
     pub fn new(chain: Uuid) -> Self {
         Self { chain, rows: Vec::new(), bytes: Vec::new() }
@@ -50,6 +62,13 @@ impl Stretch {
     ) {
         let start = self.bytes.len();
         canonical::encode_values(self.chain, seq, values, &mut self.bytes);
+        self.rows.push(Row { seq, content: Some((prev, hash, start..self.bytes.len())) });
+    }
+
+    /// Adds an entry by its canonical bytes.
+    pub fn push_canonical(&mut self, seq: u64, prev: Digest, hash: Digest, canonical: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(canonical);
         self.rows.push(Row { seq, content: Some((prev, hash, start..self.bytes.len())) });
     }
 

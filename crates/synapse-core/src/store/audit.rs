@@ -73,7 +73,7 @@ pub struct AuditFilter {
 pub trait AuditStore: Send + Sync {
     /// Appends entries, all or none. One whose chain has its place taken already is passed over, so that what is
     /// sent twice stands there once; whether it is the same is a matter of verification.
-    async fn append_entries(&self, entries: Arc<[Sealed]>) -> Result<(), StoreError>;
+    async fn append_entries(&self, entries: Arc<Stretch>) -> Result<(), StoreError>;
     /// Every chain that there is, with its last entry.
     async fn audit_heads(&self) -> Result<Vec<(Uuid, Head)>, StoreError>;
     /// Entries of a chain from place `from` on, in order, `limit` at most; more only where several claim the last

@@ -2,12 +2,13 @@
 
 pub(crate) mod listing;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use synapse_core::{
     audit::{
+        canonical,
         entry::{Column, ColumnKind, Digest, Entry, Owned, Sealed, Value},
-        stretch::Stretch,
+        stretch::{Standing, Stretch},
     },
     store::{
         StoreError,
@@ -36,15 +37,22 @@ pub(crate) fn names() -> String {
     columns().map(|column| column.name).collect::<Vec<_>>().join(", ")
 }
 
+/// How many columns a row has.
+pub(crate) const WIDTH: usize = PLACE.len() + Entry::COLUMNS.len();
+
 /// The values of an entry's row.
-pub(crate) fn values(sealed: &Sealed) -> impl Iterator<Item = Value<'_>> {
-    let place = [
-        Value::Bytes(sealed.chain.as_bytes()),
-        Value::Integer(place_of(sealed.seq)),
-        Value::Bytes(&sealed.prev),
-        Value::Bytes(&sealed.hash),
-    ];
-    place.into_iter().chain(sealed.entry.values())
+pub(crate) fn row<'s>(standing: &'s Standing<'_>) -> Result<[Value<'s>; WIDTH], StoreError> {
+    let Standing { link, canonical } = standing;
+    let mut row = [Value::Null; WIDTH];
+    let (place, entry) = row.split_at_mut(PLACE.len());
+    place.copy_from_slice(&[
+        Value::Bytes(link.chain.as_bytes()),
+        Value::Integer(place_of(link.seq)),
+        Value::Bytes(&link.prev),
+        Value::Bytes(&link.hash),
+    ]);
+    entry.copy_from_slice(&canonical::values(canonical).map_err(backend)?);
+    Ok(row)
 }
 
 /// A place in a chain as databases count.
@@ -109,32 +117,19 @@ pub(crate) fn checkpoint(
 }
 
 /// One entry for each place, the first that claims it, without those `taken`.
-pub(crate) fn first_claims<'e>(entries: &'e [Sealed], taken: &HashSet<(Uuid, i64)>) -> Vec<&'e Sealed> {
+pub(crate) fn first_claims<'s>(entries: &'s Stretch, taken: &HashSet<i64>) -> Vec<Standing<'s>> {
     let mut claimed = HashSet::with_capacity(entries.len());
-    let is_first = |sealed: &&Sealed| {
-        let place = (sealed.chain, place_of(sealed.seq));
+    let is_first = |standing: &Standing<'_>| {
+        let place = place_of(standing.link.seq);
         !taken.contains(&place) && claimed.insert(place)
     };
-    entries.iter().filter(is_first).collect()
+    entries.iter().filter_map(|(_, standing)| standing).filter(is_first).collect()
 }
 
-/// The places that entries claim in a chain: from the first to the last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Claim {
-    pub(crate) chain: Uuid,
-    pub(crate) first: i64,
-    pub(crate) last: i64,
-}
-
-/// What these entries claim, chain by chain, always in the same order of chains.
-pub(crate) fn claims(entries: &[Sealed]) -> Vec<Claim> {
-    let mut claims = BTreeMap::<Uuid, Claim>::new();
-    for sealed in entries {
-        let (chain, seq) = (sealed.chain, place_of(sealed.seq));
-        let claim = claims.entry(chain).or_insert(Claim { chain, first: seq, last: seq });
-        (claim.first, claim.last) = (seq.min(claim.first), seq.max(claim.last));
-    }
-    claims.into_values().collect()
+/// The places that entries claim in their chain: from the first to the last. Nothing where there are no entries.
+pub(crate) fn claim(entries: &Stretch) -> Option<(i64, i64)> {
+    let places = || entries.iter().map(|(seq, _)| place_of(seq));
+    places().min().zip(places().max())
 }
 
 /// The statement that finds every chain's last entry without reading all of a table: it goes from chain to chain.

@@ -11,7 +11,7 @@ use synapse_core::{
 };
 use uuid::Uuid;
 
-use super::{Database, sealed};
+use super::{Database, append, sealed};
 
 fn time(text: &str) -> Timestamp {
     text.parse().expect("a time")
@@ -34,7 +34,7 @@ pub(crate) async fn months_are_put_away_and_the_rest_stays(db: impl Database) {
         entry(both, 1, "2024-04-02T00:00:00Z"),
         entry(both, 2, "2024-05-01T00:00:00Z"),
     ];
-    store.append_entries(entries.clone().into()).await.expect("appended");
+    append(&store, &entries).await.expect("appended");
     for seq in [0, 2] {
         let at = entries[usize::from(seq == 2) * 2 + 1].entry.at;
         let checkpoint = StoredCheckpoint { chain: both, seq, at, note: format!("up to {seq}") };
@@ -56,7 +56,7 @@ pub(crate) async fn months_are_put_away_and_the_rest_stays(db: impl Database) {
     let checkpoints = store.list_checkpoints(both, 0, 10).await.expect("checkpoints");
     assert_eq!(checkpoints.iter().map(|checkpoint| checkpoint.seq).collect::<Vec<_>>(), [2]);
     // An entry of a month that is gone has a place again, as one of a clock that was set back.
-    store.append_entries([entry(both, 3, "2024-03-05T00:00:00Z")].into()).await.expect("appended");
+    append(&store, &[entry(both, 3, "2024-03-05T00:00:00Z")]).await.expect("appended");
     let aged = store.aged_chains(may).await.expect("chains");
     assert_eq!(aged, [Aged { chain: both, last: 3, left: Some(2) }]);
 }

@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     audit::{
-        self, Claim,
+        self,
         listing::{self, Listing},
     },
     rows::backend,
@@ -61,7 +61,7 @@ static HEADS: LazyLock<String> = LazyLock::new(|| audit::heads_statement("audit_
 
 #[async_trait]
 impl AuditStore for PostgresStore {
-    async fn append_entries(&self, entries: Arc<[Sealed]>) -> Result<(), StoreError> {
+    async fn append_entries(&self, entries: Arc<Stretch>) -> Result<(), StoreError> {
         written(self.append(&entries)).await
     }
 
@@ -147,19 +147,15 @@ fn sealed(row: &PgRow) -> Result<Sealed, StoreError> {
 }
 
 impl PostgresStore {
-    async fn append(&self, entries: &[Sealed]) -> Result<(), StoreError> {
-        if entries.is_empty() {
-            return Ok(());
-        }
+    async fn append(&self, entries: &Stretch) -> Result<(), StoreError> {
+        let Some(claim) = audit::claim(entries) else { return Ok(()) };
         self.look_ahead().await;
         let mut tx = self.pool.begin().await.map_err(backend)?;
-        let mut taken = HashSet::new();
-        for claim in audit::claims(entries) {
-            find_taken(&mut tx, claim, &mut taken).await.map_err(backend)?;
-        }
+        let taken = find_taken(&mut tx, entries.chain(), claim).await.map_err(backend)?;
         let fresh = audit::first_claims(entries, &taken);
-        if !fresh.is_empty() {
-            insert(&mut tx, &fresh).await.map_err(backend)?;
+        let rows = fresh.iter().map(audit::row).collect::<Result<Vec<_>, _>>()?;
+        if !rows.is_empty() {
+            insert(&mut tx, &rows).await.map_err(backend)?;
         }
         tx.commit().await.map_err(backend)
     }
@@ -176,27 +172,25 @@ impl PostgresStore {
     }
 }
 
-/// Finds the places of a claim that are taken. Until the transaction ends, nobody else appends to the chain: an index
-/// over all months, which could see to that, is none that PostgreSQL has.
+/// Finds which places of a chain are taken, from one to another. Until the transaction ends, nobody else appends to
+/// the chain: an index over all months, which could see to that, is none that PostgreSQL has.
 async fn find_taken(
     tx: &mut PgConnection,
-    claim: Claim,
-    taken: &mut HashSet<(Uuid, i64)>,
-) -> sqlx::Result<()> {
-    let (_, low) = claim.chain.as_u64_pair();
+    chain: Uuid,
+    (first, last): (i64, i64),
+) -> sqlx::Result<HashSet<i64>> {
+    let (_, low) = chain.as_u64_pair();
     sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(low.cast_signed()).execute(&mut *tx).await?;
     let rows = sqlx::query("SELECT seq FROM audit_entries WHERE chain = $1 AND seq BETWEEN $2 AND $3")
-        .bind(&claim.chain.as_bytes()[..])
-        .bind(claim.first)
-        .bind(claim.last)
+        .bind(&chain.as_bytes()[..])
+        .bind(first)
+        .bind(last)
         .fetch_all(tx)
         .await?;
-    taken.extend(rows.iter().map(|row| (claim.chain, row.get(0))));
-    Ok(())
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-async fn insert(tx: &mut PgConnection, entries: &[&Sealed]) -> sqlx::Result<()> {
-    let rows: Vec<Vec<_>> = entries.iter().map(|sealed| audit::values(sealed).collect()).collect();
+async fn insert(tx: &mut PgConnection, rows: &[[Value<'_>; audit::WIDTH]]) -> sqlx::Result<()> {
     let mut query = sqlx::query(INSERT.as_str());
     for (place, column) in audit::columns().enumerate() {
         let cells = rows.iter().map(|row| row[place]);

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::{PostgresStore, Server};
 use crate::{
     audit::{self, listing},
-    contract::{Database, full, sealed, store_contract},
+    contract::{Database, append, full, sealed, store_contract},
 };
 
 struct OnServer(String);
@@ -87,7 +87,7 @@ const CHANGES: [&str; 5] = [
 async fn whoever_appends_can_do_nothing_else_to_the_audit_log() {
     let (_db, store, mut superuser) = opened().await;
     let chain = Uuid::now_v7();
-    store.append_entries([sealed(chain, 0, full(Timestamp::now()))].into()).await.expect("appended");
+    append(&store, &[sealed(chain, 0, full(Timestamp::now()))]).await.expect("appended");
     store
         .add_checkpoint(&synapse_core::store::audit::StoredCheckpoint {
             chain,
@@ -126,7 +126,7 @@ async fn an_entry_that_was_tampered_with_is_told_by_its_place() {
     let (_db, store, mut superuser) = opened().await;
     let chain = Uuid::now_v7();
     let entries: Vec<_> = (0..3).map(|seq| sealed(chain, seq, full(Timestamp::now()))).collect();
-    store.append_entries(entries.clone().into()).await.expect("appended");
+    append(&store, &entries).await.expect("appended");
     for change in [
         "SET session_replication_role = replica",
         "UPDATE synapse.audit_entries SET hash = '\\x00' WHERE seq = 1",
@@ -150,7 +150,7 @@ async fn entries_are_in_the_partition_of_their_month_or_in_the_default_one() {
     let long_ago = "1999-12-31T23:59:59Z".parse().expect("a time");
     let entries = [Timestamp::now(), long_ago].map(|at| Entry::new(EntryKind::ChainBegun, at));
     let entries: Vec<_> = (0..).zip(entries).map(|(seq, entry)| sealed(chain, seq, entry)).collect();
-    store.append_entries(entries.clone().into()).await.expect("appended");
+    append(&store, &entries).await.expect("appended");
     let places: Vec<String> =
         sqlx::query_scalar("SELECT tableoid::regclass::text FROM audit_entries ORDER BY seq")
             .fetch_all(&store.pool)
@@ -244,7 +244,7 @@ async fn a_gateways_user_needs_no_more_than_its_role() {
     let url = login(&db, "gateway_only", "IN ROLE synapse_app").await;
     let store = server(&url).open().await.expect("a store");
     store.create_team(&"lab".into(), &Limits::default()).await.expect("a team");
-    store.append_entries([sealed(Uuid::now_v7(), 0, full(Timestamp::now()))].into()).await.expect("appended");
+    append(&store, &[sealed(Uuid::now_v7(), 0, full(Timestamp::now()))]).await.expect("appended");
     // Where there is no schema yet, it cannot make one.
     let empty = OnServer::create().await;
     let url = Postgres::shared().await.url("gateway_only", "swordfish", database(&empty.0));
@@ -260,7 +260,7 @@ async fn the_owner_of_a_database_needs_no_roles() {
     Postgres::shared().await.tell("postgres", &give).await;
     let store = server(&url).open().await.expect("a store");
     store.create_team(&"lab".into(), &Limits::default()).await.expect("a team");
-    store.append_entries([sealed(Uuid::now_v7(), 0, full(Timestamp::now()))].into()).await.expect("appended");
+    append(&store, &[sealed(Uuid::now_v7(), 0, full(Timestamp::now()))]).await.expect("appended");
     for change in CHANGES {
         let outcome = code(&store.pool, change).await;
         // Of checkpoints there are none that could be changed.
@@ -395,18 +395,18 @@ async fn a_server_that_goes_away_is_found_again() {
     store.watch.hear().await.expect("it listens");
     let chain = Uuid::now_v7();
     let entries: Vec<_> = (0..2).map(|seq| sealed(chain, seq, full(Timestamp::now()))).collect();
-    store.append_entries(entries[..1].into()).await.expect("appended");
+    append(&store, &entries[..1]).await.expect("appended");
     let mark = store.change_mark().await.expect("a mark");
     postgres.die();
     store.change_mark().await.expect_err("nobody answers");
-    store.append_entries(entries.clone().into()).await.expect_err("nobody answers");
+    append(&store, &entries).await.expect_err("nobody answers");
     postgres.start_again().await;
     within("the server to be found", async {
         while other.create_team(&"lab".into(), &Limits::default()).await.is_err() {}
         while !matches!(store.change_mark().await, Ok(now) if now != mark) {
             store.next_look().await;
         }
-        while store.append_entries(entries.clone().into()).await.is_err() {}
+        while append(&store, &entries).await.is_err() {}
         // Told again, not only seen.
         while store.watch.hear().await.is_err() {}
     })

@@ -8,7 +8,10 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use synapse_audit::{chain::Chain, checkpoint::Checkpointer, sink::FileSink};
 use synapse_core::{
-    audit::entry::{Entry, EntryKind},
+    audit::{
+        entry::{Entry, EntryKind},
+        stretch::Stretch,
+    },
     hex,
     id::{KeyId, TeamName},
     store::{audit::AuditStore, keys::KeyInfo},
@@ -73,7 +76,7 @@ pub(crate) async fn record(entry: Entry, store: &dyn AuditStore, files: &Files) 
     let mut chain = Chain::new(Uuid::now_v7());
     let sealed = chain.seal(entry);
     let link = sealed.link();
-    store.append_entries([sealed].into()).await?;
+    store.append_entries(Stretch::of(&sealed).into()).await?;
     if !files.signing_key().exists() {
         // On a machine that has no more of the gateway than its database, nobody can vouch for it.
         return Ok(());

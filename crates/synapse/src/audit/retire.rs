@@ -206,7 +206,10 @@ async fn look(retirer: &Retirer<'_, dyn Stores>, log: &AuditLog, kept: SignedDur
 #[cfg(test)]
 mod tests {
     use synapse_audit::{chain::Chain, checkpoint::Checkpointer};
-    use synapse_core::store::{audit::AuditFilter, retention::Hold};
+    use synapse_core::{
+        audit::stretch::Stretch,
+        store::{audit::AuditFilter, retention::Hold},
+    };
     use synapse_store::sqlite::SqliteStore;
 
     use super::*;
@@ -241,7 +244,7 @@ mod tests {
                 let at = time("2025-01-01T12:00:00Z") + Duration::from_secs(day * 86_400);
                 let sealed = chain.seal(Entry::new(EntryKind::RequestClosed, at));
                 checkpoints.push(sealed.link()).expect("the next one");
-                self.store.append_entries([sealed].into()).await.expect("appended");
+                self.store.append_entries(Stretch::of(&sealed).into()).await.expect("appended");
                 if day % 10 == 9 {
                     let made = checkpoints.checkpoint(at).expect("a checkpoint");
                     self.store.add_checkpoint(&made.sign(key)).await.expect("kept");
@@ -307,7 +310,7 @@ mod tests {
         let chain = log.chain(&key, 40).await;
         let taken = Chain { id: chain, next: 40, head: [7; 32] }
             .seal(Entry::new(EntryKind::RequestClosed, time("2025-02-10T00:00:00Z")));
-        log.store.append_entries([taken].into()).await.expect("appended");
+        log.store.append_entries(Stretch::of(&taken).into()).await.expect("appended");
         let refusal = log.prepare(&key).await.expect_err("a refusal").to_string();
         assert!(
             refusal.contains("keeps its old entries") && refusal.contains("entry 40: forked"),
@@ -346,7 +349,7 @@ mod tests {
         // The clock was set back from March into February.
         let mut end = Chain { id: chain, next: 60, head: log.head(chain).await };
         let back = end.seal(Entry::new(EntryKind::RequestClosed, time("2025-02-20T00:00:00Z")));
-        log.store.append_entries([back].into()).await.expect("appended");
+        log.store.append_entries(Stretch::of(&back).into()).await.expect("appended");
         assert_eq!(log.retire(&key).await, 31);
         assert_eq!(log.verified(&key, chain).await, 30);
     }

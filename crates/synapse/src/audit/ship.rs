@@ -19,7 +19,7 @@ use synapse_audit::{
     sink::FileSink,
 };
 use synapse_core::{
-    audit::entry::{Link, Sealed},
+    audit::entry::Link,
     config::snapshot::{Audit, Durability},
     store::{
         StoreError,
@@ -263,15 +263,15 @@ impl Shipper {
                 return 0;
             }
         };
-        let Some(last) = entries.last().map(|sealed| sealed.seq) else { return 0 };
-        let entries: Arc<[Sealed]> = entries.into();
+        let Some(last) = entries.last() else { return 0 };
+        let entries = Arc::new(entries);
         let began = Instant::now();
         let mut patience = Patience::default();
         while let Err(error) = self.store.append_entries(Arc::clone(&entries)).await {
             patience.bear(&error).await;
         }
         gauges.commit.observe(began.elapsed().as_secs_f64());
-        entries.iter().for_each(|sealed| self.push(sealed.link()));
+        entries.iter().filter_map(|(_, standing)| standing).for_each(|standing| self.push(standing.link));
         let journal = Arc::clone(&self.journal);
         if let Err(error) = tasks::block(move || journal.acknowledge(last)).await {
             // They are shipped again, and passed over.

@@ -7,14 +7,14 @@ mod read;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::BTreeMap,
     sync::{Arc, LazyLock},
 };
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use rusqlite::{
-    Connection, ToSql, TransactionBehavior, params, params_from_iter,
+    Connection, ToSql, TransactionBehavior, params,
     types::{ToSqlOutput, ValueRef},
 };
 use synapse_core::{
@@ -33,7 +33,13 @@ use uuid::Uuid;
 use self::months::Month;
 pub(super) use self::months::Months;
 use super::SqliteStore;
-use crate::{audit, rows::backend};
+use crate::{
+    audit,
+    rows::{backend, timestamp},
+};
+
+/// Where the time stands in a row.
+const AT: usize = 5;
 
 static INSERT: LazyLock<String> = LazyLock::new(|| {
     let values = vec!["?"; audit::columns().count()].join(", ");
@@ -73,20 +79,31 @@ impl ToSql for Cell<'_> {
 }
 
 /// Appends entries to the files of their months.
-fn append(months: &Months, entries: &[Sealed]) -> Result<(), StoreError> {
-    let taken = read::taken(months, &audit::claims(entries))?;
-    let mut by_month = BTreeMap::<Month, Vec<&Sealed>>::new();
-    for sealed in audit::first_claims(entries, &taken) {
-        by_month.entry(Month::of(sealed.entry.at)).or_default().push(sealed);
+fn append(months: &Months, entries: &Stretch) -> Result<(), StoreError> {
+    let Some(claim) = audit::claim(entries) else { return Ok(()) };
+    let taken = read::taken(months, entries.chain(), claim)?;
+    let standing = audit::first_claims(entries, &taken);
+    let mut by_month = BTreeMap::<Month, Vec<[Value<'_>; audit::WIDTH]>>::new();
+    for standing in &standing {
+        let row = audit::row(standing)?;
+        let Value::Integer(at) = row[AT] else {
+            return Err(audit::unreadable(audit::place_of(standing.link.seq)));
+        };
+        by_month.entry(Month::of(timestamp(at)?)).or_default().push(row);
     }
     // Where a month's end lies between two entries, an earlier month may have its entries when a later one fails;
     // sent again, they are passed over.
-    for (month, entries) in by_month {
+    for (month, rows) in by_month {
         months.write(&month, |writer| {
             let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let mut insert = transaction.prepare_cached(&INSERT)?;
-            for sealed in entries {
-                insert.execute(params_from_iter(audit::values(sealed).map(Cell)))?;
+            for row in rows {
+                // What is not bound is empty, as half of the columns are.
+                insert.clear_bindings();
+                for (at, value) in row.iter().enumerate().filter(|(_, value)| **value != Value::Null) {
+                    insert.raw_bind_parameter(at + 1, Cell(*value))?;
+                }
+                insert.raw_execute()?;
             }
             drop(insert);
             transaction.commit()
@@ -115,7 +132,7 @@ fn add_checkpoint(months: &Months, checkpoint: &StoredCheckpoint) -> Result<(), 
 
 #[async_trait]
 impl AuditStore for SqliteStore {
-    async fn append_entries(&self, entries: Arc<[Sealed]>) -> Result<(), StoreError> {
+    async fn append_entries(&self, entries: Arc<Stretch>) -> Result<(), StoreError> {
         block(&self.months, move |months| append(months, &entries)).await
     }
 
@@ -167,6 +184,3 @@ pub(super) async fn retire(months: &Arc<Months>, month: Timestamp) -> Result<u64
     })
     .await
 }
-
-/// Places that are taken, in whichever month.
-type Taken = HashSet<(Uuid, i64)>;

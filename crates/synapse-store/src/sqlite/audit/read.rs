@@ -1,6 +1,9 @@
 //! Reading the audit log across the files of its months.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::LazyLock,
+};
 
 use rusqlite::{
     Connection, Row, Rows, Statement, fallible_streaming_iterator::FallibleStreamingIterator, params,
@@ -20,11 +23,11 @@ use synapse_core::{
 use uuid::Uuid;
 
 use super::{
-    Cell, Taken,
+    Cell,
     months::{Month, Months},
 };
 use crate::{
-    audit::{self, Claim, listing},
+    audit::{self, listing},
     rows::backend,
 };
 
@@ -36,18 +39,19 @@ static HEADS: LazyLock<String> = LazyLock::new(|| audit::heads_statement("entrie
 /// Where the place stands in every row that is read.
 const SEQ: usize = 1;
 
-/// Which places of these claims are taken.
-pub(super) fn taken(months: &Months, claims: &[Claim]) -> Result<Taken, StoreError> {
-    let mut taken = Taken::new();
+/// Which places of a chain are taken, from one to another.
+pub(super) fn taken(
+    months: &Months,
+    chain: Uuid,
+    (first, last): (i64, i64),
+) -> Result<HashSet<i64>, StoreError> {
+    let mut taken = HashSet::new();
     for month in months.all()? {
         months.write(&month, |connection| {
             let mut find = connection
                 .prepare_cached("SELECT seq FROM entries WHERE chain = ?1 AND seq BETWEEN ?2 AND ?3")?;
-            for claim in claims {
-                let range = params![claim.chain.as_bytes().as_slice(), claim.first, claim.last];
-                for seq in find.query_map(range, |row| row.get(0))? {
-                    taken.insert((claim.chain, seq?));
-                }
+            for seq in find.query_map(params![chain.as_bytes().as_slice(), first, last], |row| row.get(0))? {
+                taken.insert(seq?);
             }
             Ok(())
         })?;

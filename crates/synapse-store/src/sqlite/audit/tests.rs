@@ -1,7 +1,7 @@
 //! What SQLite's own way of keeping the audit log promises.
 
 use jiff::Timestamp;
-use rusqlite::Connection;
+use rusqlite::{Connection, params_from_iter};
 use synapse_core::audit::{
     canonical::decode,
     entry::{ColumnKind, Entry, EntryKind},
@@ -10,7 +10,7 @@ use synapse_core::audit::{
 use super::*;
 use crate::{
     audit::listing,
-    contract::{full, sealed},
+    contract::{append, full, sealed},
 };
 
 /// A folder with a store, one entry of a month gone by, and its file.
@@ -18,7 +18,7 @@ async fn month() -> (tempfile::TempDir, SqliteStore, Sealed, Connection) {
     let temp = tempfile::tempdir().expect("a temporary folder");
     let store = SqliteStore::open(temp.path().join("synapse.db")).await.expect("a store");
     let entry = sealed(Uuid::now_v7(), 0, full("2026-02-28T23:59:59Z".parse().expect("a time")));
-    store.append_entries([entry.clone()].into()).await.expect("appended");
+    append(&store, std::slice::from_ref(&entry)).await.expect("appended");
     let file = Connection::open(temp.path().join("audit-2026-02.db")).expect("a file");
     (temp, store, entry, file)
 }
@@ -109,11 +109,11 @@ async fn a_transaction_that_sqlite_ended_by_itself_stops_no_later_one() {
     let full = "CREATE TRIGGER full BEFORE INSERT ON entries BEGIN SELECT RAISE(ROLLBACK, 'full'); END";
     run(&file, full).expect("a trigger");
     for _ in 0..3 {
-        let refusal = store.append_entries([next.clone()].into()).await.expect_err("no room");
+        let refusal = append(&store, std::slice::from_ref(&next)).await.expect_err("no room");
         assert!(format!("{refusal:?}").contains("full"), "{refusal:?}");
     }
     run(&file, "DROP TRIGGER full").expect("gone");
-    store.append_entries([next].into()).await.expect("room");
+    append(&store, &[next]).await.expect("room");
     assert_eq!(store.audit_heads().await.expect("heads")[0].1.seq, 1);
 }
 
@@ -124,7 +124,7 @@ async fn a_file_of_a_newer_version_is_left_alone() {
     store.close().await;
     run(&file, "PRAGMA user_version = 7").expect("done");
     let store = SqliteStore::open(path).await.expect("a store");
-    let refusal = store.append_entries([entry].into()).await.expect_err("a refusal");
+    let refusal = append(&store, &[entry]).await.expect_err("a refusal");
     assert!(refusal.to_string().contains("newer Synapse"), "{refusal}");
 }
 
