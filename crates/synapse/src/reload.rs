@@ -112,7 +112,9 @@ impl Reloader {
         }
         let logs = snapshot.logs.clone();
         self.telemetry.check(&logs)?;
-        self.gateway.apply(Arc::new(snapshot))?;
+        let snapshot = Arc::new(snapshot);
+        self.gateway.apply(Arc::clone(&snapshot))?;
+        change::webhooks(&self.gateway, &old.snapshot.webhooks, &snapshot.webhooks);
         self.telemetry.apply(&logs)?;
         self.keys.refresh().await;
         Ok(())

@@ -8,10 +8,12 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use synapse_audit::{chain::Chain, checkpoint::Checkpointer, sink::FileSink};
 use synapse_core::{
+    alert::Alert,
     audit::{
         entry::{Entry, EntryKind},
         stretch::Stretch,
     },
+    config::snapshot::Webhook,
     hex,
     id::{KeyId, TeamName},
     store::{audit::AuditStore, keys::KeyInfo},
@@ -48,6 +50,24 @@ impl Change {
     /// Of a team.
     pub(crate) fn of_team(action: &'static str, name: &TeamName) -> Self {
         Self { team: Some(name.clone()), ..Self::of(action, name) }
+    }
+
+    /// Of an alert, and so of what it is about.
+    pub(crate) fn of_alert(action: &'static str, alert: &Alert) -> Self {
+        Self { team: alert.team.clone(), key: alert.key.clone(), ..Self::of(action, &alert.id) }
+    }
+
+    /// From one list of webhooks to the next.
+    fn of_webhooks(before: &[Webhook], after: &[Webhook]) -> Vec<Self> {
+        let find = |among: &[Webhook], name: &str| among.iter().find(|one| one.name == name).cloned();
+        let is_gone = |old: &&Webhook| find(after, &old.name).is_none();
+        let deleted = before.iter().filter(is_gone).map(|old| Self::of("webhook.deleted", &old.name));
+        let others = after.iter().filter_map(|new| match find(before, &new.name) {
+            None => Some(Self::of("webhook.created", &new.name)),
+            Some(old) if old != *new => Some(Self::of("webhook.changed", &new.name)),
+            Some(_) => None,
+        });
+        deleted.chain(others).collect()
     }
 
     /// Its entry; `actor` made it.
@@ -98,6 +118,13 @@ pub(crate) async fn record(entry: Entry, store: &dyn AuditStore, files: &Files) 
 pub(crate) fn by_gateway(gateway: &Gateway, change: &Change) {
     if let Some(log) = gateway.records.log() {
         log.tell(&change.entry("gateway"));
+    }
+}
+
+/// Notes how the webhooks of one configuration differ from those of the one before.
+pub(crate) fn webhooks(gateway: &Gateway, before: &[Webhook], after: &[Webhook]) {
+    for change in Change::of_webhooks(before, after) {
+        by_gateway(gateway, &change);
     }
 }
 

@@ -18,6 +18,7 @@ use super::{
     output::{Output, fields, table},
     time::{moment, parse_duration, relative},
 };
+use crate::audit::change::Change;
 
 #[derive(Args, Debug)]
 pub(super) struct AlertArgs {
@@ -90,31 +91,34 @@ struct Shown {
 }
 
 pub(super) async fn run(args: AlertArgs, output: Output) -> anyhow::Result<()> {
-    let store = args.shared.location.open().await?;
+    let location = &args.shared.location;
+    let store = location.open().await?;
     let done = act(&*store, args.verb, output).await;
-    store.close().await;
-    done
+    location.finish(store, done).await
 }
 
-async fn act(store: &dyn Stores, verb: AlertVerb, output: Output) -> anyhow::Result<()> {
-    match verb {
+async fn act(store: &dyn Stores, verb: AlertVerb, output: Output) -> anyhow::Result<Option<Change>> {
+    let (action, alert) = match verb {
         AlertVerb::List { filter, limit } => {
-            list(&store.list_alerts(&filter.into_filter(), limit).await?, output)
+            list(&store.list_alerts(&filter.into_filter(), limit).await?, output)?;
+            return Ok(None);
         }
         AlertVerb::Show { id } => {
             let alert = store.get_alert(&id).await?;
-            show(store, alert, output).await
+            show(store, alert, output).await?;
+            return Ok(None);
         }
         AlertVerb::Ack { id } => {
-            let alert = store.acknowledge_alert(&id, Timestamp::now()).await?;
-            show(store, alert, output).await
+            ("alert.acknowledged", store.acknowledge_alert(&id, Timestamp::now()).await?)
         }
         AlertVerb::Mute { id, span } => {
             let until = Timestamp::now().checked_add(span).context("--for lies too far in the future")?;
-            let alert = store.mute_alert(&id, until).await?;
-            show(store, alert, output).await
+            ("alert.muted", store.mute_alert(&id, until).await?)
         }
-    }
+    };
+    let change = Change::of_alert(action, &alert);
+    show(store, alert, output).await?;
+    Ok(Some(change))
 }
 
 async fn show(store: &dyn Stores, alert: Alert, output: Output) -> anyhow::Result<()> {

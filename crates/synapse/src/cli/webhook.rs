@@ -14,7 +14,10 @@ use super::{
     location::SharedArgs,
     output::{Output, table},
 };
-use crate::webhook::{Http, Message, Post};
+use crate::{
+    audit::change::Change,
+    webhook::{Failure, Http, Message, Post},
+};
 
 #[derive(Args, Debug)]
 pub(super) struct WebhookArgs {
@@ -59,7 +62,7 @@ pub(super) async fn run(args: WebhookArgs, output: Output) -> anyhow::Result<()>
     let snapshot = args.shared.location.snapshot()?;
     match args.verb {
         WebhookVerb::List => list(&args.shared, &snapshot.webhooks, output).await,
-        WebhookVerb::Test { name } => test(&snapshot.webhooks, &name, output).await,
+        WebhookVerb::Test { name } => test(&args.shared, &snapshot.webhooks, &name, output).await,
     }
 }
 
@@ -102,11 +105,21 @@ async fn list(shared: &SharedArgs, webhooks: &[Webhook], output: Output) -> anyh
     })?)
 }
 
-async fn test(webhooks: &[Webhook], name: &str, output: Output) -> anyhow::Result<()> {
+/// What leaves this machine stands in the audit log, whether or not it arrived.
+async fn test(shared: &SharedArgs, webhooks: &[Webhook], name: &str, output: Output) -> anyhow::Result<()> {
     let Some(webhook) = webhooks.iter().find(|webhook| webhook.name == name) else {
         let known: Vec<_> = webhooks.iter().map(|webhook| webhook.name.as_str()).collect();
         bail!("the configuration has no webhook {name:?}; it has: {}", known.join(", "));
     };
+    let store = shared.location.open_or_create().await?;
+    let answered = post(webhook).await;
+    shared.location.finish(store, Ok(Some(Change::of("webhook.tested", name)))).await?;
+    let status = answered.with_context(|| format!("webhook {name} ({})", webhook.url))?;
+    let answer = Answer { webhook: name, status };
+    Ok(output.result(&answer, |answer| format!("{} answered {}", answer.webhook, answer.status))?)
+}
+
+async fn post(webhook: &Webhook) -> Result<u16, Failure> {
     let now = Timestamp::now();
     let alert = Alert {
         id: Alert::new_id(),
@@ -120,8 +133,5 @@ async fn test(webhooks: &[Webhook], name: &str, output: Output) -> anyhow::Resul
         explanation: "Somebody tried whether alerts of Synapse arrive here. Nothing is wrong.".to_owned(),
         state: State::Open,
     };
-    let posted = Http::default().post(webhook, &Message::new(&alert, webhook, now)).await;
-    let status = posted.with_context(|| format!("webhook {name} ({})", webhook.url))?;
-    let answer = Answer { webhook: name, status };
-    Ok(output.result(&answer, |answer| format!("{} answered {}", answer.webhook, answer.status))?)
+    Http::default().post(webhook, &Message::new(&alert, webhook, now)).await
 }

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use serde_json::{Value, json};
-use synapse_testkit::{Config, Engine, Gateway, Postgres};
+use synapse_testkit::{Config, Engine, Gateway, Postgres, Script};
 
 use crate::start::{code, gateway, saying, single};
 
@@ -246,6 +246,49 @@ async fn changes_of_keys_teams_and_the_configuration_are_entries_too() {
     tamper(gateway.folder(), &format!("DELETE FROM checkpoints WHERE hex(chain) = upper('{seq}')"));
     let (report, code) = verified(&gateway).await;
     assert_eq!(code, Some(1), "{report}");
+}
+
+#[tokio::test]
+async fn what_becomes_of_alerts_and_webhooks_is_an_entry_too() {
+    let (engine, receiver) =
+        (Engine::serving("one", "m").await, Script::saying("HTTP/1.1 204 X\r\n\r\n").await);
+    let with = |hooks: &[(&str, &str)]| {
+        let hooks = hooks.iter().map(|(name, path)| {
+            json!({"name": name, "url": format!("{}/{path}", receiver.url()), "format": "slack", "allow_private": true})
+        });
+        Config::with(&[&engine])
+            .set("/anomaly", json!({"rules": {"refused_keys": {"count": 1}}}))
+            .set("/alerts", json!({"webhooks": hooks.collect::<Vec<_>>()}))
+    };
+    let gateway = gateway(&with(&[("stays", "a"), ("moves", "hidden"), ("goes", "a")])).await;
+    gateway.client_with("no-such-key").chat("m").await;
+    let alert = gateway.until("an alert", async || {
+        gateway.cli_json(&["alert", "list"]).await[0]["id"].as_str().map(str::to_owned)
+    });
+    let alert = alert.await;
+    gateway.cli_json(&["alert", "ack", &alert]).await;
+    gateway.cli_json(&["alert", "mute", &alert]).await;
+    assert!(gateway.cli(&["webhook", "test", "stays", "--config", "synapse.yaml"]).await.status.success());
+    gateway.reconfigure(&with(&[("stays", "a"), ("moves", "also hidden"), ("comes", "a")]));
+    let found = entries(&gateway, &["--kind", "admin.change"], 6).await;
+    let detail = |entry: &Value| -> Option<Value> { serde_json::from_str(entry["detail"].as_str()?).ok() };
+    let told = |action: &str, target: &str| {
+        let said = json!({"action": action, "target": target});
+        found.iter().any(|entry| detail(entry).as_ref() == Some(&said))
+    };
+    for (action, target) in [
+        ("alert.acknowledged", alert.as_str()),
+        ("alert.muted", &alert),
+        ("webhook.tested", "stays"),
+        ("webhook.changed", "moves"),
+        ("webhook.deleted", "goes"),
+        ("webhook.created", "comes"),
+    ] {
+        assert!(told(action, target), "{action} {target}: {found:#?}");
+    }
+    assert!(!told("webhook.changed", "stays") && !json!(found).to_string().contains("hidden"));
+    let (report, code) = verified(&gateway).await;
+    assert_eq!(code, Some(0), "{report}");
 }
 
 #[tokio::test]

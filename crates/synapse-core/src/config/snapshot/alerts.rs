@@ -109,7 +109,7 @@ impl Calendar {
 }
 
 /// Where alerts go.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Webhook {
     /// Its name, unique.
     pub name: String,
