@@ -127,9 +127,7 @@ impl DigestKey {
 
     /// The digest of the whole at once.
     pub fn digest(&self, content: Content, bytes: &[u8]) -> Digest {
-        let mut digester = self.begin(content);
-        digester.update(bytes);
-        digester.finish()
+        self.begin(content).whole(bytes)
     }
 }
 
@@ -156,6 +154,12 @@ impl Digester {
             State::Keyed(keyed) => keyed.update(bytes),
             State::Plain(plain) => plain.update(bytes),
         }
+    }
+
+    /// The digest of what there is and this, the last piece.
+    pub fn whole(mut self, bytes: &[u8]) -> Digest {
+        self.update(bytes);
+        self.finish()
     }
 
     /// The digest of all pieces.

@@ -1,5 +1,6 @@
 //! Finding small form fields in a multipart body while it streams by, without keeping or changing
-//! the body: where each value stands, and what it is. Framing after RFC 2046 and RFC 7578.
+//! the body: where each value stands, and what it is. What files have is shown as it passes. Framing after
+//! RFC 2046 and RFC 7578.
 
 use std::ops::Range;
 
@@ -57,13 +58,25 @@ pub struct Scanner {
     base: u64,
     state: State,
     parts: usize,
+    files: usize,
     found: Vec<Field>,
+}
+
+/// What a body has that was read to its end.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Form {
+    /// The small fields that were wanted.
+    pub fields: Vec<Field>,
+    /// How many files there are.
+    pub files: usize,
 }
 
 #[derive(Debug)]
 enum State {
     /// Before the first delimiter, or in a part that nobody wants.
     Skip,
+    /// In a file. So many bytes before its content may belong to a delimiter.
+    File { lent: usize },
     /// Right after a delimiter.
     Headers,
     /// In a wanted part that starts at this place of the body.
@@ -94,30 +107,32 @@ impl Scanner {
             base: 0,
             state: State::Skip,
             parts: 0,
+            files: 0,
             found: Vec::new(),
         })
     }
 
-    /// Takes the next piece of the body.
+    /// Takes the next piece of the body, and shows `see` what it has of files.
     ///
     /// # Errors
     /// When the form is malformed or beyond its bounds.
-    pub fn push(&mut self, piece: &[u8]) -> Result<(), FormError> {
+    pub fn push(&mut self, piece: &[u8], mut see: impl FnMut(&[u8])) -> Result<(), FormError> {
         self.window.extend_from_slice(piece);
-        while self.step()? {}
+        while self.step(&mut see)? {}
         Ok(())
     }
 
-    /// The fields found, once the whole body was pushed.
+    /// What was found, once the whole body was pushed.
     ///
     /// # Errors
     /// When the closing boundary is missing.
-    pub fn finish(self) -> Result<Vec<Field>, FormError> {
-        if matches!(self.state, State::End) { Ok(self.found) } else { Err(FormError::Truncated) }
+    pub fn finish(self) -> Result<Form, FormError> {
+        let is_whole = matches!(self.state, State::End);
+        if is_whole { Ok(Form { fields: self.found, files: self.files }) } else { Err(FormError::Truncated) }
     }
 
     /// One transition; whether there may be another with what is at hand.
-    fn step(&mut self) -> Result<bool, FormError> {
+    fn step(&mut self, see: &mut impl FnMut(&[u8])) -> Result<bool, FormError> {
         match &self.state {
             State::End => {
                 if !self.window.iter().all(u8::is_ascii_whitespace) {
@@ -127,11 +142,11 @@ impl Scanner {
                 Ok(false)
             }
             State::Headers => self.read_headers(),
-            State::Skip | State::Value { .. } => self.seek_delimiter(),
+            State::Skip | State::File { .. } | State::Value { .. } => self.seek_delimiter(see),
         }
     }
 
-    fn seek_delimiter(&mut self) -> Result<bool, FormError> {
+    fn seek_delimiter(&mut self, see: &mut impl FnMut(&[u8])) -> Result<bool, FormError> {
         let Some(at) = memmem::find(&self.window, &self.delimiter) else {
             if let State::Value { name, .. } = &self.state {
                 if self.window.len() <= MAX_VALUE + self.delimiter.len() {
@@ -141,9 +156,12 @@ impl Scanner {
                 return Err(FormError::FieldTooLong(name.copied().unwrap_or("")));
             }
             let keep = self.delimiter.len().min(self.window.len());
-            self.drop_front(self.window.len() - keep);
+            let gone = self.window.len() - keep;
+            self.show(gone, see);
+            self.drop_front(gone);
             return Ok(false);
         };
+        self.show(at, see);
         if let State::Value { name, start } = &mut self.state {
             let (name, start) = (std::mem::take(name), *start);
             let value = String::from_utf8_lossy(&self.window[..at]).into_owned();
@@ -152,6 +170,15 @@ impl Scanner {
         self.drop_front(at + self.delimiter.len());
         self.state = State::Headers;
         Ok(true)
+    }
+
+    /// Shows so many bytes from the front of the window, if they are a file's.
+    fn show(&mut self, count: usize, see: &mut impl FnMut(&[u8])) {
+        if let State::File { lent } = &mut self.state {
+            let first = count.min(*lent);
+            *lent -= first;
+            see(&self.window[first..count]);
+        }
     }
 
     fn read_headers(&mut self) -> Result<bool, FormError> {
@@ -174,15 +201,19 @@ impl Scanner {
             return Err(FormError::TooManyParts);
         }
         let headers = String::from_utf8_lossy(&self.window[padding..end]).into_owned();
-        let name = field_name(&headers)?.filter(|name| self.wanted.contains(&name.as_str()));
+        let part = part(&headers)?;
         // The line end stays: it may belong to the delimiter of an empty part.
         self.drop_front(end + 2);
-        self.state = match name {
-            Some(name) => {
+        self.state = match part {
+            Part::Field(name) if self.wanted.contains(&name.as_str()) => {
                 self.drop_front(2);
                 State::Value { name, start: self.offset() }
             }
-            None => State::Skip,
+            Part::File => {
+                self.files += 1;
+                State::File { lent: 2 }
+            }
+            Part::Field(_) | Part::Nameless => State::Skip,
         };
         Ok(true)
     }
@@ -198,8 +229,15 @@ impl Scanner {
     }
 }
 
-/// The name in a part's `Content-Disposition`, unless the part is a file.
-fn field_name(headers: &str) -> Result<Option<String>, FormError> {
+/// What a part is.
+enum Part {
+    Field(String),
+    File,
+    Nameless,
+}
+
+/// What a part's `Content-Disposition` says that it is.
+fn part(headers: &str) -> Result<Part, FormError> {
     let mut disposition = None;
     for line in headers.split("\r\n").filter(|line| !line.is_empty()) {
         if line.starts_with([' ', '\t']) {
@@ -221,7 +259,7 @@ fn field_name(headers: &str) -> Result<Option<String>, FormError> {
             _ => {}
         }
     }
-    Ok(name.filter(|_| !is_file))
+    Ok(if is_file { Part::File } else { name.map_or(Part::Nameless, Part::Field) })
 }
 
 /// The parameters of a header's value, keys in lower case. A `;` within quotes belongs to the value.
@@ -268,14 +306,30 @@ mod tests {
         whisper-1\r\n--XyZ\r\nContent-Disposition: form-data; name=\"stream\"\r\n\r\n\r\n--XyZ--\r\n";
 
     fn scan(cuts: &[usize], body: &[u8]) -> Result<Vec<Field>, FormError> {
+        Ok(scan_all(cuts, body)?.0.fields)
+    }
+
+    /// What was found, and what was shown of files.
+    fn scan_all(cuts: &[usize], body: &[u8]) -> Result<(Form, Vec<u8>), FormError> {
+        let mut shown = Vec::new();
         let mut scanner = Scanner::new(TYPE, &["model", "stream", "file"])?;
         let mut edges: Vec<usize> = cuts.iter().copied().filter(|&c| c < body.len()).collect();
         edges.extend([0, body.len()]);
         edges.sort_unstable();
         for pair in edges.windows(2) {
-            scanner.push(&body[pair[0]..pair[1]])?;
+            scanner.push(&body[pair[0]..pair[1]], |piece| shown.extend_from_slice(piece))?;
         }
-        scanner.finish()
+        Ok((scanner.finish()?, shown))
+    }
+
+    #[test]
+    fn a_file_is_shown_as_it_passes() {
+        let (form, shown) = scan_all(&[], BODY).expect("a form");
+        assert_eq!((form.files, &shown[..]), (1, &b"RIFF\r\n--Xy not yet\r\n"[..]));
+        let part = "--XyZ\r\nContent-Disposition: form-data; filename=a\r\n\r\n";
+        let (form, shown) =
+            scan_all(&[], format!("{part}\r\n{part}x\r\n{part}--XyZ--").as_bytes()).expect("a form");
+        assert_eq!((form.files, &shown[..]), (3, &b"x"[..]), "empty ones show nothing");
     }
 
     #[test]
@@ -327,7 +381,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_split_finds_the_same_fields(cuts in prop::collection::vec(0..BODY.len(), 0..10)) {
-            prop_assert_eq!(scan(&cuts, BODY), scan(&[], BODY));
+            prop_assert_eq!(scan_all(&cuts, BODY), scan_all(&[], BODY));
         }
     }
 }

@@ -339,7 +339,7 @@ entry! {
     prompt_mark: Text,
     /// Which key the digests were made with; `sha256` if with none.
     digest_key: Text,
-    /// Of the request's body as it came.
+    /// Of the request's body as it came; of a form with one file, of that file.
     request_digest: Option<Digest>,
     /// Of what the caller was sent.
     reply_digest: Option<Digest>,

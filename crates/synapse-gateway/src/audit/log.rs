@@ -164,7 +164,7 @@ fn unavailable(error: Unavailable) -> Fault {
 #[derive(Default)]
 pub(super) struct Evidence {
     key: Option<DigestKey>,
-    request: Option<Digest>,
+    pub(super) request: Option<Digest>,
     reply: Option<Digester>,
     reservation: Option<Reservation>,
     receipt: Option<Receipt>,
@@ -173,9 +173,9 @@ pub(super) struct Evidence {
 }
 
 impl Evidence {
-    /// The body of the request has come.
-    pub(super) fn take_request(&mut self, body: &[u8]) {
-        self.request = self.key.as_ref().map(|key| key.digest(Content::Request, body));
+    /// What digests the body of the request.
+    pub(super) fn digester(&self) -> Option<Digester> {
+        self.key.as_ref().map(|key| key.begin(Content::Request))
     }
 
     /// A piece of the reply goes out.

@@ -12,8 +12,9 @@ use std::{
 };
 
 use jiff::Timestamp;
+use synapse_audit::digest::Digester;
 use synapse_core::{
-    audit::{Actor, Outcome, RequestRecord, Target},
+    audit::{Actor, Outcome, RequestRecord, Target, entry::Digest},
     error::{Blame, Fault, FaultKind},
     id::{BackendId, ModelName, RequestId},
     usage::Usage,
@@ -192,12 +193,17 @@ impl Record {
         }
     }
 
-    /// The request's body has arrived: this many bytes, and they themselves where they are in memory.
-    pub fn received(&mut self, bytes: u64, body: Option<&[u8]>) {
+    /// What digests the request's body, where there is an audit log.
+    pub(crate) fn digester(&self) -> Option<Digester> {
+        self.draft.as_deref().and_then(|draft| draft.evidence.digester())
+    }
+
+    /// The request's body has arrived: this many bytes, with this digest.
+    pub(crate) fn received(&mut self, bytes: u64, digest: Option<Digest>) {
         if let Some(draft) = self.draft() {
             draft.received = Instant::now();
             draft.bytes.0 = bytes;
-            body.into_iter().for_each(|body| draft.evidence.take_request(body));
+            draft.evidence.request = digest;
         }
     }
 

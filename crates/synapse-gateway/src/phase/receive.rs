@@ -10,13 +10,15 @@ use hyper::{
     body::{Body, Incoming},
     header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue},
 };
+use synapse_audit::digest::Digester;
 use synapse_core::{
+    audit::entry::Digest,
     error::{Fault, FaultKind},
     operation::Operation,
 };
 use synapse_dialect::{
     json::Edits,
-    multipart::{Field, FormError, Scanner},
+    multipart::{Field, Form, FormError, Scanner},
     openai::{
         binding::Changes,
         request::{self, Places, Shape},
@@ -107,9 +109,10 @@ pub async fn receive(
     }
     let body = Arriving::new(body, live.snapshot.server.body_timeout);
     let form = matches!(operation, Operation::Transcription | Operation::Translation);
-    let (shape, body, size) = if form {
-        let (shape, body, size) = receive_form(live, operation, &headers, body).await?;
-        (shape, body, size)
+    let (shape, body) = if form {
+        let (shape, body, upload) = receive_form(live, operation, &headers, body, record).await?;
+        record.received(upload.size, upload.digest);
+        (shape, body)
     } else {
         check_json_type(&headers)?;
         let mut bytes = collect(body, live.snapshot.server.max_body_bytes).await?;
@@ -118,10 +121,9 @@ pub async fn receive(
             bytes.advance(3);
         }
         let shape = request::read(operation, &bytes)?;
-        let size = bytes.len() as u64;
-        (shape, CallBody::Json(bytes), size)
+        record.received(bytes.len() as u64, record.digester().map(|digester| digester.whole(&bytes)));
+        (shape, CallBody::Json(bytes))
     };
-    record.received(size, body.json().map(|body| &body[..]));
     record.target(|target| {
         target.model = Some(shape.model.as_str().into());
         target.stream = shape.stream;
@@ -248,7 +250,8 @@ async fn receive_form(
     operation: Operation,
     headers: &HeaderMap,
     mut body: Arriving,
-) -> Result<(Shape, CallBody, u64), Fault> {
+    record: &Record,
+) -> Result<(Shape, CallBody, Upload), Fault> {
     let kind = content_type(headers).unwrap_or_default();
     if !kind.to_ascii_lowercase().starts_with("multipart/form-data") {
         return Err(media_type(format!("{} takes `multipart/form-data`.", operation.openai_path())));
@@ -259,14 +262,16 @@ async fn receive_form(
     }
     let mut scanner = Scanner::new(kind, FIELDS).map_err(malformed)?;
     let mut spool = Spool::default();
+    let (mut whole, mut file) = (record.digester(), record.digester());
     while let Some(piece) = body.next_piece().await? {
         if spool.size + piece.len() as u64 > limit {
             return Err(too_large(limit));
         }
-        scanner.push(&piece).map_err(malformed)?;
+        scanner.push(&piece, |of_file| feed(&mut file, of_file)).map_err(malformed)?;
+        feed(&mut whole, &piece);
         spool.push(piece).await?;
     }
-    let fields = scanner.finish().map_err(malformed)?;
+    let Form { fields, files } = scanner.finish().map_err(malformed)?;
     // Of two fields of one name, an engine may take the other one.
     if let Some(twice) = FIELDS.iter().find(|name| fields.iter().filter(|f| f.name == **name).count() > 1) {
         let message = format!("The form field `{twice}` stands twice.");
@@ -288,9 +293,23 @@ async fn receive_form(
         max_output: None,
         places: Places::default(),
     };
-    let size = spool.size;
+    // Nobody else can repeat the boundaries; what somebody has in hand is the file.
+    let digest = if files == 1 { file } else { whole }.map(Digester::finish);
+    let upload = Upload { size: spool.size, digest };
     let (model, prompt) = (model.range.clone(), find("prompt").cloned());
-    Ok((shape, CallBody::Form { pieces: spool.finish().await?, model, prompt }, size))
+    Ok((shape, CallBody::Form { pieces: spool.finish().await?, model, prompt }, upload))
+}
+
+/// What is known of a form that has arrived.
+struct Upload {
+    size: u64,
+    digest: Option<Digest>,
+}
+
+fn feed(digester: &mut Option<Digester>, piece: &[u8]) {
+    if let Some(digester) = digester {
+        digester.update(piece);
+    }
 }
 
 fn malformed(error: FormError) -> Fault {

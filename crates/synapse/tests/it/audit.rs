@@ -205,6 +205,37 @@ async fn a_known_text_is_found_until_its_key_is_destroyed() {
     assert_eq!(find().await, 0);
 }
 
+#[tokio::test]
+async fn an_upload_is_found_by_its_file_and_by_its_whole_body() {
+    let engine = Engine::serving("one", "whisper").await;
+    let gateway = gateway(&Config::with(&[&engine])).await;
+    // Above 1 MiB, an upload is not kept in memory on its way.
+    for size in [1000, 3_000_000] {
+        let recording: Vec<u8> = (0..size).map(|at: u32| (at % 251) as u8).collect();
+        let part = |headers: &str, body: &[u8]| {
+            let head = format!("--b\r\nContent-Disposition: form-data; name={headers}\r\n\r\n");
+            [head.as_bytes(), body, b"\r\n"].concat()
+        };
+        let file = part("\"file\"; filename=\"a.wav\"", &recording);
+        let form = [part("\"model\"", b"whisper"), file, b"--b--\r\n".to_vec()].concat();
+        let client = gateway.client();
+        let mut request = client.request(hyper::Method::POST, "/v1/audio/transcriptions", form.clone());
+        let kind = "multipart/form-data; boundary=b".parse().expect("a value");
+        request.headers_mut().insert("content-type", kind);
+        let answer = client.send(request).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let id = answer.header("x-request-id").to_owned();
+        entries(&gateway, &["--request", &id], 2).await;
+        for known in [recording, form] {
+            let text = gateway.folder().join("known");
+            fs::write(&text, known).expect("a file");
+            let out = gateway.cli(&["audit", "find", "--content", &text.to_string_lossy()]).await;
+            let found = String::from_utf8(out.stdout).expect("UTF-8");
+            assert_eq!(found.matches(&id).count(), 1, "{size}: {found}");
+        }
+    }
+}
+
 /// What an entry says of a change.
 fn change(entry: &Value) -> (String, String) {
     let detail: Value = serde_json::from_str(entry["detail"].as_str().expect("a detail")).expect("JSON");

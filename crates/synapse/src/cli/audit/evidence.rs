@@ -9,6 +9,7 @@ use synapse_core::{
     id::TeamName,
     store::audit::{AuditFilter, AuditStore},
 };
+use synapse_dialect::multipart::Scanner;
 
 use synapse_gateway::audit::NO_TEAM;
 
@@ -30,10 +31,12 @@ pub(super) async fn find(
         let ring = KeyRing::open(&files.digest_keys())?;
         keys.extend(ring.all().into_iter().map(|(team, epoch, key)| (key, within(team, epoch))));
     }
+    let mut texts = vec![(Content::Request, text.clone()), (Content::Reply, text)];
+    texts.extend(file_of(&texts[0].1).map(|file| (Content::Request, file)));
     let mut found: Vec<Sealed> = Vec::new();
     for (key, within) in &keys {
-        for content in [Content::Request, Content::Reply] {
-            let digest = Some(key.digest(content, &text));
+        for (content, text) in &texts {
+            let digest = Some(key.digest(*content, text));
             let entries = store.list_entries(&AuditFilter { digest, ..within.clone() }, PAGE).await?;
             found.extend(entries.into_iter().filter(|new| new.entry.digest_key.as_ref() == Some(key.name())));
         }
@@ -51,6 +54,15 @@ fn within(team: TeamName, epoch: Epoch) -> AuditFilter {
     let until = epoch.next().start().map(|end| end + LONGEST_REQUEST);
     let team = (team.as_str() != NO_TEAM).then_some(team);
     AuditFilter { team, since: epoch.start(), until, ..AuditFilter::default() }
+}
+
+/// The one file of a body that is a form: what the log has the digest of.
+fn file_of(body: &[u8]) -> Option<Vec<u8>> {
+    let line = body.strip_prefix(b"--")?.split(|byte| *byte == b'\r').next()?;
+    let kind = format!("multipart/form-data; boundary={}", std::str::from_utf8(line).ok()?.trim_end());
+    let (mut scanner, mut file) = (Scanner::new(&kind, &[]).ok()?, Vec::new());
+    scanner.push(body, |piece| file.extend_from_slice(piece)).ok()?;
+    (scanner.finish().ok()?.files == 1).then_some(file)
 }
 
 /// Destroys the key of a team's digests of a month.

@@ -76,7 +76,7 @@ enum AuditVerb {
         #[command(flatten)]
         trust: TrustArgs,
     },
-    /// Find the entries of a known text: the body of a request or of a reply, byte for byte
+    /// Find the entries of a known text: the body of a request or of a reply, or a file that was uploaded, byte for byte
     Find {
         /// The file of the text; `-` reads stdin
         #[arg(long)]
