@@ -36,6 +36,8 @@ const VERSION: u32 = 1;
 const MOST_KEYS: usize = 4096;
 const MOST_TEAMS: usize = 1024;
 const MOST_SOURCES: usize = 4096;
+/// How many times as many refused keys are a storm where each network stays below the threshold.
+const MANY: u32 = 4;
 
 /// What matters of one closed request.
 #[derive(Clone, Debug)]
@@ -139,6 +141,8 @@ pub struct Detector {
     keys: Subjects<KeyHistory>,
     teams: Subjects<TeamHistory>,
     sources: Subjects<SourceHistory>,
+    /// All networks that nothing is told of by themselves.
+    many_sources: SourceHistory,
     /// The first hour that is seen whole: from then on, silence means that nothing was asked.
     awake_since: i64,
     latest: Timestamp,
@@ -153,6 +157,7 @@ impl Detector {
             keys: Subjects::new(MOST_KEYS),
             teams: Subjects::new(MOST_TEAMS),
             sources: Subjects::new(MOST_SOURCES),
+            many_sources: SourceHistory::default(),
             awake_since: clock::hour_of(now) + 1,
             latest: now,
         }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{
-    Detector, KeyHistory, Observation, alert,
+    Detector, KeyHistory, MANY, Observation, alert,
     clock::{self, Slot, hour_of, is_working_day},
     hours::{Hours, Lesson},
     is_within, tell,
@@ -155,25 +155,38 @@ impl Detector {
     pub(super) fn refused(&mut self, seen: &Observation, at: Timestamp, alerts: &mut Vec<Alert>) {
         let rule = &self.config.refused_keys;
         let Some(address) = seen.address.filter(|_| rule.watch.enabled) else { return };
-        let source = Network::from(address).to_string();
-        let history = self.sources.of(&source, Default::default);
-        if !history.refused.happens(at, rule.count, rule.window) {
+        let network = Network::from(address).to_string();
+        let of_network = self.sources.of(&network, Default::default);
+        let is_storm = of_network.refused.happens(at, rule.count, rule.window);
+        let is_told = of_network.told.get(&Rule::RefusedKeys);
+        // What is told of one network is no part of what many do together.
+        let (history, source, count, is_storm) =
+            if is_storm || is_told.is_some_and(|told| is_within(*told, at, rule.watch.cool_down)) {
+                (of_network, network.as_str(), rule.count, is_storm)
+            } else {
+                let (many, count) = (&mut self.many_sources, rule.count.saturating_mul(MANY));
+                let is_storm = many.refused.happens(at, count, rule.window);
+                (many, MANY_NETWORKS, count, is_storm)
+            };
+        if !is_storm {
             return;
         }
         alerts.extend(tell(&mut history.told, &self.config, Rule::RefusedKeys, at, || {
             let explanation = format!(
-                "{} requests from {source} with keys that are unknown, revoked, expired or switched off within {}; that is the threshold.",
-                rule.count,
+                "{count} requests from {source} with keys that are unknown, revoked, expired or switched off within {}; that is the threshold.",
                 span(rule.window),
             );
             let title = format!("Keys from {source} are refused again and again");
             Alert {
-                source: Some(source.clone()),
+                source: Some(source.to_owned()),
                 ..alert(&self.config, Rule::RefusedKeys, at, title, explanation)
             }
         }));
     }
 }
+
+/// What networks are called that do together what none of them does alone.
+const MANY_NETWORKS: &str = "many networks";
 
 fn lesson<'c>(config: &Anomaly, clock: &'c clock::Clock, awake_since: i64) -> Lesson<'c> {
     let rule = &config.usage_spike;

@@ -278,6 +278,24 @@ fn a_storm_of_refused_keys_is_told_once_per_network_and_cool_down() {
 }
 
 #[test]
+fn a_storm_of_refused_keys_from_many_networks_is_told_once() {
+    let mut detector = Detector::new(config(""), at(0));
+    let from = |number: i64| format!("10.{}.{}.1", number / 200 % 200, number % 200);
+    let few: Vec<_> =
+        (0..HOUR / 2).flat_map(|second| detector.observe(&refused(&from(second), 2 * second))).collect();
+    assert_eq!(told(&few), [], "a hundred and fifty within five minutes, all over the world, are usual");
+    let storm: Vec<_> = (0..HOUR)
+        .flat_map(|second| {
+            let loud = detector.observe(&refused("192.0.2.1", 2 * HOUR + second));
+            [loud, detector.observe(&refused(&from(second), 2 * HOUR + second))].concat()
+        })
+        .collect();
+    let subjects = ["source 192.0.2.0/24", "source many networks"];
+    assert_eq!(told(&storm), subjects.map(|subject| (Rule::RefusedKeys, subject.to_owned())));
+    assert!(storm[1].explanation.starts_with("200 requests from many networks"), "{}", storm[1].explanation);
+}
+
+#[test]
 fn failures_are_told_of_a_team_when_they_are_many_and_much_of_what_it_asks() {
     let run = |fail_every: i64| {
         let mut detector = Detector::new(config(""), at(0));

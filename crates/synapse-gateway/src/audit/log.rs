@@ -24,7 +24,10 @@ use synapse_core::{
 };
 use uuid::Uuid;
 
-use super::{Draft, entries, refusals::Refusals};
+use super::{
+    Draft, entries,
+    refusals::{Refusals, Untold},
+};
 use crate::tasks;
 
 /// Whose key digests are made with for callers without a team.
@@ -105,18 +108,20 @@ impl AuditLog {
     }
 
     /// Writes an entry about a request that was never accepted.
-    fn refuse(&self, record: &RequestRecord, entry: &Entry) {
-        let written = if record.actor.key.is_some() {
-            self.journal.append(entry)
-        } else {
-            // Who has no key may neither fill the log nor silence others in it.
-            let source = entry.source.clone().unwrap_or_else(|| "unknown".into());
-            if !self.refusals.may_be_told(&source, record.at) {
-                return;
-            }
-            self.journal.append_minor(entry)
-        };
-        self.note(written.map(drop));
+    fn refuse(&self, entry: &Entry) {
+        if entry.key.is_some() {
+            self.note(self.journal.append(entry).map(drop));
+            return;
+        }
+        // Who has no key may neither fill the log nor silence others in it.
+        let source = entry.source.clone().unwrap_or_else(|| "unknown".into());
+        if !self.refusals.may_be_told(&source, entry.at) {
+            return;
+        }
+        match self.journal.append_minor(entry).map(drop) {
+            Err(Unavailable::Full) => self.refusals.count(&source, entry.at),
+            written => self.note(written),
+        }
     }
 
     /// Writes an entry about something else than a request.
@@ -124,11 +129,15 @@ impl AuditLog {
         self.note(self.journal.append(entry).map(drop));
     }
 
-    /// Writes the counts of refusals that were not told one by one; to be called now and then.
-    pub fn count_refusals(&self) {
-        for entry in self.refusals.counted(Timestamp::now()) {
-            self.note(self.journal.append_minor(&entry).map(drop));
-        }
+    /// Writes the counts of refusals that were not told one by one; to be called now and then. Tells how many of
+    /// them there was no room for: they are counted on.
+    pub fn count_refusals(&self) -> usize {
+        let untold = self.refusals.take();
+        let has_no_room = |(source, untold): &&(Arc<str>, Untold)| {
+            let written = self.journal.append_minor(&untold.entry(source, Timestamp::now()));
+            written.inspect_err(|_| self.refusals.put_back(source, untold)).is_err()
+        };
+        untold.iter().filter(has_no_room).count()
     }
 
     /// Notes whether an entry could be written. One that could not is told of as loudly as can be.
@@ -237,7 +246,7 @@ pub(super) fn close(log: &Arc<AuditLog>, mut evidence: Evidence, record: &Reques
     let mut entry = entries::closed(record);
     evidence.fill(&mut entry);
     let Some(reservation) = evidence.reservation.take() else {
-        log.refuse(record, &entry);
+        log.refuse(&entry);
         return None;
     };
     let written = log.journal.close(reservation, &entry);
@@ -251,5 +260,48 @@ pub(super) fn close(log: &Arc<AuditLog>, mut evidence: Evidence, record: &Reques
         }
         // What has no end in the log must not seem whole.
         (None, _) => Some(Box::pin(std::future::ready(false))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use synapse_audit::journal::Options;
+    use synapse_core::audit::entry::EntryKind;
+
+    use super::*;
+
+    #[test]
+    fn a_storm_of_wrong_keys_from_everywhere_leaves_most_of_the_journal_to_others_and_is_told_whole() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let options = Options { max_bytes: 1 << 20, ..Options::default() };
+        let (journal, found) = Journal::open(folder.path(), options).expect("a journal");
+        let journal = Arc::new(journal);
+        let log = AuditLog::new((Arc::clone(&journal), found.chain), None, Durability::Journal);
+        let lost = Counter::default();
+        log.count_lost(lost.clone());
+        // Ten minutes in which nothing is shipped; no network does more than is told one by one.
+        let count = 600 * 300_u64;
+        for number in 0..count {
+            let second = Timestamp::from_second(1_800_000_000 + (number / 300) as i64).expect("a time");
+            let mut entry = Entry::new(EntryKind::RequestClosed, second);
+            entry.source = Some(format!("10.{}.{}.0/24", number / 256 % 256, number % 256).into());
+            log.refuse(&entry);
+        }
+        let told = journal.status().next;
+        assert!((100..count / 2).contains(&told), "{told}");
+        assert!(log.count_refusals() > 0, "for all those networks there is no room now");
+        assert_eq!(lost.get(), 0);
+        let bytes: u64 = segments(folder.path());
+        assert!(bytes <= (1 << 20) / 5 + (1 << 10), "{bytes}");
+        let untold: u64 = log.refusals.take().iter().map(|(_, untold)| untold.count).sum();
+        assert_eq!(told + untold, count);
+        assert!(journal.append(&Entry::new(EntryKind::AdminChange, Timestamp::now())).is_ok());
+    }
+
+    /// Bytes of entries in a journal's folder.
+    fn segments(folder: &std::path::Path) -> u64 {
+        let files = std::fs::read_dir(folder).expect("a folder").flatten();
+        let segments = files.filter(|file| file.path().extension().is_some_and(|ending| ending == "segment"));
+        segments.map(|file| file.metadata().expect("a file").len()).sum()
     }
 }

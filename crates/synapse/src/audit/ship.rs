@@ -187,7 +187,13 @@ impl Shipper {
                 }
             }
             if is_last {
-                self.log.count_refusals();
+                let untold = self.log.count_refusals();
+                if untold > 0 {
+                    tracing::warn!(
+                        networks = untold,
+                        "refusals were counted, and the journal has no room to say so"
+                    );
+                }
                 // The last ones have to be on disk before they can be read.
                 let last = self.journal.status().next.saturating_sub(1);
                 let _closed = self.journal.on_disk(last).await;

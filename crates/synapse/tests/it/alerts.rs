@@ -93,6 +93,20 @@ async fn a_storm_of_refused_keys_is_an_alert_that_arrives_signed() {
 }
 
 #[tokio::test]
+async fn a_storm_from_many_networks_is_an_alert_though_none_of_them_does_much() {
+    let (engine, receiver) = (Engine::serving("one", "m").await, Script::saying(FINE).await);
+    let config = telling(&receiver.url(), &engine).set("/server/trusted_proxies", json!(["127.0.0.0/8"]));
+    let gateway = gateway(&config).await;
+    for network in 0..12 {
+        let address = format!("203.0.{network}.9");
+        let stranger = gateway.client_with("no-such-key").with("x-forwarded-for", &address);
+        assert_eq!(stranger.chat("m").await.status, 403);
+    }
+    let alert = alert(&gateway).await;
+    assert_eq!((&alert["rule"], &alert["source"]), (&json!("refused_keys"), &json!("many networks")));
+}
+
+#[tokio::test]
 async fn an_alert_outlasts_the_gateway_and_arrives_when_its_receiver_is_back() {
     let engine = Engine::serving("one", "m").await;
     let address: SocketAddr = {
