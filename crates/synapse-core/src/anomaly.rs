@@ -11,6 +11,7 @@ mod subjects;
 #[cfg(test)]
 mod tests;
 mod text;
+mod who;
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -29,6 +30,7 @@ use hours::Hours;
 use known::Known;
 use recent::{Recent, Rolling};
 use subjects::Subjects;
+use who::Who;
 
 /// The shape of what is saved; what has another one is not taken up.
 const VERSION: u32 = 1;
@@ -54,6 +56,8 @@ pub struct Observation {
     pub address: Option<IpAddr>,
     /// How it ended.
     pub outcome: Outcome,
+    /// Whether nobody was asked for a key.
+    pub is_open: bool,
     /// Whether a key was given that is not good.
     pub is_refused_key: bool,
     /// Tokens of prompt and reply.
@@ -73,6 +77,8 @@ impl From<&RequestRecord> for Observation {
             model: model.filter(|_| record.outcome != Outcome::Rejected).cloned(),
             address: record.actor.address,
             outcome: record.outcome,
+            // Without a good key, a request gets no further than this only where none is needed.
+            is_open: record.actor.key.is_none() && target.model.is_some(),
             is_refused_key: record.code.is_some_and(|code| REFUSED.contains(&code)),
             tokens: record.usage.map_or(0, |usage| usage.total()),
         }
@@ -82,7 +88,7 @@ impl From<&RequestRecord> for Observation {
 /// When a rule last told of a subject.
 type Told = BTreeMap<Rule, Timestamp>;
 
-/// What is remembered of a key.
+/// What is remembered of a key, or of a network where nobody needs a key.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct KeyHistory {
     first: Timestamp,
@@ -96,7 +102,7 @@ struct KeyHistory {
     blocks: Recent,
 }
 
-/// What is remembered of a team.
+/// What is remembered of a team, or of everybody.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct TeamHistory {
     hours: Hours,
@@ -208,10 +214,10 @@ impl Detector {
         if seen.is_refused_key {
             self.refused(seen, at, &mut alerts);
         }
-        if let Some(key) = &seen.key {
-            let spiked = self.key(key, seen, at, &mut alerts);
-            if let Some(team) = &seen.team {
-                self.team(team, seen, at, spiked, &mut alerts);
+        if let Some((caller, together)) = Who::of(seen) {
+            let spiked = self.caller(&caller, seen, at, &mut alerts);
+            if let Some(together) = together {
+                self.together(&together, seen, at, spiked, &mut alerts);
             }
         }
         alerts

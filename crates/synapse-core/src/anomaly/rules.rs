@@ -7,13 +7,13 @@ use super::{
     clock::{self, Slot, hour_of, is_working_day},
     hours::{Hours, Lesson},
     is_within, tell,
-    text::{number, span},
+    text::{number, span, title},
+    who::Who,
 };
 use crate::{
     alert::{Alert, Rule},
     audit::Outcome,
     config::snapshot::Anomaly,
-    id::{KeyId, TeamName},
     network::Network,
 };
 
@@ -64,16 +64,16 @@ impl Spike {
 }
 
 impl Detector {
-    /// A key was used; whether it uses far more than usual.
-    pub(super) fn key(
+    /// Somebody asked; whether it was far more than usual.
+    pub(super) fn caller(
         &mut self,
-        key: &KeyId,
+        who: &Who,
         seen: &Observation,
         at: Timestamp,
         alerts: &mut Vec<Alert>,
     ) -> bool {
         let (config, local) = (&self.config, self.clock.local(at));
-        let history = self.keys.of(key.as_str(), || KeyHistory { first: at, ..KeyHistory::default() });
+        let history = self.keys.of(who.name(), || KeyHistory { first: at, ..KeyHistory::default() });
         let mut found = Vec::new();
         let lesson = lesson(config, &self.clock, self.awake_since);
         history.hours.count(hour_of(at), seen.tokens, &lesson);
@@ -85,48 +85,44 @@ impl Detector {
             is_spike = true;
             found.extend(tell(&mut history.told, config, Rule::UsageSpike, at, || {
                 let since = self.clock.beginning(hour_of(at));
-                let title = format!("Key {key} asks far more than usual");
+                let title = title(format_args!("{who} asks far more than usual"));
                 alert(config, Rule::UsageSpike, at, title, spike.explanation(&since, local.slot))
             }));
         }
         if !local.is_working {
-            found.extend(history.off_hours(key, at, local, config));
+            found.extend(history.off_hours(who, at, local, config));
         }
         if seen.outcome == Outcome::Blocked {
-            found.extend(history.block(key, at, config));
+            found.extend(history.block(who, at, config));
         }
-        found.extend(history.novelties(key, seen, at, config));
-        alerts.extend(found.into_iter().map(|alert| Alert {
-            key: Some(key.clone()),
-            team: seen.team.clone(),
-            ..alert
-        }));
+        found.extend(history.novelties(who, seen, at, config));
+        alerts.extend(found.into_iter().map(|alert| who.on(alert)));
         is_spike
     }
 
-    /// A team's key was used.
-    pub(super) fn team(
+    /// One of them asked.
+    pub(super) fn together(
         &mut self,
-        team: &TeamName,
+        who: &Who,
         seen: &Observation,
         at: Timestamp,
-        is_told_of_key: bool,
+        is_told_of_caller: bool,
         alerts: &mut Vec<Alert>,
     ) {
         let (config, local) = (&self.config, self.clock.local(at));
-        let history = self.teams.of(team.as_str(), Default::default);
+        let history = self.teams.of(who.name(), Default::default);
         let lesson = lesson(config, &self.clock, self.awake_since);
         history.hours.count(hour_of(at), seen.tokens, &lesson);
         let mut found = Vec::new();
-        if is_told_of_key {
-            // One key that asks too much is told of once, and not again as its team.
+        if is_told_of_caller {
+            // One that asks too much is told of once, and not again as its team.
             history.told.insert(Rule::UsageSpike, at);
         } else if config.usage_spike.watch.enabled
             && let Some(spike) = spike(&history.hours, local.slot, config)
         {
             found.extend(tell(&mut history.told, config, Rule::UsageSpike, at, || {
                 let since = self.clock.beginning(hour_of(at));
-                let title = format!("Team {team} asks far more than usual");
+                let title = title(format_args!("{who} asks far more than usual"));
                 alert(config, Rule::UsageSpike, at, title, spike.explanation(&since, local.slot))
             }));
         }
@@ -145,10 +141,10 @@ impl Detector {
                     rule.count,
                     config.error_share * 100.0,
                 );
-                alert(config, Rule::Errors, at, format!("Requests of team {team} fail"), explanation)
+                alert(config, Rule::Errors, at, format!("Requests of {who} fail"), explanation)
             }));
         }
-        alerts.extend(found.into_iter().map(|alert| Alert { team: Some(team.clone()), ..alert }));
+        alerts.extend(found.into_iter().map(|alert| who.on(alert)));
     }
 
     /// A key was refused.
@@ -201,7 +197,7 @@ impl KeyHistory {
     /// It is used when nobody works.
     fn off_hours(
         &mut self,
-        key: &KeyId,
+        who: &Who,
         at: Timestamp,
         local: clock::Local,
         config: &Anomaly,
@@ -233,7 +229,13 @@ impl KeyHistory {
                 rule.count,
                 span(rule.window),
             );
-            alert(config, Rule::OffHours, at, format!("Key {key} is busy outside working hours"), explanation)
+            alert(
+                config,
+                Rule::OffHours,
+                at,
+                title(format_args!("{who} is busy outside working hours")),
+                explanation,
+            )
         });
         if alert.is_some() {
             // And the other way round.
@@ -243,7 +245,7 @@ impl KeyHistory {
     }
 
     /// A policy for sensitive data stopped it.
-    fn block(&mut self, key: &KeyId, at: Timestamp, config: &Anomaly) -> Option<Alert> {
+    fn block(&mut self, who: &Who, at: Timestamp, config: &Anomaly) -> Option<Alert> {
         let rule = &config.dlp_blocks;
         if !rule.watch.enabled || !self.blocks.happens(at, rule.count, rule.window) {
             return None;
@@ -254,14 +256,14 @@ impl KeyHistory {
                 rule.count,
                 span(rule.window),
             );
-            let title = format!("Key {key} is stopped for sensitive data again and again");
+            let title = title(format_args!("{who} is stopped for sensitive data again and again"));
             alert(config, Rule::DlpBlocks, at, title, explanation)
         })
     }
 
     /// It asks for something new, or from somewhere new. What was told of is known; what was not, because the same
     /// was told lately, is told of later.
-    fn novelties(&mut self, key: &KeyId, seen: &Observation, at: Timestamp, config: &Anomaly) -> Vec<Alert> {
+    fn novelties(&mut self, who: &Who, seen: &Observation, at: Timestamp, config: &Anomaly) -> Vec<Alert> {
         let is_learning = self.is_learning(at, config);
         let age = (at.as_second() - self.first.as_second()) / 86_400;
         let mut alerts = Vec::new();
@@ -271,10 +273,16 @@ impl KeyHistory {
             let told = (!is_learning && config.new_model.enabled).then(|| {
                 tell(&mut self.told, config, Rule::NewModel, at, || {
                     let explanation = format!(
-                        "Model {model}; in {age} days the key has asked for {} others, and never for this one.",
+                        "Model {model}; in {age} days {who} has asked for {} others, and never for this one.",
                         self.models.len(),
                     );
-                    alert(config, Rule::NewModel, at, format!("Key {key} asks for a new model"), explanation)
+                    alert(
+                        config,
+                        Rule::NewModel,
+                        at,
+                        title(format_args!("{who} asks for a new model")),
+                        explanation,
+                    )
                 })
             });
             if told.as_ref().is_none_or(Option::is_some) {
@@ -282,16 +290,16 @@ impl KeyHistory {
             }
             alerts.extend(told.flatten());
         }
-        if let Some(network) = seen.address.map(Network::from)
+        if let (Some(network), Who::Key(..)) = (seen.address.map(Network::from), who)
             && !self.networks.sees(&network, at)
         {
             let told = (!is_learning && config.new_source.enabled).then(|| {
                 tell(&mut self.told, config, Rule::NewSource, at, || {
                     let explanation = format!(
-                        "Network {network}; in {age} days the key was used from {} others, and never from this one.",
+                        "Network {network}; in {age} days {who} was used from {} others, and never from this one.",
                         self.networks.len(),
                     );
-                    let title = format!("Key {key} is used from a new network");
+                    let title = title(format_args!("{who} is used from a new network"));
                     let source = Some(network.to_string());
                     Alert { source, ..alert(config, Rule::NewSource, at, title, explanation) }
                 })

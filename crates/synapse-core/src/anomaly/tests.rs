@@ -32,6 +32,7 @@ fn request(key: &str, second: i64) -> Observation {
         model: Some("llama".into()),
         address: Some("192.0.2.1".parse().expect("an address")),
         outcome: Outcome::Completed,
+        is_open: false,
         is_refused_key: false,
         tokens: 700,
     }
@@ -309,6 +310,41 @@ fn failures_are_told_of_a_team_when_they_are_many_and_much_of_what_it_asks() {
     };
     assert_eq!(run(1), [(Rule::Errors, "team lab".to_owned())]);
     assert_eq!(run(4), [], "a quarter fails, which is less than half");
+}
+
+#[test]
+fn where_nobody_needs_a_key_networks_are_told_apart_and_what_fails_is_told_of_everybody() {
+    let mut detector = Detector::new(config(", learning_days: 2"), at(0));
+    let open = |address: &str, second| Observation {
+        key: None,
+        team: None,
+        is_open: true,
+        address: Some(address.parse().expect("an address")),
+        ..request("", second)
+    };
+    let mut alerts = Vec::new();
+    for hour in 0..4 * 24 {
+        for network in 0..4 {
+            let address = format!("192.0.{network}.{}", hour % 200);
+            alerts.extend(detector.observe(&open(&address, hour * HOUR + 60 * network)));
+        }
+    }
+    assert_eq!(told(&alerts), []);
+    let noon = 4 * DAY + 12 * HOUR;
+    let seen = (0..200).flat_map(|second| detector.observe(&open("192.0.2.7", noon + second)));
+    assert_eq!(told(&seen.collect::<Vec<_>>()), [(Rule::UsageSpike, "source 192.0.2.0/24".to_owned())]);
+    let night = 4 * DAY + 23 * HOUR;
+    let seen: Vec<_> =
+        (0..40).flat_map(|second| detector.observe(&open("192.0.3.7", night + second))).collect();
+    assert_eq!(told(&seen), [(Rule::OffHours, "source 192.0.3.0/24".to_owned())]);
+    assert_eq!(seen[0].title, "Network 192.0.3.0/24 is busy outside working hours");
+    let failed =
+        |second| Observation { outcome: Outcome::Failed, ..open("192.0.1.1", night + HOUR + second) };
+    let seen: Vec<_> = (0..30).flat_map(|second| detector.observe(&failed(second))).collect();
+    assert_eq!(told(&seen)[0], (Rule::Errors, "source everybody".to_owned()));
+    assert_eq!(seen[0].title, "Requests of everybody fail");
+    let saved = detector.save().expect("a text");
+    Detector::new(config(""), at(0)).restore(&saved).expect("the same");
 }
 
 #[test]

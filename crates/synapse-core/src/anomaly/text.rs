@@ -1,6 +1,6 @@
 //! Numbers as people read them.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 /// `12,345`, without what is behind the point.
 pub(super) fn number(value: f64) -> String {
@@ -23,6 +23,13 @@ pub(super) fn span(span: Duration) -> String {
         _ if seconds >= 120 && seconds.is_multiple_of(60) => format!("{} minutes", seconds / 60),
         _ => format!("{seconds} seconds"),
     }
+}
+
+/// With a capital at its beginning.
+pub(super) fn title(text: fmt::Arguments<'_>) -> String {
+    let text = text.to_string();
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
 #[cfg(test)]

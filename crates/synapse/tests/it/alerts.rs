@@ -178,6 +178,34 @@ async fn requests_that_are_stopped_or_fail_again_and_again_are_alerts_of_their_k
     assert_eq!(subjects, [(&blocks, &json!("it"), &team), (&errors, &Value::Null, &team)]);
 }
 
+#[tokio::test]
+async fn where_nobody_needs_a_key_what_fails_and_what_is_stopped_is_told_of_too() {
+    let broken = Script::saying("HTTP/1.1 500 X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+    let rules = json!({"dlp_blocks": {"count": 2}, "errors": {"count": 3}});
+    let config = Config::new()
+        .backend_at("script", "openai", &broken.url())
+        .model("m", &[json!({"backend": "script", "model": "m"})])
+        .set("/auth", json!({"mode": "open", "open": {"dlp_policy": "p"}}))
+        .set("/dlp", json!({"policies": [{"name": "p", "base": "cloud"}]}))
+        .set("/anomaly", json!({"rules": rules}));
+    let gateway = setup().without_discovery().start(&config).await;
+    for _ in 0..2 {
+        let stopped = gateway.client().post("/v1/chat/completions", &saying("m", &token())).await;
+        assert_eq!(stopped.json()["error"]["code"], "dlp_blocked", "{}", stopped.text());
+    }
+    for _ in 0..5 {
+        assert!(gateway.client().chat("m").await.status >= 500);
+    }
+    let alerts = gateway.until("two alerts", async || {
+        let listed = gateway.cli_json(&["alert", "list"]).await;
+        listed.as_array().cloned().filter(|alerts| alerts.len() > 1)
+    });
+    let mut subjects: Vec<_> =
+        alerts.await.iter().map(|alert| format!("{} {}", alert["rule"], alert["source"])).collect();
+    subjects.sort();
+    assert_eq!(subjects, [r#""dlp_blocks" "127.0.0.0/24""#, r#""errors" "everybody""#]);
+}
+
 async fn try_webhook(setup: Setup, url: &str, allow_private: bool) -> (bool, String) {
     let webhook = json!({"name": "ops", "url": url, "format": "slack", "allow_private": allow_private});
     let config = Config::new().set("/alerts", json!({"webhooks": [webhook]}));
