@@ -160,6 +160,7 @@ fn ship(shipper: Shipper, gateway: &Gateway) -> Shipping {
     let metrics = &gateway.metrics;
     shipper.start(Gauges {
         pending: metrics.audit_pending.clone(),
+        without_place: metrics.audit_months_without_place.clone(),
         commit: metrics.audit_commit.clone(),
         sinks: Counts { given: metrics.checkpoints.clone(), waiting: metrics.checkpoints_waiting.clone() },
     })

@@ -90,4 +90,9 @@ pub trait AuditStore: Send + Sync {
         from: u64,
         limit: u32,
     ) -> Result<Vec<StoredCheckpoint>, StoreError>;
+    /// How many months, of this one and those to come, have no place of their own, as far as is known: their entries
+    /// are where those of no month are.
+    fn months_without_place(&self) -> u32 {
+        0
+    }
 }

@@ -144,6 +144,8 @@ pub struct Metrics {
     pub findings: Family<FindingLabels, Counter>,
     /// `synapse_audit_pending`
     pub audit_pending: Gauge,
+    /// `synapse_audit_months_without_place`
+    pub audit_months_without_place: Gauge,
     /// `synapse_audit_commit_seconds`
     pub audit_commit: Histogram,
     /// `synapse_audit_lost_total`
@@ -247,6 +249,7 @@ impl Metrics {
             records: Family::default(),
             findings: Family::default(),
             audit_pending: Gauge::default(),
+            audit_months_without_place: Gauge::default(),
             audit_commit: seconds(),
             audit_lost: Counter::default(),
             checkpoints: Family::default(),
@@ -327,6 +330,11 @@ impl Metrics {
             "audit_pending",
             "Entries of the audit log that the database does not have",
             self.audit_pending.clone(),
+        );
+        r.register(
+            "audit_months_without_place",
+            "Months, this one or to come, whose entries have no partition of their own",
+            self.audit_months_without_place.clone(),
         );
         r.register_with_unit(
             "audit_commit",

@@ -41,6 +41,12 @@ use crate::{
 /// Between two looks whether there are partitions for the months to come, in microseconds.
 const LOOK_AHEAD_EVERY: i64 = 3_600_000_000;
 
+/// Counts the months that should have a partition and have none.
+const LACKING: &str = "SELECT count(*) FROM generate_series(0, 2) AS ahead
+     WHERE to_regclass('audit_entries_' || to_char(
+         date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => ahead), 'YYYY_MM'
+     )) IS NULL";
+
 /// One array for each column, so that the statement is the same for any number of entries.
 static INSERT: LazyLock<String> = LazyLock::new(|| {
     let array = |(place, column): (usize, &synapse_core::audit::entry::Column)| {
@@ -116,6 +122,10 @@ impl AuditStore for PostgresStore {
             .map(|row| audit::checkpoint(chain, row.get("seq"), row.get("at"), unpacked(row.get("note"))))
             .collect()
     }
+
+    fn months_without_place(&self) -> u32 {
+        self.months_without_place.load(Ordering::Relaxed)
+    }
 }
 
 /// The statement of a listing, with its values.
@@ -160,8 +170,8 @@ impl PostgresStore {
         tx.commit().await.map_err(backend)
     }
 
-    /// Sees from time to time that there are partitions for the months to come. Where that fails, entries have the
-    /// default partition, so it is no reason not to append.
+    /// Sees from time to time that there are partitions for the months to come, and notes how many there are not.
+    /// Where that fails, entries have the default partition, so it is no reason not to append.
     async fn look_ahead(&self) {
         let now = Timestamp::now().as_microsecond();
         if self.look_ahead_at.load(Ordering::Relaxed) > now {
@@ -169,6 +179,9 @@ impl PostgresStore {
         }
         self.look_ahead_at.store(now + LOOK_AHEAD_EVERY, Ordering::Relaxed);
         let _made = sqlx::query("SELECT make_audit_partitions()").execute(&self.pool).await;
+        if let Ok(lacking) = sqlx::query_scalar::<_, i64>(LACKING).fetch_one(&self.pool).await {
+            self.months_without_place.store(lacking.try_into().unwrap_or(u32::MAX), Ordering::Relaxed);
+        }
     }
 }
 

@@ -16,7 +16,10 @@ pub(crate) mod text;
 mod watch;
 mod worker_keys;
 
-use std::{sync::atomic::AtomicI64, time::Duration};
+use std::{
+    sync::atomic::{AtomicI64, AtomicU32},
+    time::Duration,
+};
 
 use sqlx::{AssertSqlSafe, Executor, PgPool, Postgres, Transaction, postgres::PgRow};
 use synapse_core::{id::KeyId, store::StoreError};
@@ -33,6 +36,8 @@ pub struct PostgresStore {
     watch: watch::Watch,
     /// When to see next that there are partitions for the months to come, in microseconds since 1970.
     look_ahead_at: AtomicI64,
+    /// For how many months there were none then.
+    months_without_place: AtomicU32,
 }
 
 impl PostgresStore {

@@ -1,6 +1,11 @@
 //! Opening a database: where it is, its schema, the rights to work with, and words for all that can be wrong with it.
 
-use std::{fmt, io, str::FromStr, sync::atomic::AtomicI64, time::Duration};
+use std::{
+    fmt, io,
+    str::FromStr,
+    sync::atomic::{AtomicI64, AtomicU32},
+    time::Duration,
+};
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
@@ -159,7 +164,12 @@ impl Server {
             .max_connections(CONNECTIONS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_lazy_with(options.clone());
-        Ok(PostgresStore { pool, watch: Watch::new(options), look_ahead_at: AtomicI64::new(0) })
+        Ok(PostgresStore {
+            pool,
+            watch: Watch::new(options),
+            look_ahead_at: AtomicI64::new(0),
+            months_without_place: AtomicU32::new(0),
+        })
     }
 
     async fn check_server(&self, connection: &mut PgConnection) -> Result<(), StoreError> {

@@ -1,5 +1,7 @@
 //! The store contract on a real PostgreSQL, and what only a server can do wrong.
 
+use std::sync::atomic::Ordering;
+
 use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 use synapse_core::{
@@ -168,6 +170,42 @@ async fn entries_are_in_the_partition_of_their_month_or_in_the_default_one() {
             .await
             .expect("a count");
     assert_eq!(count, 4, "this month, two to come, and the default one");
+}
+
+#[tokio::test]
+async fn a_month_without_a_partition_is_told_and_mended_as_the_manual_says() {
+    let (_db, store, mut superuser) = opened().await;
+    let chain = Uuid::now_v7();
+    let entry = |seq| sealed(chain, seq, full(Timestamp::now()));
+    let this_month = "'audit_entries_' || to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM')";
+    // A clock that was wrong for a while comes to this.
+    let misplace = format!("DO $$ BEGIN EXECUTE 'DROP TABLE synapse.' || {this_month}; END $$");
+    assert_eq!(code(&mut superuser, &misplace).await, "done");
+    store.look_ahead_at.store(i64::MAX, Ordering::Relaxed);
+    append(&store, &[entry(0)]).await.expect("appended");
+    store.look_ahead_at.store(0, Ordering::Relaxed);
+    assert_eq!(store.months_without_place(), 0);
+    append(&store, &[entry(1)]).await.expect("appended");
+    assert_eq!(store.months_without_place(), 1);
+    let manual = include_str!("../../../../docs/databases.md");
+    let (_, remedy) = manual.split_once("```sql\nBEGIN;").expect("a remedy");
+    let (remedy, _) = remedy.split_once("```").expect("its end");
+    for owner in ["SET ROLE synapse_migrator", &format!("BEGIN;{remedy}")] {
+        sqlx::raw_sql(AssertSqlSafe(owner.to_owned())).execute(&mut superuser).await.expect(owner);
+    }
+    store.look_ahead_at.store(0, Ordering::Relaxed);
+    append(&store, &[entry(2)]).await.expect("appended");
+    assert_eq!(store.months_without_place(), 0);
+    let places: Vec<bool> = sqlx::query_scalar(AssertSqlSafe(format!(
+        "SELECT tableoid::regclass::text = {this_month} FROM audit_entries ORDER BY seq"
+    )))
+    .fetch_all(&store.pool)
+    .await
+    .expect("places");
+    assert_eq!(places, [true; 3]);
+    for change in ["TRUNCATE synapse.audit_entries_other", "DELETE FROM synapse.audit_entries"] {
+        assert_eq!(code(&mut superuser, change).await, "42501", "{change}: what guards them is back");
+    }
 }
 
 #[tokio::test]

@@ -59,6 +59,8 @@ const DELIVERED: &str = "delivered\n";
 pub(crate) struct Gauges {
     /// Entries that the database does not have.
     pub(crate) pending: Gauge,
+    /// Months that have no place of their own in the database.
+    pub(crate) without_place: Gauge,
     /// How long a transaction took, in seconds.
     pub(crate) commit: Histogram,
     /// Of the sinks of checkpoints.
@@ -217,6 +219,14 @@ impl Shipper {
     fn tend(&mut self, gauges: &Gauges) {
         let status = self.journal.status();
         gauges.pending.set(i64::try_from(status.next - status.shipped).unwrap_or(i64::MAX));
+        let without_place = self.store.months_without_place().into();
+        if gauges.without_place.set(without_place) < without_place {
+            tracing::warn!(
+                months = without_place,
+                "the database has no partition for a month of the audit log; its entries are kept in the default \
+                 one, which `Entries in the default partition` in docs/databases.md says how to mend"
+            );
+        }
         if self.last_count.elapsed() >= LONG {
             self.last_count = Instant::now();
             self.log.count_refusals();
