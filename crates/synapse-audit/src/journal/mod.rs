@@ -11,6 +11,8 @@
 //! A folder has one journal at a time; the caller holds the lock on it.
 
 mod carried;
+mod disk;
+mod doubt;
 mod read;
 mod recover;
 mod segment;
@@ -28,6 +30,7 @@ use std::{
 use synapse_core::audit::entry::{Digest, Entry};
 use uuid::Uuid;
 
+pub use self::disk::{Disk, SystemDisk};
 use self::{sync::Shared, write::Room};
 
 /// The bounds of a journal.
@@ -91,7 +94,7 @@ pub enum OpenError {
     },
 }
 
-/// Why nothing can be appended now. All but the last two end by themselves when their reason does.
+/// Why nothing can be appended now. All but the last three end by themselves when their reason does.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Unavailable {
     /// It has reached its bound.
@@ -104,8 +107,14 @@ pub enum Unavailable {
     #[error("the audit journal cannot be written: {0}; make room on its disk, or see to its permissions")]
     Unwritable(Arc<io::Error>),
     /// The disk does not take what was written.
-    #[error("the disk of the audit journal does not keep what is written; see to the disk")]
-    Unsynced,
+    #[error("the disk of the audit journal does not keep what is written: {0}; see to the disk")]
+    Unsynced(Arc<io::Error>),
+    /// What the disk did not take could not be read back either.
+    #[error(
+        "the disk of the audit journal did not keep what was written, and the system does not have it any more; see \
+         to the disk and restart the gateway, which goes on behind what was kept"
+    )]
+    Lost,
     /// The entry is larger than one may be.
     #[error("an entry of the audit log has {0} bytes, more than one may have")]
     TooLarge(usize),
@@ -197,10 +206,22 @@ impl Journal {
     /// # Errors
     /// [`OpenError`].
     pub fn open(folder: &Path, options: Options) -> Result<(Self, Recovered), OpenError> {
-        let recovery = recover::recover(folder, &options)?;
+        Self::open_on(Arc::new(SystemDisk), folder, options)
+    }
+
+    /// The same, on a disk that has its own ways.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        folder: &Path,
+        options: Options,
+    ) -> Result<(Self, Recovered), OpenError> {
+        let recovery = recover::recover(&*disk, folder, &options)?;
         let (chain, next) = (recovery.chain.id, recovery.chain.next);
         let (is_new, cut_bytes) = (recovery.is_new, recovery.cut_bytes);
-        let (shared, open) = Shared::new(folder, options, recovery);
+        let (shared, open) = Shared::new(folder, options, disk, recovery);
         let shared = Arc::new(shared);
         let syncing = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("audit-sync".into()).spawn(move || syncing.run());

@@ -128,9 +128,9 @@ impl Shared {
         let (holder, largest) = {
             let writer = self.writer();
             let holder = writer.segments.iter().rev().find(|segment| segment.first <= cursor.next);
-            (holder.map(|segment| segment.number), writer.largest())
+            (holder.map(|segment| Arc::clone(&segment.file)), writer.largest())
         };
-        if holder != Some(cursor.number) {
+        if !holder.is_some_and(|file| Arc::ptr_eq(&file, &cursor.file)) {
             *cursor = self.cursor_at(cursor.next)?;
         }
         let mut bytes = vec![0; (CHUNK + largest) as usize];

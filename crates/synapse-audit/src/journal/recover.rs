@@ -19,6 +19,7 @@ use uuid::Uuid;
 use super::{
     OpenError, Options,
     carried::Carried,
+    disk::Disk,
     segment::{self, Found, HEADER, Piece, Segment},
 };
 use crate::{
@@ -51,6 +52,8 @@ struct Walk {
     chain: Option<Chain>,
     extents: Vec<Extent>,
     open: HashMap<Arc<str>, (u64, Entry)>,
+    /// Entries before this place had been on disk for certain.
+    on_disk: u64,
 }
 
 /// Where the journal stops making sense.
@@ -60,7 +63,7 @@ struct Breach {
     offset: u64,
 }
 
-pub(super) fn recover(folder: &Path, options: &Options) -> Result<Recovery, OpenError> {
+pub(super) fn recover(disk: &dyn Disk, folder: &Path, options: &Options) -> Result<Recovery, OpenError> {
     let segment_bytes = options.segment_bytes();
     let io_at = |path: &Path| {
         let path = path.to_owned();
@@ -69,7 +72,7 @@ pub(super) fn recover(folder: &Path, options: &Options) -> Result<Recovery, Open
     files::create_dir(folder).map_err(io_at(folder))?;
     let found = segment::list(folder).map_err(io_at(folder))?;
     let carried = Carried::read(folder, options.ballast_bytes()).map_err(io_at(folder))?;
-    let mut walk = Walk { chain: None, extents: Vec::new(), open: HashMap::new() };
+    let mut walk = Walk { chain: None, extents: Vec::new(), open: HashMap::new(), on_disk: 0 };
     for record in carried.records() {
         walk.note(record);
     }
@@ -93,14 +96,16 @@ pub(super) fn recover(folder: &Path, options: &Options) -> Result<Recovery, Open
     if segments.is_empty() {
         let mut first = Segment::make(folder, next_number, segment_bytes).map_err(io_at(folder))?;
         next_number += 1;
-        first.begin(&chain).map_err(io_at(&first.path))?;
+        first.begin(disk, &chain).map_err(io_at(&first.path))?;
         segments.push(first);
     }
     // What was found is what will be found again.
-    for segment in &segments {
-        segment.file.sync_data().map_err(io_at(&segment.path))?;
+    for (place, segment) in segments.iter().enumerate() {
+        let end = segments.get(place + 1).map_or(chain.next, |next| next.first);
+        let sure = if end > walk.on_disk { segment.write_again(disk) } else { Ok(()) };
+        sure.and_then(|()| disk.sync(&segment.file)).map_err(io_at(&segment.path))?;
     }
-    files::sync_parent(&segments[0].path).map_err(io_at(folder))?;
+    disk.sync_folder(folder).map_err(io_at(folder))?;
     let mut open: Vec<_> = walk.open.into_values().collect();
     open.sort_by_key(|(seq, _)| *seq);
     Ok(Recovery { chain, segments, next_number, open, carried, is_new, cut_bytes })
@@ -136,6 +141,7 @@ impl Walk {
                 break;
             }
             chain.advance(record.hash);
+            self.on_disk = self.on_disk.max(record.on_disk);
             self.note(record.canonical);
             end += record.size;
         }

@@ -12,6 +12,7 @@ use std::{
 use synapse_core::audit::{canonical, entry::Digest};
 use uuid::Uuid;
 
+use super::disk::Disk;
 use crate::{chain::Chain, files};
 
 const MAGIC: &[u8; 8] = b"SYNAUDJ1";
@@ -51,24 +52,36 @@ impl Segment {
     }
 
     /// Begins it: what comes next is the next entry of this chain.
-    pub(super) fn begin(&mut self, chain: &Chain) -> io::Result<()> {
+    pub(super) fn begin(&mut self, disk: &dyn Disk, chain: &Chain) -> io::Result<()> {
         let mut header = Vec::with_capacity(HEADER as usize);
         header.extend_from_slice(MAGIC);
         header.extend_from_slice(chain.id.as_bytes());
         header.extend_from_slice(&chain.next.to_le_bytes());
         header.extend_from_slice(&chain.head);
         header.extend_from_slice(&crc32fast::hash(&header).to_le_bytes());
-        self.file.write_all_at(&header, 0)?;
+        disk.write(&self.file, &header, 0)?;
         self.first = chain.next;
         self.used = HEADER;
         Ok(())
     }
 
     /// Writes records behind what is there. What fails half-way is written over by the next attempt.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(bytes, self.used)?;
+    pub(super) fn write(&mut self, disk: &dyn Disk, bytes: &[u8]) -> io::Result<()> {
+        disk.write(&self.file, bytes, self.used)?;
         self.used += bytes.len() as u64;
         Ok(())
+    }
+
+    /// Writes what is there once more: a system that could not write it before may believe that it is on disk.
+    pub(super) fn write_again(&self, disk: &dyn Disk) -> io::Result<()> {
+        disk.write(&self.file, &self.read()?, 0)
+    }
+
+    /// All of it.
+    pub(super) fn read(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(self.used).unwrap_or(0)];
+        self.file.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
     }
 
     /// Opens one that was found, cuts off what stands behind its records, and sets room aside again.

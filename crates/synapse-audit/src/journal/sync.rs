@@ -1,10 +1,7 @@
 //! The one thread of a journal: it puts on disk what was written, and has segments ready. Others wait for it here.
 
 use std::{
-    fmt,
-    fs::File,
-    io,
-    os::unix::fs::FileExt,
+    fmt, io,
     path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
@@ -17,7 +14,8 @@ use synapse_core::audit::entry::Entry;
 use tokio::sync::watch;
 
 use super::{
-    Journal, Options, Status, Unavailable, carried::Carried, read::Cursor, recover::Recovery, write::Writer,
+    Journal, Options, Status, Unavailable, carried::Carried, disk::Disk, doubt::Doubt, read::Cursor,
+    recover::Recovery, write::Writer,
 };
 
 /// How long what was written may wait. With the time that the disk takes, it stays below the promised 100 ms.
@@ -57,12 +55,17 @@ pub(super) struct Shared {
     pub(super) is_slow: AtomicBool,
     /// The disk did not take what was written.
     is_failing: AtomicBool,
+    /// And why.
+    failure: Mutex<Option<Arc<io::Error>>>,
+    /// What the disk did not take is nowhere else.
+    pub(super) is_lost: AtomicBool,
     /// Whether the thread knows that something was written.
     is_dirty: AtomicBool,
     signal: Mutex<Signal>,
     wake: Condvar,
     progress: watch::Sender<Progress>,
     folder: PathBuf,
+    pub(super) disk: Arc<dyn Disk>,
 }
 
 impl fmt::Debug for Shared {
@@ -77,11 +80,17 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub(super) fn new(folder: &Path, options: Options, found: Recovery) -> (Self, Vec<(u64, Entry)>) {
+    pub(super) fn new(
+        folder: &Path,
+        options: Options,
+        disk: Arc<dyn Disk>,
+        found: Recovery,
+    ) -> (Self, Vec<(u64, Entry)>) {
         let Recovery { chain, segments, next_number, open, carried, .. } = found;
         let first = segments.first().map_or(0, |segment| segment.first);
         let shipped = carried.shipped.max(first);
-        let mut writer = Writer::new(folder.to_owned(), options, chain, segments, next_number);
+        let mut writer =
+            Writer::new(folder.to_owned(), (options, Arc::clone(&disk)), chain, segments, next_number);
         writer.shipped = shipped;
         writer.open = open.iter().map(|(seq, _)| *seq).collect();
         if shipped < chain.next {
@@ -95,13 +104,16 @@ impl Shared {
             on_disk: AtomicU64::new(chain.next),
             reservations: AtomicU64::new(open.len() as u64),
             is_slow: AtomicBool::new(false),
+            failure: Mutex::new(None),
             is_failing: AtomicBool::new(false),
+            is_lost: AtomicBool::new(false),
             is_dirty: AtomicBool::new(true),
             // The first round makes segments.
             signal: Mutex::new(Signal { is_urgent: true, ..Signal::default() }),
             wake: Condvar::new(),
             progress: watch::Sender::new(progress),
             folder: folder.to_owned(),
+            disk,
         };
         (shared, open)
     }
@@ -111,7 +123,16 @@ impl Shared {
     }
 
     pub(super) fn check_sync(&self) -> Result<(), Unavailable> {
-        if self.is_failing.load(Ordering::Relaxed) { Err(Unavailable::Unsynced) } else { Ok(()) }
+        if self.is_failing.load(Ordering::Relaxed) { Err(self.failure()) } else { Ok(()) }
+    }
+
+    /// Why the disk keeps nothing.
+    fn failure(&self) -> Unavailable {
+        if self.is_lost.load(Ordering::Relaxed) {
+            return Unavailable::Lost;
+        }
+        let why = lock(&self.failure).clone();
+        Unavailable::Unsynced(why.unwrap_or_else(|| Arc::new(io::ErrorKind::Other.into())))
     }
 
     /// Something was written; where a segment was used up, another one is due.
@@ -146,23 +167,35 @@ impl Shared {
 
     /// The thread.
     pub(super) fn run(&self) {
+        let mut doubt = Doubt::default();
         loop {
             let is_last = self.wait();
             // Before the state is looked at: what comes later says so anew.
             self.is_dirty.store(false, Ordering::Release);
-            let was_failing = self.is_failing.load(Ordering::Relaxed);
-            let outcome = self.sync(was_failing);
-            self.is_failing.store(outcome.is_err(), Ordering::Relaxed);
-            self.progress.send_modify(|progress| match outcome {
-                Ok(on_disk) => progress.on_disk = on_disk,
-                Err(_) => progress.failures += 1,
-            });
+            self.turn(&mut doubt);
             if is_last {
                 self.progress.send_modify(|progress| progress.is_closed = true);
                 return;
             }
             self.writer().provide_ahead(self.reservations.load(Ordering::Relaxed));
         }
+    }
+
+    /// Puts on disk what there is, and says whether that has worked. If not, nothing is accepted from then on, and
+    /// what was accepted is seen to.
+    fn turn(&self, doubt: &mut Doubt) {
+        let mended = doubt.mend(self);
+        let is_mended = mended.is_ok();
+        let outcome = mended.and_then(|()| self.sync()).map_err(Arc::new);
+        *lock(&self.failure) = outcome.as_ref().err().map(Arc::clone);
+        self.is_failing.store(outcome.is_err(), Ordering::Relaxed);
+        if outcome.is_err() && is_mended {
+            doubt.arises(self);
+        }
+        self.progress.send_modify(|progress| match outcome {
+            Ok(on_disk) => progress.on_disk = on_disk,
+            Err(_) => progress.failures += 1,
+        });
     }
 
     /// Waits until there is something to do. Tells whether it is the last thing.
@@ -185,33 +218,22 @@ impl Shared {
     }
 
     /// Puts on disk what was written, and tells up to which place.
-    fn sync(&self, was_failing: bool) -> io::Result<u64> {
+    fn sync(&self) -> io::Result<u64> {
         let (files, is_folder_unsynced, next) = {
             let mut writer = self.writer();
             let mut files = std::mem::take(&mut writer.unsynced);
             files.extend(writer.segments.back().map(|active| Arc::clone(&active.file)));
             (files, std::mem::take(&mut writer.is_folder_unsynced), writer.chain.next)
         };
-        if next == self.on_disk.load(Ordering::Relaxed) && !is_folder_unsynced && !was_failing {
+        if next == self.on_disk.load(Ordering::Relaxed) && !is_folder_unsynced {
             return Ok(next);
         }
-        let outcome = files.iter().try_for_each(|file| {
-            if was_failing {
-                rewrite(file)?;
-            }
-            file.sync_data()
-        });
-        let outcome =
-            outcome.and_then(|()| if is_folder_unsynced { sync_folder(&self.folder) } else { Ok(()) });
-        match outcome {
-            Ok(()) => self.on_disk.store(next, Ordering::Relaxed),
-            Err(_) => {
-                let mut writer = self.writer();
-                writer.unsynced.extend(files);
-                writer.is_folder_unsynced |= is_folder_unsynced;
-            }
+        files.iter().try_for_each(|file| self.disk.sync(file))?;
+        if is_folder_unsynced {
+            self.disk.sync_folder(&self.folder)?;
         }
-        outcome.map(|()| next)
+        self.on_disk.store(next, Ordering::Relaxed);
+        Ok(next)
     }
 
     pub(super) fn status(&self) -> Status {
@@ -227,17 +249,6 @@ impl Shared {
     }
 }
 
-/// After a refusal, the system may believe that what was not kept is on disk. Written again, it is not believed.
-fn rewrite(file: &File) -> io::Result<()> {
-    let mut bytes = vec![0; usize::try_from(file.metadata()?.len()).unwrap_or(0)];
-    file.read_exact_at(&mut bytes, 0)?;
-    file.write_all_at(&bytes, 0)
-}
-
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
 impl Journal {
     /// Waits until the entry at this place is on disk, so that it survives a power cut. Many who wait share one
     /// turn of the disk.
@@ -250,7 +261,7 @@ impl Journal {
         }
         let receiver = self.shared.progress.subscribe();
         self.shared.urge();
-        wait(receiver, |progress| progress.on_disk > seq).await
+        self.wait(receiver, |progress| progress.on_disk > seq).await
     }
 
     /// Waits until the store has the entry at this place. There is no bound to this but the caller's patience.
@@ -260,7 +271,7 @@ impl Journal {
     pub async fn shipped(&self, seq: u64) -> Result<(), Unavailable> {
         let receiver = self.shared.progress.subscribe();
         self.on_disk(seq).await?;
-        wait(receiver, |progress| progress.shipped > seq).await
+        self.wait(receiver, |progress| progress.shipped > seq).await
     }
 
     /// Waits until the entry at this place can be read by the shipper: when the disk has it, which nobody is
@@ -276,19 +287,20 @@ impl Journal {
             _ => Err(Unavailable::Closed),
         }
     }
-}
 
-/// Waits for progress, or for a reason why there is none.
-async fn wait(
-    mut receiver: watch::Receiver<Progress>,
-    is_there: impl Fn(&Progress) -> bool,
-) -> Result<(), Unavailable> {
-    let failures = receiver.borrow().failures;
-    let ended = |progress: &Progress| progress.failures != failures || progress.is_closed;
-    let seen = receiver.wait_for(|progress| is_there(progress) || ended(progress)).await;
-    match seen {
-        Ok(progress) if is_there(&progress) => Ok(()),
-        Ok(progress) if !progress.is_closed => Err(Unavailable::Unsynced),
-        _ => Err(Unavailable::Closed),
+    /// Waits for progress, or for a reason why there is none.
+    async fn wait(
+        &self,
+        mut receiver: watch::Receiver<Progress>,
+        is_there: impl Fn(&Progress) -> bool,
+    ) -> Result<(), Unavailable> {
+        let failures = receiver.borrow().failures;
+        let ended = |progress: &Progress| progress.failures != failures || progress.is_closed;
+        let seen = receiver.wait_for(|progress| is_there(progress) || ended(progress)).await;
+        match seen {
+            Ok(progress) if is_there(&progress) => Ok(()),
+            Ok(progress) if !progress.is_closed => Err(self.shared.failure()),
+            _ => Err(Unavailable::Closed),
+        }
     }
 }

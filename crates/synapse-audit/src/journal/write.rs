@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    fs::File,
+    fs::{self, File},
     io,
     path::PathBuf,
     sync::{Arc, atomic::Ordering},
@@ -13,6 +13,7 @@ use synapse_core::audit::entry::Entry;
 
 use super::{
     Options, Receipt, Unavailable,
+    disk::Disk,
     segment::{self, HEADER, Segment},
     sync::Shared,
 };
@@ -63,13 +64,14 @@ pub(super) struct Writer {
     refused: Option<(Instant, Unavailable)>,
     folder: PathBuf,
     options: Options,
+    disk: Arc<dyn Disk>,
     buffer: Vec<u8>,
 }
 
 impl Writer {
     pub(super) fn new(
         folder: PathBuf,
-        options: Options,
+        (options, disk): (Options, Arc<dyn Disk>),
         chain: Chain,
         segments: Vec<Segment>,
         next_number: u64,
@@ -87,6 +89,7 @@ impl Writer {
             refused: None,
             folder,
             options,
+            disk,
             buffer: Vec::with_capacity(1 << 10),
         }
     }
@@ -170,14 +173,41 @@ impl Writer {
         if self.spares.is_empty() {
             self.make_spare()?;
         }
-        let Some(mut next) = self.spares.pop_front() else { return Err(io::ErrorKind::NotFound.into()) };
-        if let Err(error) = next.begin(&self.chain) {
-            self.spares.push_front(next);
-            return Err(error);
-        }
+        let next = self.next_segment()?;
         self.unsynced.extend(self.segments.back().map(|active| Arc::clone(&active.file)));
         self.segments.push_back(next);
         Ok(())
+    }
+
+    /// Goes on in a file that no one has doubts about: neither what is in it nor whether it is there.
+    pub(super) fn begin_anew(&mut self) -> io::Result<()> {
+        // An empty one before the others would break the journal in two.
+        while let Some(spare) = self.spares.back() {
+            fs::remove_file(&spare.path)?;
+            self.spares.pop_back();
+        }
+        self.make_spare()?;
+        let fresh = self.next_segment()?;
+        let empty = self.segments.pop_back_if(|active| active.used == HEADER);
+        self.segments.push_back(fresh);
+        self.unsynced.clear();
+        if let Some(empty) = empty {
+            // One that stays has nothing in it, and is in its place.
+            let _ = fs::remove_file(&empty.path);
+        }
+        Ok(())
+    }
+
+    /// Begins the next spare segment.
+    fn next_segment(&mut self) -> io::Result<Segment> {
+        let Some(mut next) = self.spares.pop_front() else { return Err(io::ErrorKind::NotFound.into()) };
+        match next.begin(&*self.disk, &self.chain) {
+            Ok(()) => Ok(next),
+            Err(error) => {
+                self.spares.push_front(next);
+                Err(error)
+            }
+        }
     }
 
     /// Whether the oldest entry has waited too long for the store.
@@ -237,7 +267,7 @@ impl Shared {
         let unwritable = |error| Unavailable::Unwritable(Arc::new(error));
         writer.roll(size).map_err(unwritable)?;
         let Some(active) = writer.segments.back_mut() else { return Err(Unavailable::Closed) };
-        active.write(&writer.buffer).map_err(unwritable)?;
+        active.write(&*writer.disk, &writer.buffer).map_err(unwritable)?;
         let receipt = Receipt { seq: writer.chain.next, hash };
         writer.chain.advance(hash);
         match room {

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod chains;
+mod failing;
 mod journal;
 mod sinks;
 mod texts;

@@ -265,10 +265,14 @@ pub(super) fn close(log: &Arc<AuditLog>, mut evidence: Evidence, record: &Reques
 
 #[cfg(test)]
 mod tests {
-    use synapse_audit::journal::Options;
-    use synapse_core::audit::entry::EntryKind;
+    use synapse_audit::journal::{Disk, Options};
+    use synapse_core::audit::{Actor, entry::EntryKind};
 
     use super::*;
+    use crate::{
+        audit::{RecordSink, Records},
+        metrics::Metrics,
+    };
 
     #[test]
     fn a_storm_of_wrong_keys_from_everywhere_leaves_most_of_the_journal_to_others_and_is_told_whole() {
@@ -296,6 +300,55 @@ mod tests {
         let untold: u64 = log.refusals.take().iter().map(|(_, untold)| untold.count).sum();
         assert_eq!(told + untold, count);
         assert!(journal.append(&Entry::new(EntryKind::AdminChange, Timestamp::now())).is_ok());
+    }
+
+    /// A disk that keeps nothing while it is told not to.
+    #[derive(Debug, Default)]
+    struct Frail(AtomicBool);
+
+    impl Disk for Frail {
+        fn sync(&self, file: &std::fs::File) -> std::io::Result<()> {
+            if self.0.load(Ordering::Relaxed) {
+                Err(std::io::Error::other("a bad sector"))
+            } else {
+                file.sync_data()
+            }
+        }
+    }
+
+    struct Nowhere;
+
+    impl RecordSink for Nowhere {
+        fn accept(&self, _: &RequestRecord) {}
+    }
+
+    #[tokio::test]
+    async fn while_the_disk_keeps_nothing_no_request_is_let_through_and_it_is_said_why() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let disk = Arc::new(Frail::default());
+        let opened = Journal::open_on(Arc::clone(&disk) as _, folder.path(), Options::default());
+        let (journal, found) = opened.expect("a journal");
+        let journal = Arc::new(journal);
+        let log = Arc::new(AuditLog::new((journal, found.chain), None, Durability::Fsync));
+        let metrics = Arc::new(Metrics::new());
+        let records = Records::new(metrics, Arc::new(Nowhere), Some(Arc::clone(&log)));
+        let open = || records.open("r".into(), "POST /v1/chat/completions", Actor::default());
+        let mut served = open();
+        served.accept().await.expect("accepted");
+        disk.0.store(true, Ordering::Relaxed);
+        let mut under_way = open();
+        for record in [&mut under_way, &mut open()] {
+            let fault = record.accept().await.expect_err("a refusal");
+            let why = fault.source.as_ref().expect("a reason").to_string();
+            assert!(fault.kind == FaultKind::AuditUnavailable && why.contains("a bad sector"), "{why}");
+        }
+        assert!(log.check().is_err());
+        let settled = served.close().expect("something to wait for");
+        assert!(!settled.await, "an end that is not on disk is no end");
+        disk.0.store(false, Ordering::Relaxed);
+        while open().accept().await.is_err() {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Bytes of entries in a journal's folder.

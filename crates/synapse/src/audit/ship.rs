@@ -101,6 +101,8 @@ pub(crate) struct Shipper {
     relays: Vec<Relay>,
     gather: Duration,
     is_failing: bool,
+    /// The journal takes nothing.
+    is_refusing: bool,
 }
 
 /// A shipper at work, and the relays that take on what it makes.
@@ -165,6 +167,7 @@ impl Shipper {
             gather: if settings.durability == Durability::Database { GATHER_URGENT } else { GATHER },
             is_failing: false,
             files,
+            is_refusing: false,
         })
     }
 
@@ -219,6 +222,11 @@ impl Shipper {
     fn tend(&mut self, gauges: &Gauges) {
         let status = self.journal.status();
         gauges.pending.set(i64::try_from(status.next - status.shipped).unwrap_or(i64::MAX));
+        let refusal = self.journal.check().err();
+        if let Some(error) = refusal.as_ref().filter(|_| !self.is_refusing) {
+            tracing::error!(%error, "the audit log takes no entries, so no requests are served");
+        }
+        self.is_refusing = refusal.is_some();
         let without_place = self.store.months_without_place().into();
         if gauges.without_place.set(without_place) < without_place {
             tracing::warn!(
