@@ -1,6 +1,6 @@
 //! Background work: the one place that starts tasks, so that each has a name and an end.
 
-use std::future::Future;
+use std::{future::Future, pin::Pin};
 
 use tokio::task::{AbortHandle, JoinError};
 
@@ -32,6 +32,20 @@ pub async fn block<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static)
         Err(Ok(panic)) => std::panic::resume_unwind(panic),
         // The runtime ends before it could begin, and whoever waits here ends with it.
         Err(Err(_)) => std::future::pending().await,
+    }
+}
+
+/// Begins the same at once, whether or not anybody waits for it, and gives what waits: for `None`, where the runtime
+/// ends first. Gives the work back where there is no runtime.
+pub fn begin_block<T: Send + 'static, W: FnOnce() -> T + Send + 'static>(
+    work: W,
+) -> Result<Pin<Box<dyn Future<Output = Option<T>> + Send>>, W> {
+    match tokio::runtime::Handle::try_current() {
+        Ok(runtime) => {
+            let done = runtime.spawn_blocking(work);
+            Ok(Box::pin(async move { done.await.ok() }))
+        }
+        Err(_) => Err(work),
     }
 }
 

@@ -268,10 +268,12 @@ impl Journal {
         self.shared.append(entry, Room::Reserved(reservation.seq))
     }
 
-    /// Whether the last write took so long (more than 5 ms) that the next one should not be made on a thread that
-    /// others wait for. A quick one ends this.
+    /// Whether the next entry should not be written on a thread that others wait for: since the last write took more
+    /// than 5 ms (a quick one ends this), since one is stuck just now, or since the disk keeps nothing.
     pub fn is_slow(&self) -> bool {
         self.shared.is_slow.load(Ordering::Relaxed)
+            || self.shared.check_sync().is_err()
+            || self.shared.is_stuck()
     }
 
     /// Why nothing could be appended now, if so: what readiness goes by.

@@ -4,7 +4,7 @@ use std::{
     fmt, io,
     path::{Path, PathBuf},
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -22,6 +22,9 @@ use super::{
 const DELAY: Duration = Duration::from_millis(50);
 /// How long to leave a disk alone that did not take what was written.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// Whoever writes is done within this, unless the system makes it wait.
+const AT_ONCE: Duration = Duration::from_micros(200);
 
 /// How far a journal has come.
 #[derive(Clone, Copy, Debug)]
@@ -120,6 +123,22 @@ impl Shared {
 
     pub(super) fn writer(&self) -> MutexGuard<'_, Writer> {
         lock(&self.writer)
+    }
+
+    /// Whether somebody else has the writer, and keeps it for longer than writing takes.
+    pub(super) fn is_stuck(&self) -> bool {
+        let is_held = || matches!(self.writer.try_lock(), Err(TryLockError::WouldBlock));
+        if !is_held() {
+            return false;
+        }
+        let begun = Instant::now();
+        while is_held() {
+            if begun.elapsed() > AT_ONCE {
+                return true;
+            }
+            std::thread::yield_now();
+        }
+        false
     }
 
     pub(super) fn check_sync(&self) -> Result<(), Unavailable> {

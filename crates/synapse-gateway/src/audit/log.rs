@@ -1,11 +1,15 @@
 //! The audit log's end in the request path: what of a request goes into it, and when. An entry accepts a request
 //! before any engine is asked; another one closes it before its caller has the last byte.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    pin::Pin,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
+use futures_util::FutureExt;
 use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
 use synapse_audit::{
@@ -107,15 +111,52 @@ impl AuditLog {
         }
     }
 
-    /// Writes an entry about a request that was never accepted.
-    fn refuse(&self, entry: &Entry) {
-        if entry.key.is_some() {
-            self.note(self.journal.append(entry).map(drop));
-            return;
+    /// Writes an entry at the end of a request. A disk that makes writers wait makes only this caller wait, and
+    /// nobody else on the thread.
+    fn write(
+        self: &Arc<Self>,
+        write: impl FnOnce(&Journal) -> Result<Receipt, Unavailable> + Send + 'static,
+    ) -> Writing {
+        let log = Arc::clone(self);
+        let write = move || {
+            let written = write(&log.journal);
+            let receipt = written.as_ref().ok().copied();
+            log.note(written.map(drop));
+            receipt
+        };
+        if !self.journal.is_slow() {
+            return Writing::Done(write());
         }
+        match tasks::begin_block(write) {
+            Ok(done) => Writing::Begun(Box::pin(done.map(Option::flatten))),
+            Err(write) => Writing::Done(write()),
+        }
+    }
+
+    /// Writes an entry about a request that was never accepted; gives what its caller's last byte must wait for.
+    fn refuse(self: &Arc<Self>, entry: Entry) -> Option<Settling> {
+        if entry.key.is_none() {
+            self.refuse_stranger(&entry);
+            return None;
+        }
+        match self.write(move |journal| journal.append(&entry)) {
+            Writing::Done(_) => None,
+            Writing::Begun(written) => Some(Box::pin(async move {
+                let _noted = written.await;
+                true
+            })),
+        }
+    }
+
+    /// The same, about one whose caller has no key.
+    fn refuse_stranger(&self, entry: &Entry) {
         // Who has no key may neither fill the log nor silence others in it.
         let source = entry.source.clone().unwrap_or_else(|| "unknown".into());
         if !self.refusals.may_be_told(&source, entry.at) {
+            return;
+        }
+        if self.journal.is_slow() {
+            self.refusals.count(&source, entry.at);
             return;
         }
         match self.journal.append_minor(entry).map(drop) {
@@ -239,122 +280,39 @@ pub(super) async fn accept(log: &Arc<AuditLog>, draft: &mut Draft) -> Result<(),
 }
 
 /// Waits until the end of a request has survived what it must; tells whether it has.
-pub type Settling = std::pin::Pin<Box<dyn Future<Output = bool> + Send>>;
+pub type Settling = Pin<Box<dyn Future<Output = bool> + Send>>;
 
 /// Writes the entry that closes a request; gives what its caller's last byte must wait for.
 pub(super) fn close(log: &Arc<AuditLog>, mut evidence: Evidence, record: &RequestRecord) -> Option<Settling> {
     let mut entry = entries::closed(record);
     evidence.fill(&mut entry);
-    let Some(reservation) = evidence.reservation.take() else {
-        log.refuse(&entry);
-        return None;
-    };
-    let written = log.journal.close(reservation, &entry);
-    let seq = written.as_ref().ok().map(|receipt| receipt.seq);
-    log.note(written.map(drop));
-    match (seq, log.durability) {
-        (Some(_), Durability::Journal) => None,
-        (Some(seq), _) => {
-            let log = Arc::clone(log);
-            Some(Box::pin(async move { log.settled(seq).await.is_ok() }))
-        }
+    let Some(reservation) = evidence.reservation.take() else { return log.refuse(entry) };
+    match log.write(move |journal| journal.close(reservation, &entry)) {
         // What has no end in the log must not seem whole.
-        (None, _) => Some(Box::pin(std::future::ready(false))),
+        Writing::Done(None) => Some(Box::pin(std::future::ready(false))),
+        Writing::Done(Some(_)) if log.durability == Durability::Journal => None,
+        Writing::Done(Some(receipt)) => Some(settling(Arc::clone(log), receipt)),
+        Writing::Begun(written) => {
+            let log = Arc::clone(log);
+            Some(Box::pin(async move {
+                match written.await {
+                    Some(receipt) => settling(log, receipt).await,
+                    None => false,
+                }
+            }))
+        }
     }
+}
+
+/// An entry that is being written, or was.
+enum Writing {
+    Done(Option<Receipt>),
+    Begun(Pin<Box<dyn Future<Output = Option<Receipt>> + Send>>),
+}
+
+fn settling(log: Arc<AuditLog>, receipt: Receipt) -> Settling {
+    Box::pin(async move { log.settled(receipt.seq).await.is_ok() })
 }
 
 #[cfg(test)]
-mod tests {
-    use synapse_audit::journal::{Disk, Options};
-    use synapse_core::audit::{Actor, entry::EntryKind};
-
-    use super::*;
-    use crate::{
-        audit::{RecordSink, Records},
-        metrics::Metrics,
-    };
-
-    #[test]
-    fn a_storm_of_wrong_keys_from_everywhere_leaves_most_of_the_journal_to_others_and_is_told_whole() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let options = Options { max_bytes: 1 << 20, ..Options::default() };
-        let (journal, found) = Journal::open(folder.path(), options).expect("a journal");
-        let journal = Arc::new(journal);
-        let log = AuditLog::new((Arc::clone(&journal), found.chain), None, Durability::Journal);
-        let lost = Counter::default();
-        log.count_lost(lost.clone());
-        // Ten minutes in which nothing is shipped; no network does more than is told one by one.
-        let count = 600 * 300_u64;
-        for number in 0..count {
-            let second = Timestamp::from_second(1_800_000_000 + (number / 300) as i64).expect("a time");
-            let mut entry = Entry::new(EntryKind::RequestClosed, second);
-            entry.source = Some(format!("10.{}.{}.0/24", number / 256 % 256, number % 256).into());
-            log.refuse(&entry);
-        }
-        let told = journal.status().next;
-        assert!((100..count / 2).contains(&told), "{told}");
-        assert!(log.count_refusals() > 0, "for all those networks there is no room now");
-        assert_eq!(lost.get(), 0);
-        let bytes: u64 = segments(folder.path());
-        assert!(bytes <= (1 << 20) / 5 + (1 << 10), "{bytes}");
-        let untold: u64 = log.refusals.take().iter().map(|(_, untold)| untold.count).sum();
-        assert_eq!(told + untold, count);
-        assert!(journal.append(&Entry::new(EntryKind::AdminChange, Timestamp::now())).is_ok());
-    }
-
-    /// A disk that keeps nothing while it is told not to.
-    #[derive(Debug, Default)]
-    struct Frail(AtomicBool);
-
-    impl Disk for Frail {
-        fn sync(&self, file: &std::fs::File) -> std::io::Result<()> {
-            if self.0.load(Ordering::Relaxed) {
-                Err(std::io::Error::other("a bad sector"))
-            } else {
-                file.sync_data()
-            }
-        }
-    }
-
-    struct Nowhere;
-
-    impl RecordSink for Nowhere {
-        fn accept(&self, _: &RequestRecord) {}
-    }
-
-    #[tokio::test]
-    async fn while_the_disk_keeps_nothing_no_request_is_let_through_and_it_is_said_why() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let disk = Arc::new(Frail::default());
-        let opened = Journal::open_on(Arc::clone(&disk) as _, folder.path(), Options::default());
-        let (journal, found) = opened.expect("a journal");
-        let journal = Arc::new(journal);
-        let log = Arc::new(AuditLog::new((journal, found.chain), None, Durability::Fsync));
-        let metrics = Arc::new(Metrics::new());
-        let records = Records::new(metrics, Arc::new(Nowhere), Some(Arc::clone(&log)));
-        let open = || records.open("r".into(), "POST /v1/chat/completions", Actor::default());
-        let mut served = open();
-        served.accept().await.expect("accepted");
-        disk.0.store(true, Ordering::Relaxed);
-        let mut under_way = open();
-        for record in [&mut under_way, &mut open()] {
-            let fault = record.accept().await.expect_err("a refusal");
-            let why = fault.source.as_ref().expect("a reason").to_string();
-            assert!(fault.kind == FaultKind::AuditUnavailable && why.contains("a bad sector"), "{why}");
-        }
-        assert!(log.check().is_err());
-        let settled = served.close().expect("something to wait for");
-        assert!(!settled.await, "an end that is not on disk is no end");
-        disk.0.store(false, Ordering::Relaxed);
-        while open().accept().await.is_err() {
-            tokio::task::yield_now().await;
-        }
-    }
-
-    /// Bytes of entries in a journal's folder.
-    fn segments(folder: &std::path::Path) -> u64 {
-        let files = std::fs::read_dir(folder).expect("a folder").flatten();
-        let segments = files.filter(|file| file.path().extension().is_some_and(|ending| ending == "segment"));
-        segments.map(|file| file.metadata().expect("a file").len()).sum()
-    }
-}
+mod tests;
