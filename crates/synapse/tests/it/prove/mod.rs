@@ -18,6 +18,7 @@ mod outages;
 mod shutdown;
 mod traffic;
 mod tunnel;
+mod webhooks;
 
 use std::{fs, time::Duration};
 
