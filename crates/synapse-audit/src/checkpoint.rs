@@ -12,6 +12,7 @@ use synapse_core::{
 use uuid::Uuid;
 
 use crate::{
+    anchor::Anchor,
     chain::BEFORE_FIRST,
     merkle::Tree,
     note::{self, NoteError, PublicKey, SigningKey},
@@ -125,6 +126,24 @@ impl Checkpointer {
             previous: last.hash(),
             tree: Tree::default(),
         }
+    }
+
+    /// For a chain that has come as far as this says.
+    pub fn behind(anchor: &Anchor) -> Self {
+        let Anchor { chain, first, head, previous, .. } = *anchor;
+        Self { chain, first, head, previous, tree: anchor.tree.clone() }
+    }
+
+    /// How far the chain has come.
+    pub fn anchor(&self, at: Timestamp) -> Anchor {
+        let Self { chain, first, head, previous, .. } = *self;
+        Anchor { chain, next: self.next(), head, first, previous, tree: self.tree.clone(), at }
+    }
+
+    /// Whether another one is about the same checkpoint, and at least as far.
+    pub fn leads_to(&self, other: &Self) -> bool {
+        (self.chain, self.first, self.previous) == (other.chain, other.first, other.previous)
+            && self.next() <= other.next()
     }
 
     /// The entry that comes next, by its place: entries before it are covered.

@@ -220,17 +220,15 @@ impl KeyRing {
         if let Some(key) = self.get(team, epoch) {
             return Ok(key);
         }
-        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(key) = keys.get(&(team.clone(), epoch)) {
-            return Ok(key.clone());
-        }
         let path = self.path_of(team, epoch);
         let secret = match make(&path) {
-            // Another process was first.
+            // Another one was first.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => read(&path)?,
             made => made?,
         };
         let key = DigestKey::new(epoch, &secret);
+        // Nobody waits for the disk to look up another key.
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         keys.insert((team.clone(), epoch), key.clone());
         Ok(key)
     }
@@ -247,19 +245,21 @@ impl KeyRing {
     /// # Errors
     /// When the file cannot be removed.
     pub fn destroy(&self, team: &TeamName, epoch: Epoch) -> io::Result<bool> {
-        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
-        keys.remove(&(team.clone(), epoch));
         let path = self.path_of(team, epoch);
-        let mut file = match fs::File::options().write(true).open(&path) {
-            Ok(file) => file,
+        // Under this name it is no key any more, whatever becomes of what follows.
+        let gone = path.with_extension("gone");
+        match fs::rename(&path, &gone) {
+            Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error),
-        };
+        }
+        self.keys.write().unwrap_or_else(PoisonError::into_inner).remove(&(team.clone(), epoch));
+        let mut file = fs::File::options().write(true).open(&gone)?;
         // Disks may keep what files no longer have; where they write in place, they do not keep this.
         let length = usize::try_from(file.metadata()?.len()).unwrap_or(0);
         file.write_all(&vec![b'0'; length])?;
         file.sync_all()?;
-        fs::remove_file(&path)?;
+        fs::remove_file(&gone)?;
         files::sync_parent(&path)?;
         Ok(true)
     }

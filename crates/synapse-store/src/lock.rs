@@ -3,7 +3,7 @@
 
 use std::{
     fs::{File, TryLockError},
-    io::{Read, Write},
+    io::{Read, Seek, Write},
     path::{Path, PathBuf},
     process,
 };
@@ -14,12 +14,15 @@ use uuid::Uuid;
 use crate::private;
 
 const LOCK_FILE: &str = "synapse.lock";
+/// What tells this folder from others, however often its gateway is started.
+const ID_FILE: &str = "synapse.id";
 
 /// A data folder that belongs to this process until the value is dropped or the process ends, however
 /// it ends.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
+    id: Uuid,
     instance: Uuid,
     /// The system releases the lock with the file.
     lock: File,
@@ -44,7 +47,8 @@ impl DataDir {
         lock.set_len(0)
             .and_then(|()| writeln!(lock, "{}", process::id()))
             .map_err(|error| private::refused(&lock_path, error))?;
-        Ok(Self { path, instance, lock })
+        let id = id(&path.join(ID_FILE))?;
+        Ok(Self { path, id, instance, lock })
     }
 
     /// Whether a process has this folder now. To find out takes the lock for an instant; where a gateway ended as it
@@ -56,6 +60,11 @@ impl DataDir {
         !was_released && matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))
     }
 
+    /// Tells this folder from every other, for good.
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.path
@@ -65,6 +74,21 @@ impl DataDir {
     pub fn instance_id(&self) -> Uuid {
         self.instance
     }
+}
+
+/// Reads the folder's own id, or makes one where there is none, or none that can be read.
+fn id(path: &Path) -> Result<Uuid, StoreError> {
+    let refused = |error| private::refused(path, error);
+    let mut file = private::open_file(path)?;
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(refused)?;
+    if let Ok(id) = text.trim().parse() {
+        return Ok(id);
+    }
+    let id = Uuid::now_v7();
+    file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{id}")).map_err(refused)?;
+    file.sync_all().map_err(refused)?;
+    Ok(id)
 }
 
 impl Drop for DataDir {
@@ -103,10 +127,11 @@ mod tests {
         let refusal = DataDir::claim(&folder).expect_err("a second claim").to_string();
         assert!(refusal.contains(&format!("process {}", process::id())), "{refusal}");
         assert!(refusal.contains("data_dir"), "{refusal}");
-        let before = first.instance_id();
+        let (id, before) = (first.id(), first.instance_id());
         drop(first);
         let second = DataDir::claim(&folder).expect("a claim after the release");
         assert_ne!(second.instance_id(), before);
+        assert_eq!(second.id(), id, "what is kept for the folder is found again");
         assert_eq!(second.path(), folder);
     }
 

@@ -25,9 +25,8 @@ use uuid::Uuid;
 
 use crate::rows::{Cells, backend, from_json, hash, moment, time};
 
-/// The anchors that count: one stands in place of all before it.
-pub(crate) const FURTHEST_ANCHORS: &str = "SELECT * FROM audit_anchors AS a
-     WHERE a.next = (SELECT max(b.next) FROM audit_anchors AS b WHERE b.chain = a.chain) ORDER BY a.chain";
+/// Anchors, the furthest of a chain first.
+pub(crate) const ANCHORS: &str = "SELECT * FROM audit_anchors ORDER BY chain, next DESC";
 
 pub(crate) fn anchor(row: &impl Cells) -> Result<StoredAnchor, StoreError> {
     let chain = row.optional_bytes("chain")?.unwrap_or_default();

@@ -29,6 +29,7 @@ use tokio::{
     sync::{Notify, mpsc, oneshot},
     time::Instant,
 };
+use uuid::Uuid;
 
 /// Requests that may wait to be looked at.
 const MAX_WAITING: usize = 65_536;
@@ -108,6 +109,8 @@ pub(crate) struct Watcher {
     store: Arc<dyn AlertStore>,
     /// Whoever delivers alerts.
     delivery: Arc<Notify>,
+    /// Which data folder's baselines these are.
+    folder: String,
     detector: Detector,
     configured: Arc<Snapshot>,
     /// Found, and not yet stored.
@@ -125,10 +128,12 @@ impl Watcher {
         gateway: Arc<Gateway>,
         store: Arc<dyn AlertStore>,
         delivery: Arc<Notify>,
+        folder: Uuid,
     ) -> Self {
+        let folder = folder.simple().to_string();
         let configured = Arc::clone(&gateway.live().snapshot);
         let mut detector = Detector::new(configured.anomaly.clone(), Timestamp::now());
-        match store.load_baselines(gateway.instance()).await {
+        match store.load_baselines(&folder).await {
             Ok(Some(saved)) => {
                 if let Err(error) = detector.restore(&saved) {
                     tracing::warn!(%error, "what is usual has to be learnt anew: what was saved is of no use");
@@ -144,6 +149,7 @@ impl Watcher {
             gateway,
             store,
             delivery,
+            folder,
             detector,
             configured,
             found: VecDeque::new(),
@@ -219,7 +225,7 @@ impl Watcher {
 
     async fn save(&self) {
         let saved = match self.detector.save() {
-            Ok(state) => self.store.save_baselines(self.gateway.instance(), &state).await,
+            Ok(state) => self.store.save_baselines(&self.folder, &state).await,
             Err(error) => return tracing::warn!(%error, "what is usual cannot be written down"),
         };
         if let Err(error) = saved {

@@ -21,6 +21,7 @@ use synapse_store::{
     sqlite::{COUNTERS_FILE, SqliteCounters},
 };
 use tokio::{net::TcpListener, sync::Notify};
+use uuid::Uuid;
 
 use crate::{
     alerts::{self, AlertSink, Watcher},
@@ -117,7 +118,7 @@ async fn run(
         tasks::spawn("incident keeper", forget_incidents(Arc::clone(&store) as _)),
     ];
     tasks.extend(keep_audit(&gateway, &store)?);
-    tasks.extend(look_out(&gateway, store, Arc::clone(&unusual), flushes).await);
+    tasks.extend(look_out(&gateway, store, Arc::clone(&unusual), flushes, folder.id()).await);
     tasks.extend(counting);
     tasks.extend(demo_engine);
     tasks.extend(
@@ -211,10 +212,12 @@ async fn look_out(
     store: Arc<dyn Stores>,
     sink: Arc<AlertSink>,
     flushes: alerts::Flushes,
+    folder: Uuid,
 ) -> Vec<TaskGuard> {
     let (store, news): (Arc<dyn AlertStore>, _) = (store, Arc::new(Notify::new()));
     let watcher =
-        Watcher::take_up(sink, flushes, Arc::clone(gateway), Arc::clone(&store), Arc::clone(&news)).await;
+        Watcher::take_up(sink, flushes, Arc::clone(gateway), Arc::clone(&store), Arc::clone(&news), folder)
+            .await;
     let courier = Courier::new(Arc::clone(&store), Arc::new(Http::default()), Arc::clone(&gateway.metrics));
     vec![
         tasks::spawn("anomaly watcher", watcher.watch()),

@@ -284,6 +284,11 @@ impl Journal {
         self.shared.check()
     }
 
+    /// The longest that entries may wait for the store.
+    pub fn max_age(&self) -> Duration {
+        self.shared.max_age
+    }
+
     /// How it stands.
     pub fn status(&self) -> Status {
         self.shared.status()

@@ -83,7 +83,8 @@ impl Journal {
         let end = self.shared.on_disk.load(Ordering::Relaxed);
         let mut entries = Stretch::new(self.shared.writer().chain.id);
         while cursor.next < end && entries.len() < limit {
-            self.shared.read_chunk(&mut cursor, seq, end, limit, &mut entries)?;
+            let from = entries.last().map_or(seq, |last| last + 1);
+            self.shared.read_chunk(&mut cursor, from, end, limit, &mut entries)?;
         }
         *kept = Some(cursor);
         Ok(entries)
@@ -120,7 +121,7 @@ impl Shared {
     fn read_chunk(
         &self,
         cursor: &mut Cursor,
-        from: u64,
+        mut from: u64,
         end: u64,
         limit: usize,
         entries: &mut Stretch,
@@ -131,6 +132,8 @@ impl Shared {
             (holder.map(|segment| Arc::clone(&segment.file)), writer.largest())
         };
         if !holder.is_some_and(|file| Arc::ptr_eq(&file, &cursor.file)) {
+            // The segment's beginning: what was read of it is passed over.
+            from = from.max(cursor.next);
             *cursor = self.cursor_at(cursor.next)?;
         }
         let mut bytes = vec![0; (CHUNK + largest) as usize];

@@ -67,6 +67,7 @@ pub(super) struct Shared {
     signal: Mutex<Signal>,
     wake: Condvar,
     progress: watch::Sender<Progress>,
+    pub(super) max_age: Duration,
     folder: PathBuf,
     pub(super) disk: Arc<dyn Disk>,
 }
@@ -115,6 +116,7 @@ impl Shared {
             signal: Mutex::new(Signal { is_urgent: true, ..Signal::default() }),
             wake: Condvar::new(),
             progress: watch::Sender::new(progress),
+            max_age: options.max_age,
             folder: folder.to_owned(),
             disk,
         };
@@ -123,6 +125,14 @@ impl Shared {
 
     pub(super) fn writer(&self) -> MutexGuard<'_, Writer> {
         lock(&self.writer)
+    }
+
+    pub(super) fn writer_if_free(&self) -> Option<MutexGuard<'_, Writer>> {
+        match self.writer.try_lock() {
+            Ok(writer) => Some(writer),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// Whether somebody else has the writer, and keeps it for longer than writing takes.

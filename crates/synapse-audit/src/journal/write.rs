@@ -286,10 +286,11 @@ impl Shared {
         Ok(receipt)
     }
 
-    /// Why nothing could be appended now.
+    /// Why nothing could be appended now, as far as that can be told without waiting: while somebody writes, nothing
+    /// speaks against it but the disk.
     pub(super) fn check(&self) -> Result<(), Unavailable> {
         self.check_sync()?;
-        let mut writer = self.writer();
+        let Some(mut writer) = self.writer_if_free() else { return Ok(()) };
         let size = 1 << 10;
         writer.admit(size, Room::WithReservation, self.reservations.load(Ordering::Relaxed))
     }

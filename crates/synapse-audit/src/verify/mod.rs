@@ -4,126 +4,30 @@
 //! A finding names the first place that is wrong and the kind of damage. The kind is what explains the traces best:
 //! who rewrites enough leaves no trace but the one that the checkpoints show.
 
+mod report;
 mod source;
 
-use std::fmt;
+use std::ops::RangeInclusive;
 
 use jiff::Timestamp;
 use synapse_core::audit::{
     canonical,
-    entry::{Digest, Link},
+    entry::{Digest, Link, Value},
     stretch::Standing,
 };
 use uuid::Uuid;
 
+pub use self::report::{Damage, DamageKind, Report, Vouched};
 use self::source::Source;
 use crate::{anchor::Anchor, chain, checkpoint::Checkpoint, note::PublicKey};
 
-/// How many findings a report lists.
-const LISTED: usize = 1_000;
+/// Where the time stands among the values of an entry.
+const AT: usize = 1;
 /// How far from where it stands the place of an entry is always looked for.
 const NEAR: u64 = 64;
 /// How far it is looked for while there is patience left, and how many places are tried in all.
 const FAR: u64 = 1 << 20;
 const PATIENCE: u64 = 4 << 20;
-
-/// What was done to a log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum DamageKind {
-    /// An entry is not as it was sealed.
-    Modified,
-    /// Entries are missing before others.
-    Deleted,
-    /// Entries stand where none were.
-    Inserted,
-    /// An entry stands in another one's place.
-    Reordered,
-    /// Entries were sealed anew: they fit together, but they are not those that were vouched for.
-    Forked,
-    /// Entries are missing at the end.
-    Truncated,
-    /// A checkpoint is missing.
-    CheckpointMissing,
-    /// A checkpoint is not one that the gateway made, or does not go with those beside it.
-    CheckpointMismatch,
-}
-
-impl DamageKind {
-    /// Its name, for reports.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Modified => "modified",
-            Self::Deleted => "deleted",
-            Self::Inserted => "inserted",
-            Self::Reordered => "reordered",
-            Self::Forked => "forked",
-            Self::Truncated => "truncated",
-            Self::CheckpointMissing => "checkpoint missing",
-            Self::CheckpointMismatch => "checkpoint mismatch",
-        }
-    }
-}
-
-/// One finding.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Damage {
-    /// The first place that is wrong.
-    pub seq: u64,
-    /// The last one of a row of such places.
-    pub through: u64,
-    /// What was done.
-    pub kind: DamageKind,
-    /// Whose checkpoints show it, where the entries alone do not.
-    pub source: Option<String>,
-}
-
-impl fmt::Display for Damage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.seq, self.through) {
-            (seq, through) if seq == through => write!(f, "entry {seq}: {}", self.kind.name())?,
-            (seq, through) => write!(f, "entries {seq} to {through}: {}", self.kind.name())?,
-        }
-        self.source.as_ref().map_or(Ok(()), |source| write!(f, " (by the checkpoints of {source})"))
-    }
-}
-
-/// What the checkpoints of one source vouch for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Vouched {
-    /// The source.
-    pub source: String,
-    /// How many of its checkpoints hold.
-    pub checkpoints: u64,
-    /// The entries before this place were compared with them; those from there on none of them covers.
-    pub before: u64,
-}
-
-/// The outcome for one chain.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
-    /// The chain.
-    pub chain: Uuid,
-    /// How many entries there were.
-    pub entries: u64,
-    /// The first findings, in the order in which they came to light.
-    pub damages: Vec<Damage>,
-    /// How many there are in all.
-    pub count: u64,
-    /// What each source vouches for.
-    pub vouched: Vec<Vouched>,
-}
-
-impl Report {
-    /// Whether all is as it should be.
-    pub fn is_sound(&self) -> bool {
-        self.count == 0
-    }
-
-    /// The finding with the lowest place.
-    pub fn first(&self) -> Option<&Damage> {
-        self.damages.iter().min_by_key(|damage| damage.seq)
-    }
-}
 
 /// What the hashes of an entry say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,6 +77,10 @@ pub struct Verifier {
     keys: Vec<PublicKey>,
     walk: Walk,
     sources: Vec<Source>,
+    /// When entries were made that need no checkpoint yet.
+    new: Option<RangeInclusive<Timestamp>>,
+    /// The first entry that no source covers, and whether it is new.
+    uncovered: Option<(u64, bool)>,
     report: Report,
 }
 
@@ -201,6 +109,8 @@ impl Verifier {
                 canonical: Vec::with_capacity(1 << 10),
             },
             sources: sources.iter().enumerate().map(source).collect(),
+            new: None,
+            uncovered: None,
             report: Report { chain, entries: 0, damages: Vec::new(), count: 0, vouched: Vec::new() },
         }
     }
@@ -248,6 +158,17 @@ impl Verifier {
         self.walk.horizon = self.walk.horizon.max(seq);
     }
 
+    /// Says that all entries need a checkpoint but those that were made at these times.
+    pub fn expect_vouched(&mut self, new: RangeInclusive<Timestamp>) {
+        self.new = Some(new);
+    }
+
+    /// Says that there is an anchor which is to stand in place of the entries before this one, and is none.
+    pub fn distrust(&mut self, next: u64) {
+        let source = Some("the anchors".to_owned());
+        self.report.add([Damage { seq: next, through: next, kind: DamageKind::CheckpointMismatch, source }]);
+    }
+
     /// The next entry by its place; nothing, where there is one that cannot be read.
     pub fn entry(&mut self, seq: u64, standing: Option<Standing<'_>>) {
         self.report.entries += 1;
@@ -259,6 +180,9 @@ impl Verifier {
             self.settle(None);
             self.missing(self.walk.next, seq);
             self.walk.next = seq;
+        }
+        if self.uncovered.is_none() && self.sources.iter().all(|source| source.covered() <= seq) {
+            self.uncovered = Some((seq, standing.is_some_and(|standing| self.is_new(standing))));
         }
         let verdict = standing.map_or(Verdict::Broken, |standing| self.walk.judge(standing));
         let verdict = self.settle(Some((verdict, standing)));
@@ -287,8 +211,22 @@ impl Verifier {
                 self.report.add([Damage { seq, through, kind: DamageKind::CheckpointMissing, source }]);
             }
         }
+        if let Some((seq, false)) = self.uncovered {
+            let through = self.walk.next.saturating_sub(1);
+            self.report.add([Damage { seq, through, kind: DamageKind::Unvouched, source: None }]);
+        }
         self.report.vouched = self.sources.iter().map(Source::vouched).collect();
         self.report
+    }
+
+    fn is_new(&self, standing: Standing<'_>) -> bool {
+        let Some(new) = &self.new else { return true };
+        let values = canonical::values(standing.canonical).ok();
+        let at = values.and_then(|values| match values[AT] {
+            Value::Integer(at) => Timestamp::from_microsecond(at).ok(),
+            _ => None,
+        });
+        at.is_some_and(|at| new.contains(&at))
     }
 
     /// An entry whose hash covers what it says.
@@ -392,17 +330,6 @@ fn shifted(seq: u64, by: i64) -> (DamageKind, u64, u64, i64) {
         (DamageKind::Deleted, seq, seq + distance - 1, by)
     } else {
         (DamageKind::Inserted, seq.saturating_sub(distance), seq.saturating_sub(1), by)
-    }
-}
-
-impl Report {
-    fn add(&mut self, damages: impl IntoIterator<Item = Damage>) {
-        for damage in damages {
-            self.count += 1;
-            if self.damages.len() < LISTED {
-                self.damages.push(damage);
-            }
-        }
     }
 }
 

@@ -71,8 +71,8 @@ pub struct AuditFilter {
 /// An audit log that lasts.
 #[async_trait]
 pub trait AuditStore: Send + Sync {
-    /// Appends entries, all or none. One whose chain has its place taken already is passed over, so that what is
-    /// sent twice stands there once; whether it is the same is a matter of verification.
+    /// Appends entries, all or none of each month. One that stands in its place already is passed over, so that what
+    /// is sent twice stands there once; where another entry has the place of one, none is appended.
     async fn append_entries(&self, entries: Arc<Stretch>) -> Result<(), StoreError>;
     /// Every chain that there is, with its last entry.
     async fn audit_heads(&self) -> Result<Vec<(Uuid, Head)>, StoreError>;

@@ -52,7 +52,7 @@ pub trait RetentionStore: Send + Sync {
     async fn aged_chains(&self, month: Timestamp) -> Result<Vec<Aged>, StoreError>;
     /// Keeps an anchor; one of that chain and place that is there already stays as it is.
     async fn add_anchor(&self, anchor: &StoredAnchor) -> Result<(), StoreError>;
-    /// The furthest anchor of each chain.
+    /// All anchors, chain by chain, the furthest of each first. Whether they are good is not said.
     async fn anchors(&self) -> Result<Vec<StoredAnchor>, StoreError>;
     /// Takes out all months before `month`, which is the beginning of one, in UTC; gives how many entries that were.
     /// Whether they may go is the caller's business.

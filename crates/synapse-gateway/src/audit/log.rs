@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -18,8 +18,8 @@ use synapse_audit::{
 };
 use synapse_core::{
     audit::{
-        RequestRecord,
-        entry::{Digest, Entry},
+        Outcome, RequestRecord,
+        entry::{Digest, Entry, EntryKind},
     },
     config::snapshot::Durability,
     error::{Fault, FaultKind},
@@ -34,6 +34,8 @@ use super::{
 };
 use crate::tasks;
 
+/// How many requests at most wait at once for a disk that makes them wait.
+const MOST_ENTERING: usize = 1024;
 /// Whose key digests are made with for callers without a team.
 pub const NO_TEAM: &str = "default";
 
@@ -49,6 +51,8 @@ pub struct AuditLog {
     lost: OnceLock<Counter>,
     is_losing: AtomicBool,
     has_no_keys: AtomicBool,
+    /// Entries that accept requests and take their time to be written.
+    entering: AtomicUsize,
 }
 
 impl AuditLog {
@@ -67,6 +71,7 @@ impl AuditLog {
             lost: OnceLock::new(),
             is_losing: AtomicBool::new(false),
             has_no_keys: AtomicBool::new(false),
+            entering: AtomicUsize::new(0),
         }
     }
 
@@ -165,6 +170,11 @@ impl AuditLog {
         }
     }
 
+    /// The keys of digests, where there are some.
+    pub fn digest_keys(&self) -> Option<&Arc<KeyRing>> {
+        self.keys.as_ref()
+    }
+
     /// Writes an entry about something else than a request.
     pub fn tell(&self, entry: &Entry) {
         self.note(self.journal.append(entry).map(drop));
@@ -199,7 +209,10 @@ impl AuditLog {
         match self.durability {
             Durability::Journal => Ok(()),
             Durability::Fsync => self.journal.on_disk(seq).await,
-            Durability::Database => self.journal.shipped(seq).await,
+            Durability::Database => {
+                let shipped = tokio::time::timeout(self.journal.max_age(), self.journal.shipped(seq));
+                shipped.await.unwrap_or(Err(Unavailable::StoreAway))
+            }
         }
     }
 }
@@ -217,6 +230,8 @@ pub(super) struct Evidence {
     pub(super) request: Option<Digest>,
     reply: Option<Digester>,
     reservation: Option<Reservation>,
+    /// Its beginning is being written.
+    is_entering: bool,
     receipt: Option<Receipt>,
     /// The policy for sensitive data and its version.
     policy: Option<(Arc<str>, Arc<str>)>,
@@ -268,8 +283,10 @@ pub(super) async fn accept(log: &Arc<AuditLog>, draft: &mut Draft) -> Result<(),
     draft.evidence.fill(&mut entry);
     let written = if log.journal.is_slow() {
         // A disk that makes writers wait must not make everybody else wait with them.
-        let journal = Arc::clone(&log.journal);
-        tasks::block(move || journal.accept(&entry)).await
+        draft.evidence.is_entering = true;
+        let written = enter(Arc::clone(log), entry).await;
+        draft.evidence.is_entering = false;
+        written
     } else {
         log.journal.accept(&entry)
     };
@@ -279,11 +296,38 @@ pub(super) async fn accept(log: &Arc<AuditLog>, draft: &mut Draft) -> Result<(),
     log.settled(receipt.seq).await.map_err(unavailable)
 }
 
+/// Writes the same where it may take its time. A caller who leaves meanwhile leaves its end to this, too.
+async fn enter(log: Arc<AuditLog>, entry: Entry) -> Result<(Receipt, Reservation), Unavailable> {
+    if log.entering.fetch_add(1, Ordering::Relaxed) >= MOST_ENTERING {
+        log.entering.fetch_sub(1, Ordering::Relaxed);
+        return Err(Unavailable::Unwritable(Arc::new(std::io::ErrorKind::TimedOut.into())));
+    }
+    let (give, take) = tokio::sync::oneshot::channel();
+    let write = move || {
+        let written = log.journal.accept(&entry);
+        log.entering.fetch_sub(1, Ordering::Relaxed);
+        if let Err(Ok((_, reservation))) = give.send(written) {
+            let Entry { id, at, kind, .. } = Entry::new(EntryKind::RequestClosed, Timestamp::now());
+            let outcome = Some(Outcome::Cancelled.name().into());
+            let end = Entry { id, at, kind, outcome, ..entry };
+            log.note(log.journal.close(reservation, &end).map(drop));
+        }
+    };
+    if let Err(write) = tasks::begin_block(write) {
+        write();
+    }
+    take.await.unwrap_or(Err(Unavailable::Closed))
+}
+
 /// Waits until the end of a request has survived what it must; tells whether it has.
 pub type Settling = Pin<Box<dyn Future<Output = bool> + Send>>;
 
 /// Writes the entry that closes a request; gives what its caller's last byte must wait for.
 pub(super) fn close(log: &Arc<AuditLog>, mut evidence: Evidence, record: &RequestRecord) -> Option<Settling> {
+    if evidence.is_entering {
+        // Whoever writes its beginning sees to its end.
+        return None;
+    }
     let mut entry = entries::closed(record);
     evidence.fill(&mut entry);
     let Some(reservation) = evidence.reservation.take() else { return log.refuse(entry) };

@@ -2,12 +2,12 @@
 
 pub(crate) mod listing;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, hash_map::Entry};
 
 use synapse_core::{
     audit::{
         canonical,
-        entry::{Column, ColumnKind, Digest, Entry, Owned, Sealed, Value},
+        entry::{self, Column, ColumnKind, Digest, Link, Owned, Sealed, Value},
         stretch::{Standing, Stretch},
     },
     store::{
@@ -29,7 +29,7 @@ const PLACE: [Column; 4] = [
 
 /// All columns of a row.
 pub(crate) fn columns() -> impl Iterator<Item = &'static Column> {
-    PLACE.iter().chain(Entry::COLUMNS)
+    PLACE.iter().chain(entry::Entry::COLUMNS)
 }
 
 /// Their names, as they stand in a statement.
@@ -38,20 +38,20 @@ pub(crate) fn names() -> String {
 }
 
 /// How many columns a row has.
-pub(crate) const WIDTH: usize = PLACE.len() + Entry::COLUMNS.len();
+pub(crate) const WIDTH: usize = PLACE.len() + entry::Entry::COLUMNS.len();
 
 /// The values of an entry's row.
 pub(crate) fn row<'s>(standing: &'s Standing<'_>) -> Result<[Value<'s>; WIDTH], StoreError> {
     let Standing { link, canonical } = standing;
     let mut row = [Value::Null; WIDTH];
-    let (place, entry) = row.split_at_mut(PLACE.len());
+    let (place, rest) = row.split_at_mut(PLACE.len());
     place.copy_from_slice(&[
         Value::Bytes(link.chain.as_bytes()),
         Value::Integer(place_of(link.seq)),
         Value::Bytes(&link.prev),
         Value::Bytes(&link.hash),
     ]);
-    entry.copy_from_slice(&canonical::values(canonical).map_err(backend)?);
+    rest.copy_from_slice(&canonical::values(canonical).map_err(backend)?);
     Ok(row)
 }
 
@@ -75,7 +75,7 @@ pub(crate) fn sealed(read: impl Fn(usize, ColumnKind) -> Option<Owned>) -> Optio
         _ => None,
     };
     let (prev, hash) = (digest()?, digest()?);
-    let entry = Entry::from_values(values.collect::<Option<Vec<_>>>()?).ok()?;
+    let entry = entry::Entry::from_values(values.collect::<Option<Vec<_>>>()?).ok()?;
     Some(Sealed { chain, seq: u64::try_from(seq).ok()?, prev, hash, entry })
 }
 
@@ -116,14 +116,32 @@ pub(crate) fn checkpoint(
     Ok(StoredCheckpoint { chain, seq: u64::try_from(seq).map_err(backend)?, at: timestamp(at)?, note })
 }
 
-/// One entry for each place, the first that claims it, without those `taken`.
-pub(crate) fn first_claims<'s>(entries: &'s Stretch, taken: &HashSet<i64>) -> Vec<Standing<'s>> {
-    let mut claimed = HashSet::with_capacity(entries.len());
-    let is_first = |standing: &Standing<'_>| {
-        let place = place_of(standing.link.seq);
-        !taken.contains(&place) && claimed.insert(place)
-    };
-    entries.iter().filter_map(|(_, standing)| standing).filter(is_first).collect()
+/// The hashes of entries by their places.
+pub(crate) type Taken = HashMap<i64, Vec<u8>>;
+
+/// The entries that are not there yet, of those that are.
+///
+/// # Errors
+/// When another entry has the place of one: it must not be lost for that.
+pub(crate) fn fresh<'s>(entries: &'s Stretch, mut taken: Taken) -> Result<Vec<Standing<'s>>, StoreError> {
+    let mut fresh = Vec::with_capacity(entries.len());
+    for standing in entries.iter().filter_map(|(_, standing)| standing) {
+        let Link { chain, seq, hash, .. } = standing.link;
+        match taken.entry(place_of(seq)) {
+            Entry::Vacant(place) => {
+                place.insert(hash.to_vec());
+                fresh.push(standing);
+            }
+            Entry::Occupied(there) if *there.get() == hash => {}
+            Entry::Occupied(_) => {
+                return Err(backend(format!(
+                    "another entry has place {seq} of chain {chain} in the audit log: two gateways share its data \
+                     folder, or it was tampered with; run `synapse audit verify`"
+                )));
+            }
+        }
+    }
+    Ok(fresh)
 }
 
 /// The places that entries claim in their chain: from the first to the last. Nothing where there are no entries.

@@ -114,13 +114,19 @@ pub(crate) async fn a_place_is_taken_by_the_first_that_claims_it(db: impl Databa
     assert_eq!(read(&store, chain, 4).await, first);
     // Others in the same places: of the same month, of another one, and twice within one call.
     for at in [day(2), day(40), day(400)] {
-        append(&store, &[plain(chain, 3, at), plain(chain, 9, at)]).await.expect("passed over");
+        let others = [forged(chain, 9, at), plain(chain, 10, at)];
+        let refusal = append(&store, &others).await.expect_err("a refusal");
+        assert!(format!("{refusal:?}").contains("place 9"), "{refusal:?}");
         assert_eq!(read(&other, chain, 4).await, first);
     }
-    let twice = [plain(chain, 10, day(3)), plain(chain, 10, day(60))];
-    append(&store, &twice).await.expect("appended");
-    assert_eq!(read(&other, chain, 100).await.last(), Some(&twice[0]));
-    assert_eq!(store.list_entries(&AuditFilter::default(), 100).await.expect("a list").len(), 11);
+    let twice = [plain(chain, 10, day(3)), forged(chain, 10, day(60))];
+    append(&store, &twice).await.expect_err("a refusal");
+    assert_eq!(store.list_entries(&AuditFilter::default(), 100).await.expect("a list").len(), 10);
+}
+
+/// Another entry than the one that [`plain`] makes for a place.
+fn forged(chain: Uuid, seq: u64, at: Timestamp) -> Sealed {
+    Sealed { hash: [9; 32], ..plain(chain, seq, at) }
 }
 
 pub(crate) async fn many_that_append_the_same_leave_it_there_once(db: impl Database) {

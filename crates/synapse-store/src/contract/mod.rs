@@ -111,7 +111,7 @@ macro_rules! store_contract {
             a_checkpoint_is_kept_once_and_listed_in_order,
             the_audit_log_leaves_the_mark_of_keys_alone,
             months_are_put_away_and_the_rest_stays,
-            the_furthest_anchor_of_each_chain_counts,
+            anchors_are_listed_with_the_furthest_of_each_chain_first,
             a_hold_is_in_force_until_it_is_released,
             an_alert_reads_back_as_it_was_kept,
             an_alert_kept_twice_is_one_and_owed_once,

@@ -61,14 +61,17 @@ pub(crate) async fn months_are_put_away_and_the_rest_stays(db: impl Database) {
     assert_eq!(aged, [Aged { chain: both, last: 3, left: Some(2) }]);
 }
 
-pub(crate) async fn the_furthest_anchor_of_each_chain_counts(db: impl Database) {
+pub(crate) async fn anchors_are_listed_with_the_furthest_of_each_chain_first(db: impl Database) {
     let store = db.open().await;
     let (one, two) = (Uuid::now_v7(), Uuid::now_v7());
     for anchor in [anchor(one, 7), anchor(one, 9), anchor(one, 8), anchor(two, 1)] {
         store.add_anchor(&anchor).await.expect("kept");
     }
     store.add_anchor(&StoredAnchor { note: "another".into(), ..anchor(one, 9) }).await.expect("passed over");
-    assert_eq!(db.open().await.anchors().await.expect("anchors"), [anchor(one, 9), anchor(two, 1)]);
+    assert_eq!(
+        db.open().await.anchors().await.expect("anchors"),
+        [anchor(one, 9), anchor(one, 8), anchor(one, 7), anchor(two, 1)]
+    );
 }
 
 pub(crate) async fn a_hold_is_in_force_until_it_is_released(db: impl Database) {

@@ -2,7 +2,6 @@
 
 use std::{
     borrow::Cow,
-    collections::HashSet,
     sync::{Arc, LazyLock, atomic::Ordering},
 };
 
@@ -27,12 +26,12 @@ use uuid::Uuid;
 
 use super::{
     PostgresStore, copy,
-    text::{packed, unpacked},
+    text::{packed, strictly_unpacked, unpacked},
     written,
 };
 use crate::{
     audit::{
-        self,
+        self, Taken,
         listing::{self, Listing},
     },
     rows::backend,
@@ -147,7 +146,11 @@ fn sealed(row: &PgRow) -> Result<Sealed, StoreError> {
         let owned = match kind {
             ColumnKind::Integer => row.try_get::<Option<i64>, _>(place).ok()?.map(Owned::Integer),
             ColumnKind::Text => {
-                row.try_get::<Option<String>, _>(place).ok()?.map(|text| Owned::Text(unpacked(text)))
+                let text = row.try_get::<Option<&str>, _>(place).ok()?;
+                return Some(match text {
+                    Some(text) => Owned::Text(strictly_unpacked(text)?),
+                    None => Owned::Null,
+                });
             }
             ColumnKind::Bytes => row.try_get::<Option<Vec<u8>>, _>(place).ok()?.map(Owned::Bytes),
         };
@@ -162,7 +165,7 @@ impl PostgresStore {
         self.look_ahead().await;
         let mut tx = self.pool.begin().await.map_err(backend)?;
         let taken = find_taken(&mut tx, entries.chain(), claim).await.map_err(backend)?;
-        let fresh = audit::first_claims(entries, &taken);
+        let fresh = audit::fresh(entries, taken)?;
         let rows = fresh.iter().map(audit::row).collect::<Result<Vec<_>, _>>()?;
         if !rows.is_empty() {
             insert(&mut tx, &rows).await.map_err(backend)?;
@@ -185,22 +188,18 @@ impl PostgresStore {
     }
 }
 
-/// Finds which places of a chain are taken, from one to another. Until the transaction ends, nobody else appends to
+/// Finds what a chain has from one place to another. Until the transaction ends, nobody else appends to
 /// the chain: an index over all months, which could see to that, is none that PostgreSQL has.
-async fn find_taken(
-    tx: &mut PgConnection,
-    chain: Uuid,
-    (first, last): (i64, i64),
-) -> sqlx::Result<HashSet<i64>> {
+async fn find_taken(tx: &mut PgConnection, chain: Uuid, (first, last): (i64, i64)) -> sqlx::Result<Taken> {
     let (_, low) = chain.as_u64_pair();
     sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(low.cast_signed()).execute(&mut *tx).await?;
-    let rows = sqlx::query("SELECT seq FROM audit_entries WHERE chain = $1 AND seq BETWEEN $2 AND $3")
+    let rows = sqlx::query("SELECT seq, hash FROM audit_entries WHERE chain = $1 AND seq BETWEEN $2 AND $3")
         .bind(&chain.as_bytes()[..])
         .bind(first)
         .bind(last)
         .fetch_all(tx)
         .await?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
 async fn insert(tx: &mut PgConnection, rows: &[[Value<'_>; audit::WIDTH]]) -> sqlx::Result<()> {

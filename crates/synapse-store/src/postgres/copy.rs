@@ -9,7 +9,7 @@ use synapse_core::audit::{
 };
 use uuid::Uuid;
 
-use super::text::{is_packed, unpacked};
+use super::text::{is_packed, strictly_unpacked};
 use crate::audit;
 
 /// Before the flags and the length of an extension, of which there is none.
@@ -51,8 +51,9 @@ fn malformed() -> sqlx::Error {
     sqlx::Error::Protocol("what PostgreSQL copies is not in its binary form".to_owned())
 }
 
-/// Reads a row; tells whether it was one, not the end. `texts` are kept from row to row for their memory.
-fn row(rest: &mut &[u8], stretch: &mut Stretch, texts: &mut Vec<Option<String>>) -> Option<bool> {
+/// Reads a row; tells whether it was one, not the end. `texts` has what was packed, as far as it was; it is kept from
+/// row to row for its memory.
+fn row(rest: &mut &[u8], stretch: &mut Stretch, texts: &mut Vec<Option<Option<String>>>) -> Option<bool> {
     let columns = i16::from_be_bytes(fixed(rest)?);
     if columns == TRAILER {
         return Some(false);
@@ -75,16 +76,18 @@ fn row(rest: &mut &[u8], stretch: &mut Stretch, texts: &mut Vec<Option<String>>)
     texts.extend(audit::columns().zip(cells.iter()).map(|(column, cell)| {
         let bytes = cell.filter(|_| column.kind == ColumnKind::Text)?;
         let text = std::str::from_utf8(bytes).ok().filter(|text| is_packed(text))?;
-        Some(unpacked(text.to_owned()))
+        Some(strictly_unpacked(text))
     }));
     let values = audit::columns().zip(cells.iter()).zip(texts.iter()).map(|((column, cell), text)| {
         let Some(bytes) = *cell else { return Value::Null };
+        // What is no value of its column is told as bytes, which no text and no number is sealed as.
         match column.kind {
             ColumnKind::Integer => bytes
                 .try_into()
                 .map_or(Value::Bytes(bytes), |bytes| Value::Integer(i64::from_be_bytes(bytes))),
             ColumnKind::Text => match text {
-                Some(text) => Value::Text(text),
+                Some(Some(text)) => Value::Text(text),
+                Some(None) => Value::Bytes(bytes),
                 None => std::str::from_utf8(bytes).map_or(Value::Bytes(bytes), Value::Text),
             },
             ColumnKind::Bytes => Value::Bytes(bytes),

@@ -27,20 +27,26 @@ pub(super) fn is_packed(text: &str) -> bool {
     text.contains(MARK)
 }
 
-/// The text that was packed.
+/// The text that was packed; what never was one stays as it is.
 pub(crate) fn unpacked(text: String) -> String {
-    if !text.contains(MARK) {
-        return text;
-    }
+    strictly_unpacked(&text).unwrap_or(text)
+}
+
+/// The text that was packed; nothing where that is not how any text is packed.
+pub(super) fn strictly_unpacked(text: &str) -> Option<String> {
     let mut unpacked = String::with_capacity(text.len());
     let mut characters = text.chars();
     while let Some(character) = characters.next() {
-        match character {
-            MARK => unpacked.extend(characters.next().map(|next| if next == '0' { '\0' } else { next })),
-            other => unpacked.push(other),
-        }
+        unpacked.push(match character {
+            MARK => match characters.next()? {
+                '0' => '\0',
+                MARK => MARK,
+                _ => return None,
+            },
+            other => other,
+        });
     }
-    unpacked
+    Some(unpacked)
 }
 
 #[cfg(test)]
@@ -54,7 +60,20 @@ mod tests {
         {
             let packed = packed(text).into_owned();
             assert!(!packed.contains('\0'), "{text:?}");
+            assert_eq!(strictly_unpacked(&packed).as_deref(), Some(text));
             assert_eq!(unpacked(packed), text);
         }
+    }
+
+    #[test]
+    fn no_two_cells_hold_the_same_text() {
+        let marks = ["", "\u{FDD0}", "0", "x", "\u{FDD0}\u{FDD0}"];
+        for cell in marks.iter().flat_map(|one| marks.map(|two| format!("a{one}{two}b{one}"))) {
+            if let Some(text) = strictly_unpacked(&cell) {
+                assert_eq!(packed(&text), cell);
+            }
+        }
+        assert_eq!(strictly_unpacked("\u{FDD0}lab"), None);
+        assert_eq!(strictly_unpacked("lab\u{FDD0}"), None);
     }
 }

@@ -34,7 +34,7 @@ impl RetentionStore for SqliteStore {
     }
 
     async fn anchors(&self) -> Result<Vec<StoredAnchor>, StoreError> {
-        let rows = sqlx::query(records::FURTHEST_ANCHORS).fetch_all(&self.readers).await.map_err(backend)?;
+        let rows = sqlx::query(records::ANCHORS).fetch_all(&self.readers).await.map_err(backend)?;
         rows.iter().map(records::anchor).collect()
     }
 

@@ -6,6 +6,8 @@ use anyhow::bail;
 use synapse_audit::note::SigningKey;
 use synapse_core::config::snapshot::Snapshot;
 
+/// What signed notes name as their signer.
+pub(crate) const SIGNER: &str = "synapse-audit";
 /// The folder within the data folder.
 const FOLDER: &str = "audit";
 
@@ -27,6 +29,11 @@ impl Files {
         Self { folder: data_dir.join(FOLDER), copy }
     }
 
+    /// Whether the data folder is there.
+    pub(crate) fn has_folder(&self) -> bool {
+        self.folder.parent().is_some_and(Path::is_dir)
+    }
+
     /// The folder of the journal.
     pub(crate) fn journal(&self) -> PathBuf {
         self.folder.join("journal")
@@ -42,6 +49,11 @@ impl Files {
         self.folder.join("checkpoint.key")
     }
 
+    /// The file that says how far the chain has come, and what the next checkpoint needs of it.
+    pub(crate) fn progress(&self) -> PathBuf {
+        self.folder.join("progress")
+    }
+
     /// The file of the last checkpoint.
     pub(crate) fn last_checkpoint(&self) -> PathBuf {
         self.folder.join("last-checkpoint")
@@ -55,11 +67,6 @@ impl Files {
     /// The copy of it outside the data folder, where there is one.
     pub(crate) fn copy(&self) -> Option<PathBuf> {
         self.copy.clone()
-    }
-
-    /// The file of checkpoints that is the farthest from the database.
-    pub(crate) fn farthest(&self) -> PathBuf {
-        self.copy().unwrap_or_else(|| self.checkpoints())
     }
 
     /// The file that says how far a sink of checkpoints has come.

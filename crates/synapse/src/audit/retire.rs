@@ -4,7 +4,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde_json::json;
 use synapse_audit::{
@@ -17,7 +17,7 @@ use synapse_core::{
     audit::entry::{Entry, EntryKind},
     store::{
         audit::AuditStore,
-        retention::{Aged, RetentionStore},
+        retention::{Aged, RetentionStore, StoredAnchor},
     },
 };
 use synapse_gateway::audit::AuditLog;
@@ -72,27 +72,59 @@ impl<S: AuditStore + RetentionStore + ?Sized> Retirer<'_, S> {
         let Some((month, aged)) = self.old(now.checked_sub(kept)?).await? else {
             return Ok(Prospect::Nothing);
         };
-        let mut anchors = HashMap::new();
-        for anchor in self.store.anchors().await? {
-            anchors.insert(anchor.chain, anchor);
-        }
         let (mut entries, mut waiting) = (0, 0);
+        let stored = self.anchors().await?;
         for chain in &aged {
-            let known = anchors.get(&chain.chain);
-            entries += (chain.last + 1).saturating_sub(known.map_or(0, |anchor| anchor.next));
-            if known.is_some_and(|anchor| anchor.next > chain.last) {
+            let stored = stored.get(&chain.chain).map(Vec::as_slice).unwrap_or_default();
+            let ours = self.ours(stored);
+            let next = ours.as_ref().map_or(0, |anchor| anchor.next);
+            entries += (chain.last + 1).saturating_sub(next);
+            if next > chain.last || self.vouch(chain, ours, now).await? {
                 continue;
             }
-            let note = known.map(|anchor| anchor.note.as_str());
-            waiting += usize::from(!self.vouch(chain, note, now).await?);
+            // What its own gateway has to vouch for, only that one can check.
+            waiting += usize::from(stored.iter().all(|anchor| anchor.next <= chain.last));
         }
         let retirement = Retirement { month, chains: aged.len(), entries };
         Ok(if waiting == 0 { Prospect::Ready(retirement) } else { Prospect::Waiting(waiting) })
     }
 
     /// Puts away what is ready; gives how many entries went.
+    ///
+    /// # Errors
+    /// When something has changed since: a hold was given, or there are entries that no anchor stands in place of.
     pub(crate) async fn finish(&self, retirement: Retirement) -> anyhow::Result<u64> {
-        Ok(self.store.retire_months(retirement.month).await?)
+        let stored = self.anchors().await?;
+        let is_covered = |chain: &Aged| {
+            stored
+                .get(&chain.chain)
+                .is_some_and(|anchors| anchors.iter().any(|anchor| anchor.next > chain.last))
+        };
+        match self.old(retirement.month).await? {
+            Some((month, aged)) if month == retirement.month && aged.iter().all(is_covered) => {
+                Ok(self.store.retire_months(month).await?)
+            }
+            _ => bail!(
+                "a hold was given, or entries were added, while old months were looked at; they stay for now"
+            ),
+        }
+    }
+
+    /// All anchors, chain by chain.
+    async fn anchors(&self) -> anyhow::Result<HashMap<Uuid, Vec<StoredAnchor>>> {
+        let mut anchors = HashMap::<_, Vec<_>>::new();
+        for anchor in self.store.anchors().await? {
+            anchors.entry(anchor.chain).or_default().push(anchor);
+        }
+        Ok(anchors)
+    }
+
+    /// The furthest of them that a key of ours has signed for that place: no other says anything.
+    fn ours(&self, stored: &[StoredAnchor]) -> Option<Anchor> {
+        stored.iter().find_map(|stored| {
+            let anchor = Anchor::open(&stored.note, self.keys).ok()?;
+            ((anchor.chain, anchor.next) == (stored.chain, stored.next)).then_some(anchor)
+        })
     }
 
     /// The chains that have something before a time, and the beginning of the month up to which all of it can go.
@@ -116,14 +148,9 @@ impl<S: AuditStore + RetentionStore + ?Sized> Retirer<'_, S> {
 
     /// Makes an anchor for a chain; tells whether that could be done. What another gateway has signed it must vouch
     /// for itself.
-    async fn vouch(&self, aged: &Aged, anchor: Option<&str>, now: Timestamp) -> anyhow::Result<bool> {
+    async fn vouch(&self, aged: &Aged, anchor: Option<Anchor>, now: Timestamp) -> anyhow::Result<bool> {
         let chain = aged.chain;
-        let anchor = anchor.map(|note| Anchor::open(note, self.keys)).transpose();
-        let anchor = match anchor {
-            Ok(anchor) => anchor.unwrap_or_else(|| Anchor::beginning(chain)),
-            Err(NoteError::Unsigned) => return Ok(false),
-            Err(error) => return Err(error).with_context(|| format!("the anchor of chain {chain}")),
-        };
+        let anchor = anchor.unwrap_or_else(|| Anchor::beginning(chain));
         let first = self.store.list_checkpoints(chain, anchor.next, 1).await?;
         if first.iter().any(|stored| Checkpoint::open(&stored.note, self.keys) == Err(NoteError::Unsigned)) {
             return Ok(false);
@@ -195,8 +222,8 @@ async fn look(retirer: &Retirer<'_, dyn Stores>, log: &AuditLog, kept: SignedDur
             );
         }
         Prospect::Ready(retirement) => {
-            log.tell(&entry(&retirement, "gateway"));
             let entries = retirer.finish(retirement).await?;
+            log.tell(&entry(&Retirement { entries, ..retirement }, "gateway"));
             tracing::info!(entries, "old months of the audit log were put away behind signed anchors");
         }
     }
@@ -340,6 +367,37 @@ mod tests {
         assert_eq!(log.retire(&theirs).await, 2 * (31 + 28));
         assert_eq!(log.verified(&ours, our_chain).await, 41);
         assert_eq!(log.verified(&theirs, their_chain).await, 41);
+    }
+
+    #[tokio::test]
+    async fn an_anchor_that_nobody_signed_stands_in_place_of_nothing() {
+        let (log, key) = (Log::new().await, key());
+        let chain = log.chain(&key, 100).await;
+        let forged = Anchor { next: 1_000, ..Anchor::beginning(chain) }.sign(&self::key());
+        log.store.add_anchor(&forged).await.expect("kept");
+        assert_eq!(log.retire(&key).await, 31 + 28);
+        let anchors = log.store.anchors().await.expect("anchors");
+        assert_eq!(anchors.iter().map(|anchor| anchor.next).collect::<Vec<_>>(), [1_000, 59]);
+    }
+
+    #[tokio::test]
+    async fn what_changes_between_looking_and_putting_away_keeps_the_months() {
+        let (log, key) = (Log::new().await, key());
+        log.chain(&key, 100).await;
+        let keys = [key.public().clone()];
+        let retirer = Retirer { store: &log.store, keys: &keys, key: &key };
+        let Prospect::Ready(retirement) = retirer.prepare(now(), KEPT).await.expect("an answer") else {
+            panic!("nothing is ready");
+        };
+        let hold =
+            Hold { id: "one".into(), since: None, reason: "a lawsuit".into(), at: now(), released_at: None };
+        log.store.add_hold(&hold).await.expect("kept");
+        retirer.finish(retirement).await.expect_err("a hold");
+        log.store.release_hold("one").await.expect("released");
+        let late = Chain::new(Uuid::now_v7())
+            .seal(Entry::new(EntryKind::RequestClosed, time("2025-01-05T00:00:00Z")));
+        log.store.append_entries(Stretch::of(&late).into()).await.expect("appended");
+        retirer.finish(retirement).await.expect_err("an entry that nobody looked at");
     }
 
     #[tokio::test]

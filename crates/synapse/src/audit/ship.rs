@@ -12,6 +12,7 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 use prometheus_client::metrics::{gauge::Gauge, histogram::Histogram};
 use synapse_audit::{
+    anchor::Anchor,
     chain,
     checkpoint::{Checkpoint, Checkpointer},
     journal::Journal,
@@ -28,9 +29,10 @@ use synapse_core::{
 };
 use synapse_gateway::{audit::AuditLog, tasks};
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use super::{
-    files::Files,
+    files::{Files, SIGNER},
     sinks::{self, Counts, Relay},
     work::{Work, asked_to},
 };
@@ -49,8 +51,6 @@ const MANY: u64 = 1000;
 const LONG: Duration = Duration::from_secs(60);
 /// Between two looks at what has to be done by the clock.
 const TICK: Duration = Duration::from_secs(1);
-/// What signed notes name as their signer.
-const SIGNER: &str = "synapse-audit";
 /// What stands behind the last checkpoint's note once everybody has it.
 const DELIVERED: &str = "delivered\n";
 
@@ -95,6 +95,9 @@ pub(crate) struct Shipper {
     checkpoints: Checkpointer,
     last_checkpoint: Instant,
     last_count: Instant,
+    last_refresh: Instant,
+    /// Entries came that do not follow those before them.
+    is_broken: bool,
     /// A checkpoint that somebody may not have yet.
     undelivered: Option<StoredCheckpoint>,
     sink: Option<FileSink>,
@@ -103,6 +106,17 @@ pub(crate) struct Shipper {
     is_failing: bool,
     /// The journal takes nothing.
     is_refusing: bool,
+}
+
+/// Goes on where the last checkpoint ends, or behind it, where it is known what came then.
+fn take_up(chain: Uuid, last: Option<&Checkpoint>, files: &Files, key: &SigningKey) -> Checkpointer {
+    let after = last.map_or_else(|| Checkpointer::new(chain), Checkpointer::after);
+    let noted = fs::read_to_string(files.progress()).ok();
+    let noted = noted.and_then(|note| Anchor::open(&note, std::slice::from_ref(key.public())).ok());
+    match noted.as_ref().map(Checkpointer::behind) {
+        Some(noted) if after.leads_to(&noted) => noted,
+        _ => after,
+    }
 }
 
 /// A shipper at work, and the relays that take on what it makes.
@@ -154,13 +168,15 @@ impl Shipper {
             StoredCheckpoint { chain, seq: last.last, at: last.at, note: note.to_owned() }
         });
         Ok(Self {
-            checkpoints: last.as_ref().map_or_else(|| Checkpointer::new(chain), Checkpointer::after),
+            checkpoints: take_up(chain, last.as_ref(), &files, &key),
             store,
             log,
             journal,
             key,
             last_checkpoint: Instant::now(),
             last_count: Instant::now(),
+            last_refresh: Instant::now(),
+            is_broken: false,
             undelivered,
             sink: None,
             relays: sinks::relays(settings, &files)?,
@@ -212,6 +228,7 @@ impl Shipper {
                 self.tend(&gauges);
                 self.vouch(is_last && !is_behind).await;
             }
+            self.refresh_keys().await;
             if is_last && self.journal.status().next == next {
                 return;
             }
@@ -271,8 +288,11 @@ impl Shipper {
     }
 
     fn push(&mut self, link: Link) {
-        if self.checkpoints.push(link).is_err() {
-            tracing::error!(seq = link.seq, "an entry of the audit log does not follow the one before it");
+        if self.checkpoints.push(link).is_err() && !std::mem::replace(&mut self.is_broken, true) {
+            tracing::error!(
+                seq = link.seq,
+                "an entry of the audit log does not follow those that are vouched for; no more will be. Run `synapse audit verify`"
+            );
         }
     }
 
@@ -293,15 +313,45 @@ impl Shipper {
         let mut patience = Patience::default();
         while let Err(error) = self.store.append_entries(Arc::clone(&entries)).await {
             patience.bear(&error).await;
+            self.tend(gauges);
         }
         gauges.commit.observe(began.elapsed().as_secs_f64());
-        entries.iter().filter_map(|(_, standing)| standing).for_each(|standing| self.push(standing.link));
+        for link in entries.iter().filter_map(|(_, standing)| standing).map(|standing| standing.link) {
+            self.push(link);
+            if self.checkpoints.pending().is_multiple_of(MANY) {
+                self.vouch(false).await;
+            }
+        }
+        // Before they leave the journal: what is vouched for later is what was in it, whatever the database has then.
+        self.keep_progress().await;
         let journal = Arc::clone(&self.journal);
         if let Err(error) = tasks::block(move || journal.acknowledge(last)).await {
             // They are shipped again, and passed over.
             self.fail(&error);
         }
-        entries.len() as u64
+        last + 1 - next
+    }
+
+    /// Notes how far the chain is known, and what the next checkpoint needs of it.
+    async fn keep_progress(&mut self) {
+        let (place, progress) = (self.files.progress(), self.checkpoints.anchor(Timestamp::now()));
+        let note = progress.sign(&self.key).note;
+        if let Err(error) = tasks::block(move || synapse_audit::files::replace_text(&place, &note)).await {
+            self.fail(&error);
+        }
+    }
+
+    /// Takes up what was destroyed of the keys of digests, and what was made by others.
+    async fn refresh_keys(&mut self) {
+        if self.last_refresh.elapsed() < LONG {
+            return;
+        }
+        self.last_refresh = Instant::now();
+        if let Some(keys) = self.log.digest_keys().map(Arc::clone)
+            && let Err(error) = tasks::block(move || keys.refresh()).await
+        {
+            self.fail(&error);
+        }
     }
 
     fn fail(&mut self, error: &dyn std::fmt::Display) {
@@ -322,6 +372,7 @@ impl Shipper {
             self.checkpoints = Checkpointer::after(&made);
             self.last_checkpoint = Instant::now();
             self.undelivered = Some(signed);
+            self.keep_progress().await;
         }
         if let Some(signed) = self.undelivered.clone()
             && self.deliver(&signed).await

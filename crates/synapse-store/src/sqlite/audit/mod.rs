@@ -82,7 +82,7 @@ impl ToSql for Cell<'_> {
 fn append(months: &Months, entries: &Stretch) -> Result<(), StoreError> {
     let Some(claim) = audit::claim(entries) else { return Ok(()) };
     let taken = read::taken(months, entries.chain(), claim)?;
-    let standing = audit::first_claims(entries, &taken);
+    let standing = audit::fresh(entries, taken)?;
     let mut by_month = BTreeMap::<Month, Vec<[Value<'_>; audit::WIDTH]>>::new();
     for standing in &standing {
         let row = audit::row(standing)?;

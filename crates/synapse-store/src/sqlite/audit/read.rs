@@ -1,9 +1,6 @@
 //! Reading the audit log across the files of its months.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    sync::LazyLock,
-};
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use rusqlite::{
     Connection, Row, Rows, Statement, fallible_streaming_iterator::FallibleStreamingIterator, params,
@@ -27,7 +24,7 @@ use super::{
     months::{Month, Months},
 };
 use crate::{
-    audit::{self, listing},
+    audit::{self, Taken, listing},
     rows::backend,
 };
 
@@ -39,19 +36,17 @@ static HEADS: LazyLock<String> = LazyLock::new(|| audit::heads_statement("entrie
 /// Where the place stands in every row that is read.
 const SEQ: usize = 1;
 
-/// Which places of a chain are taken, from one to another.
-pub(super) fn taken(
-    months: &Months,
-    chain: Uuid,
-    (first, last): (i64, i64),
-) -> Result<HashSet<i64>, StoreError> {
-    let mut taken = HashSet::new();
+/// What a chain has from one place to another.
+pub(super) fn taken(months: &Months, chain: Uuid, (first, last): (i64, i64)) -> Result<Taken, StoreError> {
+    let mut taken = Taken::new();
     for month in months.all()? {
         months.write(&month, |connection| {
             let mut find = connection
-                .prepare_cached("SELECT seq FROM entries WHERE chain = ?1 AND seq BETWEEN ?2 AND ?3")?;
-            for seq in find.query_map(params![chain.as_bytes().as_slice(), first, last], |row| row.get(0))? {
-                taken.insert(seq?);
+                .prepare_cached("SELECT seq, hash FROM entries WHERE chain = ?1 AND seq BETWEEN ?2 AND ?3")?;
+            let mut rows = find.query(params![chain.as_bytes().as_slice(), first, last])?;
+            while let Some(row) = rows.next()? {
+                let hash = row.get_ref(1)?.as_blob().unwrap_or_default().to_vec();
+                taken.insert(row.get(0)?, hash);
             }
             Ok(())
         })?;

@@ -68,7 +68,7 @@ async fn frame(mut stream: impl Stream, line: &str) -> Result<(), Error> {
     stream.write_all(format!("{} {line}", line.len()).as_bytes()).await?;
     stream.shutdown().await?;
     // One that keeps its end open has not broken off.
-    if let Ok(closed) = tokio::time::timeout(FAREWELL, stream.read_to_end(&mut Vec::new())).await
+    if let Ok(closed) = tokio::time::timeout(FAREWELL, drain(&mut stream)).await
         && let Err(error) = closed
         // Many close a TCP connection without a farewell in TLS.
         && error.kind() != std::io::ErrorKind::UnexpectedEof
@@ -76,6 +76,11 @@ async fn frame(mut stream: impl Stream, line: &str) -> Result<(), Error> {
         return Err(error.into());
     }
     Ok(())
+}
+
+/// Reads to the end, or so much that there is none: nobody has to say much here.
+async fn drain(stream: &mut impl Stream) -> std::io::Result<u64> {
+    tokio::io::copy(&mut stream.take(64 << 10), &mut tokio::io::sink()).await
 }
 
 #[async_trait]

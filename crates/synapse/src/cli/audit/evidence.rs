@@ -14,6 +14,7 @@ use synapse_dialect::multipart::Scanner;
 use synapse_gateway::audit::NO_TEAM;
 
 use super::{Files, Output, PAGE, export, print, read};
+use crate::audit::change::Change;
 
 /// How long a request can take at most.
 const LONGEST_REQUEST: Duration = Duration::from_secs(24 * 3600);
@@ -66,10 +67,21 @@ fn file_of(body: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Destroys the key of a team's digests of a month.
-pub(super) fn erase(files: &Files, team: &TeamName, month: &str, output: Output) -> anyhow::Result<()> {
+pub(super) async fn erase(
+    store: &dyn AuditStore,
+    files: &Files,
+    team: &TeamName,
+    month: &str,
+    output: Output,
+) -> anyhow::Result<()> {
     let Ok(epoch) = month.parse::<Epoch>() else { bail!("`{month}` is no month such as 2026-01") };
     if !files.digest_keys().exists() || !KeyRing::open(&files.digest_keys())?.destroy(team, epoch)? {
         bail!("there is no key for the digests of {team} of {month}");
     }
-    Ok(output.note(&format!("The digests of {team} of {month} say nothing any more."))?)
+    let change =
+        Change { team: Some(team.clone()), ..Change::of("digests.erased", format!("{team} {month}")) };
+    change.record(store, files).await?;
+    Ok(output.note(&format!(
+        "The digests of {team} of {month} say nothing any more. A gateway that runs forgets their key within a minute."
+    ))?)
 }

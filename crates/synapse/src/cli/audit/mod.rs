@@ -64,7 +64,8 @@ enum AuditVerb {
     },
     /// Print the proof that a request stands in the log, which can be checked with the public key alone
     Proof {
-        /// The request's id, as the header `x-request-id` and the access log name it
+        /// The request's id, as the header `x-request-id` and the access log name it; or any entry by its place,
+        /// CHAIN.SEQ, or by a caller's receipt
         request: String,
         #[command(flatten)]
         trust: TrustArgs,
@@ -202,10 +203,6 @@ pub(super) async fn run(args: AuditArgs, output: Output) -> anyhow::Result<ExitC
             proof::check(&file, &trust.keys(&files)?)?;
             return Ok(ExitCode::SUCCESS);
         }
-        AuditVerb::Erase { team, month } => {
-            evidence::erase(&files, &team, &month, output)?;
-            return Ok(ExitCode::SUCCESS);
-        }
         _ => {}
     }
     let store = match location.open().await {
@@ -237,9 +234,10 @@ pub(super) async fn run(args: AuditArgs, output: Output) -> anyhow::Result<ExitC
         AuditVerb::Hold { verb } => {
             retention::hold(&*store, &files, verb, output).await.map(|()| ExitCode::SUCCESS)
         }
-        AuditVerb::PublicKey | AuditVerb::CheckProof { .. } | AuditVerb::Erase { .. } => {
-            Ok(ExitCode::SUCCESS)
+        AuditVerb::Erase { team, month } => {
+            evidence::erase(&*store, &files, &team, &month, output).await.map(|()| ExitCode::SUCCESS)
         }
+        AuditVerb::PublicKey | AuditVerb::CheckProof { .. } => Ok(ExitCode::SUCCESS),
     };
     store.close().await;
     done

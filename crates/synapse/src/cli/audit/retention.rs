@@ -19,7 +19,7 @@ use super::{
 use crate::audit::{
     change::{self, Change},
     files::signing_key,
-    retire::{self, Prospect, Retirer},
+    retire::{self, Prospect, Retirement, Retirer},
 };
 
 #[derive(Debug, Subcommand)]
@@ -69,9 +69,10 @@ pub(super) async fn retire(
              keys with --public-key."
         ),
         Prospect::Ready(retirement) => {
-            change::record(retire::entry(&retirement, &change::actor()), store, files).await?;
-            let gone = retirer.finish(retirement).await?;
-            format!("{gone} entries before {} were put away.", retirement.month.strftime("%Y-%m"))
+            let entries = retirer.finish(retirement).await?;
+            let gone = Retirement { entries, ..retirement };
+            change::record(retire::entry(&gone, &change::actor()), store, files).await?;
+            format!("{entries} entries before {} were put away.", retirement.month.strftime("%Y-%m"))
         }
     };
     Ok(output.note(&text)?)

@@ -1,28 +1,35 @@
 //! `synapse audit verify`: every chain of the log, entry by entry, in constant memory.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fmt::Write,
-    path::{Path, PathBuf},
+    io,
+    path::PathBuf,
     process::ExitCode,
 };
 
-use anyhow::Context;
-
+use anyhow::{Context, bail};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use synapse_audit::{
     anchor::Anchor,
+    checkpoint::Checkpoint,
     note::PublicKey,
     sink::FileSink,
     verify::{Report, Verifier},
 };
-use synapse_core::{config::snapshot::CheckpointSink, store::audit::Head};
+use synapse_core::{
+    config::snapshot::CheckpointSink,
+    store::{audit::Head, retention::StoredAnchor},
+};
 use synapse_store::place::Stores;
 use uuid::Uuid;
 
 use super::{Files, Output, TrustArgs, copies::Copy, print};
 use crate::audit::walk::walk;
 
+/// How long entries may wait for a checkpoint.
+const SOON: SignedDuration = SignedDuration::from_mins(10);
 /// The exit code for a log that was tampered with.
 const TAMPERED: u8 = 1;
 /// And for one that cannot be checked.
@@ -52,6 +59,12 @@ pub(super) async fn run(
         print("The log is empty.\n")?;
     } else {
         print(&reports.iter().map(told).collect::<String>())?;
+        let unsound = reports.iter().filter(|report| !report.is_sound()).count();
+        let of = reports.len();
+        print(&match unsound {
+            0 => format!("SOUND: {of} of {of} chains\n"),
+            _ => format!("NOT SOUND: {unsound} of {of} chains\n"),
+        })?;
     }
     Ok(if is_sound { ExitCode::SUCCESS } else { ExitCode::from(TAMPERED) })
 }
@@ -66,52 +79,70 @@ async fn check(
     for named in &trust.checkpoints {
         copies.push(Copy::open(named, known).await?);
     }
-    let own = Some(files.farthest()).filter(|path| copies.is_empty() && path.exists());
-    copies.extend(own.map(Copy::file));
+    let own = files.checkpoints();
+    if copies.is_empty() && own.exists() {
+        // A copy that should be there and is not, is missed.
+        copies.extend([Some(own), files.copy()].into_iter().flatten().map(Copy::file));
+    }
     let sinks: Vec<PathBuf> = copies.iter().map(|copy| copy.path.clone()).collect();
     let sources: Vec<&str> =
         std::iter::once("the database").chain(copies.iter().map(|copy| copy.name.as_str())).collect();
     let mut reports = Vec::new();
     let mut heads = store.audit_heads().await?;
+    for (sink, name) in sinks.iter().zip(&sources[1..]) {
+        let mut notes = FileSink::read(sink).with_context(|| (*name).to_owned())?;
+        let is_ours =
+            |note: io::Result<String>| note.is_ok_and(|note| Checkpoint::open(&note, &keys).is_ok());
+        if !heads.is_empty() && !notes.any(is_ours) {
+            bail!("{name}: it has no checkpoint that was signed with a known key");
+        }
+    }
     // A chain of which nothing is left stands in the checkpoints alone.
     for chain in chains_of(&sinks, &keys)? {
         if heads.iter().all(|(known, _)| *known != chain) {
             heads.push((chain, Head { seq: 0, hash: [0; 32] }));
         }
     }
-    let anchors = anchors(store, &keys).await?;
+    let mut anchors = HashMap::<_, Vec<_>>::new();
+    for stored in store.anchors().await? {
+        anchors.entry(stored.chain).or_default().push(stored);
+    }
+    let now = Timestamp::now();
     for (chain, head) in heads {
-        let anchor = anchors.get(&chain).cloned().unwrap_or_else(|| Anchor::beginning(chain));
-        let mut verifier = Verifier::after(&anchor, keys.clone(), &sources);
+        let stored = anchors.remove(&chain).unwrap_or_default();
+        let good = stored.iter().find_map(|stored| anchor(stored, &keys));
+        let begun = good.clone().unwrap_or_else(|| Anchor::beginning(chain));
+        let mut verifier = Verifier::after(&begun, keys.clone(), &sources);
         verifier.expect_last(head.seq);
-        let notes = sinks.iter().map(|sink| FileSink::read(sink)).collect::<Result<Vec<_>, _>>()?;
-        walk(store, chain, (anchor.next, u64::MAX), &mut verifier, notes).await?;
+        verifier.expect_vouched(now - SOON..=now + SOON);
+        for bad in stored.iter().filter(|stored| anchor(stored, &keys).is_none()) {
+            verifier.distrust(bad.next);
+        }
+        let notes = sinks.iter().map(|sink| FileSink::read(sink).with_context(|| sink.display().to_string()));
+        let notes = notes.collect::<Result<Vec<_>, _>>()?;
+        walk(store, chain, (begun.next, u64::MAX), &mut verifier, notes).await?;
         reports.push(verifier.finish());
     }
     Ok(reports)
 }
 
-/// What stands in place of old entries, chain by chain.
-async fn anchors(store: &dyn Stores, keys: &[PublicKey]) -> anyhow::Result<HashMap<Uuid, Anchor>> {
-    let stored = store.anchors().await?;
-    let opened = stored.iter().map(|stored| {
-        let anchor = Anchor::open(&stored.note, keys);
-        let anchor =
-            anchor.with_context(|| format!("the anchor of chain {} cannot be trusted", stored.chain))?;
-        Ok((anchor.chain, anchor))
-    });
-    opened.collect()
+/// What stands in place of old entries, where one of these keys has signed it for that place.
+fn anchor(stored: &StoredAnchor, keys: &[PublicKey]) -> Option<Anchor> {
+    let anchor = Anchor::open(&stored.note, keys).ok()?;
+    ((anchor.chain, anchor.next) == (stored.chain, stored.next)).then_some(anchor)
 }
 
 /// The chains that files of checkpoints tell of.
-fn chains_of(sinks: &[std::path::PathBuf], keys: &[PublicKey]) -> anyhow::Result<Vec<Uuid>> {
-    let mut chains = Vec::new();
+fn chains_of(sinks: &[PathBuf], keys: &[PublicKey]) -> anyhow::Result<BTreeSet<Uuid>> {
+    let mut chains = BTreeSet::new();
     for sink in sinks {
-        for note in FileSink::read(Path::new(sink))? {
-            if let Ok(checkpoint) = synapse_audit::checkpoint::Checkpoint::open(&note?, keys)
-                && !chains.contains(&checkpoint.chain)
+        for note in FileSink::read(sink).with_context(|| sink.display().to_string())? {
+            let note = note?;
+            // A signature is looked at once a chain: that takes the longest.
+            if Checkpoint::chain_of(&note).is_some_and(|chain| !chains.contains(&chain))
+                && let Ok(checkpoint) = Checkpoint::open(&note, keys)
             {
-                chains.push(checkpoint.chain);
+                chains.insert(checkpoint.chain);
             }
         }
     }
