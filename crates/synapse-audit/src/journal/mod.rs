@@ -268,12 +268,10 @@ impl Journal {
         self.shared.append(entry, Room::Reserved(reservation.seq))
     }
 
-    /// Whether the next entry should not be written on a thread that others wait for: since the last write took more
-    /// than 5 ms (a quick one ends this), since one is stuck just now, or since the disk keeps nothing.
+    /// Whether the next entry should not be written on a thread that others wait for: since one took more than 5 ms
+    /// within the last second (a quick one ends this), since one is stuck just now, or since the disk keeps nothing.
     pub fn is_slow(&self) -> bool {
-        self.shared.is_slow.load(Ordering::Relaxed)
-            || self.shared.check_sync().is_err()
-            || self.shared.is_stuck()
+        self.shared.was_slow() || self.shared.check_sync().is_err() || self.shared.is_stuck()
     }
 
     /// Why nothing could be appended now, if so: what readiness goes by.

@@ -23,6 +23,10 @@ const DELAY: Duration = Duration::from_millis(50);
 /// How long to leave a disk alone that did not take what was written.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Writing takes so long only where the system makes writers wait.
+const SLOW: Duration = Duration::from_millis(5);
+/// After this it is tried again whether that is over.
+const SLOW_FOR: Duration = Duration::from_secs(1);
 /// Whoever writes is done within this, unless the system makes it wait.
 const AT_ONCE: Duration = Duration::from_micros(200);
 
@@ -55,7 +59,9 @@ pub(super) struct Shared {
     pub(super) on_disk: AtomicU64,
     /// Requests that have room kept for their ends.
     pub(super) reservations: AtomicU64,
-    pub(super) is_slow: AtomicBool,
+    /// When a write was slow last, in microseconds since `opened`; 0 after a quick one.
+    slow_at: AtomicU64,
+    opened: Instant,
     /// The disk did not take what was written.
     is_failing: AtomicBool,
     /// And why.
@@ -76,6 +82,10 @@ impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Journal").field("folder", &self.folder).finish_non_exhaustive()
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Nobody who holds one of these locks panics.
@@ -107,7 +117,8 @@ impl Shared {
             cursor: Mutex::new(None),
             on_disk: AtomicU64::new(chain.next),
             reservations: AtomicU64::new(open.len() as u64),
-            is_slow: AtomicBool::new(false),
+            slow_at: AtomicU64::new(0),
+            opened: Instant::now(),
             failure: Mutex::new(None),
             is_failing: AtomicBool::new(false),
             is_lost: AtomicBool::new(false),
@@ -133,6 +144,18 @@ impl Shared {
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => None,
         }
+    }
+
+    /// Somebody has written, for so long.
+    pub(super) fn took(&self, time: Duration) {
+        let now = if time > SLOW { micros(self.opened.elapsed()) } else { 0 };
+        self.slow_at.store(now, Ordering::Relaxed);
+    }
+
+    /// Whether a write was slow of late.
+    pub(super) fn was_slow(&self) -> bool {
+        let at = self.slow_at.load(Ordering::Relaxed);
+        at != 0 && micros(self.opened.elapsed()).saturating_sub(at) < micros(SLOW_FOR)
     }
 
     /// Whether somebody else has the writer, and keeps it for longer than writing takes.

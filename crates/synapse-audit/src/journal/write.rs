@@ -21,8 +21,6 @@ use crate::chain::Chain;
 
 /// What is kept for the end of a request.
 const RESERVED: u64 = 2 << 10;
-/// Writing takes so long only where the system makes writers wait.
-const SLOW: Duration = Duration::from_millis(5);
 /// How long to leave a disk alone that has no room.
 const RETRY: Duration = Duration::from_millis(200);
 /// How far apart the moments are by which waiting is told.
@@ -281,7 +279,7 @@ impl Shared {
             Room::Bounded | Room::Fifth => {}
         }
         writer.mark(receipt.seq, begun);
-        self.is_slow.store(begun.elapsed() > SLOW, Ordering::Relaxed);
+        self.took(begun.elapsed());
         self.written(writer.segments.len() > segments);
         Ok(receipt)
     }
