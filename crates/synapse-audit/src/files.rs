@@ -8,7 +8,7 @@ use std::{
 };
 
 /// Makes a folder and its parents for the owner alone; one that exists stays as it is.
-pub(crate) fn create_dir(path: &Path) -> io::Result<()> {
+pub fn create_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 

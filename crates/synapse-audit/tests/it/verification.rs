@@ -1,6 +1,6 @@
 //! Verification: nothing that is done to a log goes unseen.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use proptest::{prelude::*, sample::Index};
 use synapse_audit::{
     anchor::Anchor,
@@ -386,4 +386,25 @@ fn a_proof_needs_only_the_public_key_and_bears_no_change() {
     assert_eq!(proof::prove(&log.rows[13], &hashes[1..], &log.store[1], &keys), Err(ProofError::Unproven));
     let other = SigningKey::generate("synapse-audit").expect("a key");
     assert!(matches!(proof::verify(&text, &[other.public().clone()]), Err(ProofError::Checkpoint(_))));
+}
+
+#[test]
+fn entries_that_nobody_vouches_for_are_named_unless_they_are_new() {
+    let key = key();
+    let whole = log(&key, Uuid::now_v7(), 25);
+    let verify = |log: &Log, from_now: i64| {
+        let mut verifier =
+            Verifier::new(log.rows[0].chain, vec![key.public().clone()], &["the database", "the file"]);
+        let now = Timestamp::now() + SignedDuration::from_mins(from_now);
+        verifier.expect_vouched(now - SignedDuration::from_mins(10)..=now + SignedDuration::from_mins(10));
+        go_on(verifier, log, 0).finish().damages
+    };
+    assert_eq!(verify(&whole, 0), []);
+    for later in [20, -20] {
+        let unvouched = Damage { seq: 20, through: 24, kind: DamageKind::Unvouched, source: None };
+        assert_eq!(verify(&whole, later), [unvouched]);
+    }
+    let invented = Log { store: Vec::new(), sink: Vec::new(), ..whole };
+    let unvouched = Damage { seq: 0, through: 24, kind: DamageKind::Unvouched, source: None };
+    assert_eq!(verify(&invented, 20), [unvouched]);
 }

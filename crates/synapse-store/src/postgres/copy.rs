@@ -27,7 +27,7 @@ pub(super) async fn stretch(pool: &PgPool, chain: Uuid, from: u64, limit: u32) -
          ORDER BY seq FETCH FIRST {limit} ROWS WITH TIES) TO STDOUT (FORMAT binary)",
         audit::names(),
         chain.simple(),
-        audit::place_of(from),
+        if from == 0 { i64::MIN } else { audit::place_of(from) },
     );
     let mut stretch = Stretch::new(chain);
     let mut texts = Vec::new();
@@ -93,7 +93,11 @@ fn row(rest: &mut &[u8], stretch: &mut Stretch, texts: &mut Vec<Option<Option<St
             ColumnKind::Bytes => Value::Bytes(bytes),
         }
     });
-    audit::push(stretch, seq.unsigned_abs(), values);
+    match u64::try_from(seq) {
+        Ok(seq) => audit::push(stretch, seq, values),
+        // Places below 0 are none, but somebody may have made them.
+        Err(_) => stretch.push_unreadable(0),
+    }
     Some(true)
 }
 

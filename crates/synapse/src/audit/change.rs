@@ -6,7 +6,7 @@ use anyhow::Context;
 use jiff::Timestamp;
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use synapse_audit::{chain::Chain, checkpoint::Checkpointer, note::SigningKey, sink::FileSink};
+use synapse_audit::{chain::Chain, checkpoint::Checkpointer, sink::FileSink};
 use synapse_core::{
     alert::Alert,
     audit::{
@@ -21,7 +21,7 @@ use synapse_core::{
 use synapse_gateway::gateway::Gateway;
 use uuid::Uuid;
 
-use super::files::{Files, SIGNER};
+use super::files::Files;
 
 /// What was changed; never a secret, nor the text of a prompt.
 #[derive(Clone, Debug)]
@@ -99,14 +99,13 @@ pub(crate) async fn record(entry: Entry, store: &dyn AuditStore, files: &Files) 
     store.append_entries(Stretch::of(&sealed).into()).await?;
     if !files.has_folder() {
         // On a machine that has no more of the gateway than its database, nobody can vouch for it.
-        eprintln!("Nobody vouches for this change in the audit log: run commands where the data folder is.");
         return Ok(());
     }
     let mut checkpoints = Checkpointer::new(link.chain);
     if checkpoints.push(link).is_ok()
         && let Some(made) = checkpoints.checkpoint(Timestamp::now())
     {
-        let signed = made.sign(&SigningKey::load_or_generate(&files.signing_key(), SIGNER)?);
+        let signed = made.sign(&files.key()?);
         store.add_checkpoint(&signed).await?;
         let place = files.checkpoints();
         let append = |mut sink: FileSink| sink.append(&signed.note);

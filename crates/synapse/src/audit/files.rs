@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use synapse_audit::note::SigningKey;
 use synapse_core::config::snapshot::Snapshot;
 
 /// What signed notes name as their signer.
-pub(crate) const SIGNER: &str = "synapse-audit";
+const SIGNER: &str = "synapse-audit";
 /// The folder within the data folder.
 const FOLDER: &str = "audit";
 
@@ -32,6 +32,12 @@ impl Files {
     /// Whether the data folder is there.
     pub(crate) fn has_folder(&self) -> bool {
         self.folder.parent().is_some_and(Path::is_dir)
+    }
+
+    /// The key that signs checkpoints, made where there is none.
+    pub(crate) fn key(&self) -> anyhow::Result<SigningKey> {
+        synapse_audit::files::create_dir(&self.folder).with_context(|| self.folder.display().to_string())?;
+        Ok(SigningKey::load_or_generate(&self.signing_key(), SIGNER)?)
     }
 
     /// The folder of the journal.

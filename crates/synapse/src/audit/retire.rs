@@ -24,7 +24,7 @@ use synapse_gateway::audit::AuditLog;
 use synapse_store::place::Stores;
 use uuid::Uuid;
 
-use super::walk::walk;
+use super::walk::{anchor, walk};
 
 /// Until the first look, so that what a gateway has yet to vouch for is vouched for before.
 const FIRST_LOOK: Duration = Duration::from_secs(600);
@@ -76,7 +76,7 @@ impl<S: AuditStore + RetentionStore + ?Sized> Retirer<'_, S> {
         let stored = self.anchors().await?;
         for chain in &aged {
             let stored = stored.get(&chain.chain).map(Vec::as_slice).unwrap_or_default();
-            let ours = self.ours(stored);
+            let ours = anchor(self.store, chain.chain, stored, self.keys).await?;
             let next = ours.as_ref().map_or(0, |anchor| anchor.next);
             entries += (chain.last + 1).saturating_sub(next);
             if next > chain.last || self.vouch(chain, ours, now).await? {
@@ -117,14 +117,6 @@ impl<S: AuditStore + RetentionStore + ?Sized> Retirer<'_, S> {
             anchors.entry(anchor.chain).or_default().push(anchor);
         }
         Ok(anchors)
-    }
-
-    /// The furthest of them that a key of ours has signed for that place: no other says anything.
-    fn ours(&self, stored: &[StoredAnchor]) -> Option<Anchor> {
-        stored.iter().find_map(|stored| {
-            let anchor = Anchor::open(&stored.note, self.keys).ok()?;
-            ((anchor.chain, anchor.next) == (stored.chain, stored.next)).then_some(anchor)
-        })
     }
 
     /// The chains that have something before a time, and the beginning of the month up to which all of it can go.

@@ -32,7 +32,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{
-    files::{Files, SIGNER},
+    files::Files,
     sinks::{self, Counts, Relay},
     work::{Work, asked_to},
 };
@@ -146,7 +146,7 @@ impl Shipper {
         settings: &Audit,
     ) -> anyhow::Result<Self> {
         let chain = log.chain();
-        let key = SigningKey::load_or_generate(&files.signing_key(), SIGNER)?;
+        let key = files.key()?;
         let place = files.last_checkpoint();
         let kept = match fs::read_to_string(&place) {
             Ok(text) => Some(text),

@@ -2,8 +2,8 @@
 
 use std::io;
 
-use synapse_audit::verify::Verifier;
-use synapse_core::store::audit::AuditStore;
+use synapse_audit::{anchor::Anchor, note::PublicKey, verify::Verifier};
+use synapse_core::store::{audit::AuditStore, retention::StoredAnchor};
 use uuid::Uuid;
 
 /// The place among the sources of checkpoints that the database has.
@@ -12,6 +12,9 @@ const DATABASE: usize = 0;
 const STRETCH: u32 = 5000;
 /// How many checkpoints are read at once.
 const PAGE: u32 = 1000;
+
+/// The last place that databases count to.
+const LAST: u64 = i64::MAX as u64;
 
 /// Gives the verifier the entries of a chain from `from` to before `end`, and before each the checkpoints that cover
 /// it: those of the database, and what `sinks` have.
@@ -23,7 +26,7 @@ pub(crate) async fn walk(
     mut sinks: Vec<impl Iterator<Item = io::Result<String>>>,
 ) -> anyhow::Result<()> {
     let (mut next, mut checkpoint_from) = (from, from);
-    while next < end {
+    while next < end && next <= LAST {
         let stretch = store.read_chain(chain, next, STRETCH).await?;
         let last = stretch.last().unwrap_or(u64::MAX).min(end - 1);
         let mut has_more = false;
@@ -33,7 +36,7 @@ pub(crate) async fn walk(
                 verifier.checkpoint(DATABASE, &stored.note);
                 checkpoint_from = stored.seq + 1;
             }
-            if page.is_empty() {
+            if page.is_empty() || checkpoint_from > LAST {
                 break;
             }
             has_more = true;
@@ -55,4 +58,25 @@ pub(crate) async fn walk(
         }
     }
     Ok(())
+}
+
+/// The furthest good anchor of a chain with no entries before it: what is still there is looked at.
+pub(crate) async fn anchor(
+    store: &(impl AuditStore + ?Sized),
+    chain: Uuid,
+    stored: &[StoredAnchor],
+    keys: &[PublicKey],
+) -> anyhow::Result<Option<Anchor>> {
+    let first = match stored {
+        [] => return Ok(None),
+        _ => store.read_chain(chain, 0, 1).await?.last().unwrap_or(u64::MAX),
+    };
+    let good = stored.iter().filter_map(|stored| opened(stored, keys));
+    Ok(good.filter(|anchor| anchor.next <= first).max_by_key(|anchor| anchor.next))
+}
+
+/// An anchor, where one of these keys has signed it for the place that it is kept for.
+pub(crate) fn opened(stored: &StoredAnchor, keys: &[PublicKey]) -> Option<Anchor> {
+    let anchor = Anchor::open(&stored.note, keys).ok()?;
+    ((anchor.chain, anchor.next) == (stored.chain, stored.next)).then_some(anchor)
 }

@@ -15,6 +15,26 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
+    /// No file of the data folder has this text.
+    fn assert_kept_nowhere(&self, text: &str) {
+        let mut folders = vec![self.folder.path().join("data")];
+        while let Some(folder) = folders.pop() {
+            for entry in folder.read_dir().expect("a folder") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let bytes = std::fs::read(&path).expect("its content");
+                assert!(
+                    !bytes.windows(text.len()).any(|window| window == text.as_bytes()),
+                    "{}",
+                    path.display()
+                );
+            }
+        }
+    }
+
     fn new() -> Self {
         Self { folder: tempfile::tempdir().expect("a temporary folder") }
     }
@@ -181,10 +201,7 @@ fn a_key_is_shown_at_its_making_and_never_again() {
     known.as_object_mut().expect("an object").remove("key");
     assert_eq!(cli.json(&["key", "show", id]), known);
     assert_eq!(cli.json(&["key", "list", "--team", "lab"]), Value::Array(vec![known]));
-    for file in cli.folder.path().join("data").read_dir().expect("the data folder") {
-        let bytes = std::fs::read(file.expect("a file").path()).expect("its content");
-        assert!(!bytes.windows(key.len()).any(|window| window == key.as_bytes()));
-    }
+    cli.assert_kept_nowhere(key);
 }
 
 #[test]
@@ -284,10 +301,7 @@ fn a_worker_key_is_shown_at_its_making_and_never_again() {
     );
     assert!(table.starts_with(&format!("{head}\n{id}{row}")), "{table}");
     let secret = &key[14..];
-    for file in cli.folder.path().join("data").read_dir().expect("the data folder") {
-        let bytes = std::fs::read(file.expect("a file").path()).expect("its content");
-        assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()));
-    }
+    cli.assert_kept_nowhere(secret);
 }
 
 #[test]

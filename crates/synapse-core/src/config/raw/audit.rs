@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Secret;
 
-/// The audit log: what is kept of every request, provably.
+/// The audit log: what is kept of every request, provably. Changes take a restart, but for `retention_days`.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(in crate::config) struct Audit {

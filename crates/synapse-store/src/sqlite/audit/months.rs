@@ -4,12 +4,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
+    ops::Range,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use rusqlite::{Connection, OpenFlags};
 use synapse_core::store::StoreError;
 
@@ -37,6 +38,19 @@ impl Month {
         let (year, number) = month.rsplit_once('-')?;
         let is_month = year.parse::<i16>().is_ok() && number.len() == 2 && number.parse::<u8>().is_ok();
         is_month.then(|| Self(month.to_owned()))
+    }
+
+    /// The times of its entries, in microseconds since 1970. What is no month has none.
+    pub(super) fn times(&self) -> Range<i64> {
+        let first = format!("{}-01", self.0).parse::<Date>().ok();
+        let start =
+            |date: Date| date.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp().as_microsecond());
+        let times = first.and_then(|first| {
+            let next = first.last_of_month().tomorrow().ok();
+            // The last month that there is ends with time itself.
+            Some(start(first)?..next.and_then(start).unwrap_or(i64::MAX))
+        });
+        times.unwrap_or(0..0)
     }
 
     fn file_name(&self) -> String {
@@ -128,8 +142,8 @@ impl Months {
     }
 
     /// The same for all months that there are, in the order of time.
-    pub(super) fn readers(&self) -> Result<Vec<Connection>, StoreError> {
-        self.all()?.iter().map(|month| self.reader(month)).collect()
+    pub(super) fn readers(&self) -> Result<Vec<(Month, Connection)>, StoreError> {
+        self.all()?.into_iter().map(|month| Ok((month.clone(), self.reader(&month)?))).collect()
     }
 }
 

@@ -20,7 +20,7 @@ use synapse_core::{
 use uuid::Uuid;
 
 use super::{
-    Cell,
+    AT, Cell,
     months::{Month, Months},
 };
 use crate::{
@@ -56,7 +56,7 @@ pub(super) fn taken(months: &Months, chain: Uuid, (first, last): (i64, i64)) -> 
 
 pub(super) fn heads(months: &Months) -> Result<Vec<(Uuid, Head)>, StoreError> {
     let mut heads = BTreeMap::<Uuid, Head>::new();
-    for reader in months.readers()? {
+    for (_, reader) in months.readers()? {
         let mut find = reader.prepare(&HEADS).map_err(backend)?;
         let mut rows = find.query([]).map_err(backend)?;
         while let Some(row) = rows.next().map_err(backend)? {
@@ -79,12 +79,15 @@ pub(super) fn chain(months: &Months, chain: Uuid, from: u64, limit: u32) -> Resu
     merged(&readers, chain, from, limit).map_err(backend)
 }
 
-fn merged(readers: &[Connection], chain: Uuid, from: u64, limit: u32) -> rusqlite::Result<Stretch> {
+fn merged(readers: &[(Month, Connection)], chain: Uuid, from: u64, limit: u32) -> rusqlite::Result<Stretch> {
     let mut statements = readers
         .iter()
-        .map(|reader| reader.prepare(&READ_CHAIN))
+        .map(|(_, reader)| reader.prepare(&READ_CHAIN))
         .collect::<Result<Vec<Statement<'_>>, _>>()?;
-    let range = params![chain.as_bytes().as_slice(), audit::place_of(from)];
+    // Places below 0 are none, but somebody may have made them.
+    let lowest = if from == 0 { i64::MIN } else { audit::place_of(from) };
+    let range = params![chain.as_bytes().as_slice(), lowest];
+    let times: Vec<_> = readers.iter().map(|(month, _)| month.times()).collect();
     let mut months = statements
         .iter_mut()
         .map(|statement| Ok(Some(statement.query(range)?)))
@@ -93,13 +96,18 @@ fn merged(readers: &[Connection], chain: Uuid, from: u64, limit: u32) -> rusqlit
     let mut next = months.iter_mut().map(advance).collect::<Result<Vec<Option<i64>>, _>>()?;
     let mut stretch = Stretch::new(chain);
     while let Some((month, seq)) = first(&next) {
-        let place = seq.unsigned_abs();
+        let place = u64::try_from(seq).unwrap_or(0);
         // Entries of one place are told together, so that none hides behind the other at the end of a page.
         if stretch.len() >= limit as usize && stretch.last() != Some(place) {
             break;
         }
         if let Some(row) = months[month].as_ref().and_then(Rows::get) {
-            audit::push(&mut stretch, place, (0..).map_while(|at| row.get_ref(at).ok()).map(value));
+            // In another month's file, an entry would go with that month, and not be found by its time.
+            if seq >= 0 && row.get(AT).is_ok_and(|at| times[month].contains(&at)) {
+                audit::push(&mut stretch, place, (0..).map_while(|at| row.get_ref(at).ok()).map(value));
+            } else {
+                stretch.push_unreadable(place);
+            }
         }
         next[month] = advance(&mut months[month])?;
     }
@@ -200,7 +208,7 @@ pub(super) fn checkpoints(
     limit: u32,
 ) -> Result<Vec<StoredCheckpoint>, StoreError> {
     let mut found = Vec::new();
-    for reader in months.readers()? {
+    for (_, reader) in months.readers()? {
         let select =
             "SELECT seq, at, note FROM checkpoints WHERE chain = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3";
         let mut find = reader.prepare(select).map_err(backend)?;

@@ -79,6 +79,30 @@ async fn an_entry_that_was_tampered_with_is_told_by_its_place() {
 }
 
 #[tokio::test]
+async fn an_entry_in_the_file_of_another_month_is_told_by_its_place() {
+    let (temp, store, entry, file) = month().await;
+    let other = sealed(Uuid::now_v7(), 0, full("2001-01-31T23:59:59Z".parse().expect("a time")));
+    append(&store, std::slice::from_ref(&other)).await.expect("appended");
+    // Its time lies so far back that it would go with that month at once.
+    run(&file, "DROP TRIGGER entries_are_not_deleted").expect("done");
+    let path = temp.path().join("audit-2001-01.db");
+    let attach = format!("ATTACH '{}' AS old", path.display());
+    run(&file, &attach).expect("attached");
+    run(&file, "INSERT INTO old.entries SELECT * FROM entries; DELETE FROM entries").expect("moved");
+    assert_eq!(read(&store, entry.chain).await, [(0, None)]);
+    assert_eq!(read(&store, other.chain).await, [(0, Some(other.entry))]);
+}
+
+#[tokio::test]
+async fn a_place_below_the_first_is_told() {
+    let (_temp, store, entry, file) = month().await;
+    let below = "INSERT INTO entries (chain, seq, prev, hash, id, at, kind)
+                 SELECT chain, -7, prev, hash, id, at, kind FROM entries";
+    run(&file, below).expect("done");
+    assert_eq!(read(&store, entry.chain).await, [(0, None), (0, Some(entry.entry))]);
+}
+
+#[tokio::test]
 async fn a_cell_of_a_type_that_no_column_has_is_read_as_something_else() {
     let (_temp, store, entry, file) = month().await;
     run(&file, "DROP TRIGGER entries_are_not_changed").expect("done");

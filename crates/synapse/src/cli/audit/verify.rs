@@ -18,15 +18,12 @@ use synapse_audit::{
     sink::FileSink,
     verify::{Report, Verifier},
 };
-use synapse_core::{
-    config::snapshot::CheckpointSink,
-    store::{audit::Head, retention::StoredAnchor},
-};
+use synapse_core::{config::snapshot::CheckpointSink, store::audit::Head};
 use synapse_store::place::Stores;
 use uuid::Uuid;
 
 use super::{Files, Output, TrustArgs, copies::Copy, print};
-use crate::audit::walk::walk;
+use crate::audit::walk::{anchor, opened, walk};
 
 /// How long entries may wait for a checkpoint.
 const SOON: SignedDuration = SignedDuration::from_mins(10);
@@ -110,12 +107,11 @@ async fn check(
     let now = Timestamp::now();
     for (chain, head) in heads {
         let stored = anchors.remove(&chain).unwrap_or_default();
-        let good = stored.iter().find_map(|stored| anchor(stored, &keys));
-        let begun = good.clone().unwrap_or_else(|| Anchor::beginning(chain));
+        let begun = anchor(store, chain, &stored, &keys).await?.unwrap_or_else(|| Anchor::beginning(chain));
         let mut verifier = Verifier::after(&begun, keys.clone(), &sources);
         verifier.expect_last(head.seq);
         verifier.expect_vouched(now - SOON..=now + SOON);
-        for bad in stored.iter().filter(|stored| anchor(stored, &keys).is_none()) {
+        for bad in stored.iter().filter(|stored| opened(stored, &keys).is_none()) {
             verifier.distrust(bad.next);
         }
         let notes = sinks.iter().map(|sink| FileSink::read(sink).with_context(|| sink.display().to_string()));
@@ -124,12 +120,6 @@ async fn check(
         reports.push(verifier.finish());
     }
     Ok(reports)
-}
-
-/// What stands in place of old entries, where one of these keys has signed it for that place.
-fn anchor(stored: &StoredAnchor, keys: &[PublicKey]) -> Option<Anchor> {
-    let anchor = Anchor::open(&stored.note, keys).ok()?;
-    ((anchor.chain, anchor.next) == (stored.chain, stored.next)).then_some(anchor)
 }
 
 /// The chains that files of checkpoints tell of.
